@@ -1,0 +1,29 @@
+"""Durable workflows that communicate, in Python.
+
+A workflow is an ordinary function whose progress is recorded in a database; after a crash it goes on
+from its last recorded step. Programs talk with it by messages and events, all durable and in order.
+"""
+
+from tidings.api.config import DBOSConfig
+from tidings.api.dbos import DBOS
+from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
+from tidings.api.messages import SendMessage
+from tidings.api.steps import StepOptions
+from tidings.api.workflows import SetWorkflowID
+from tidings.core.operations.messages import Message
+from tidings.serialization import JSONSerializer, PickleSerializer, Serializer
+
+__all__ = [
+    "DBOS",
+    "DBOSConfig",
+    "JSONSerializer",
+    "Message",
+    "PickleSerializer",
+    "SendMessage",
+    "Serializer",
+    "SetWorkflowID",
+    "StepOptions",
+    "WorkflowHandle",
+    "WorkflowHandleAsync",
+    "WorkflowStatus",
+]

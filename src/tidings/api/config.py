@@ -1,0 +1,106 @@
+"""The user's configuration, checked: an unknown key or a bad value is an error that says what to do.
+
+What is configured beats the environment, which beats the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TypedDict
+
+from tidings.engine.settings import Settings
+from tidings.error import DBOSInitializationError
+from tidings.serialization import JSONSerializer, Serializer
+
+
+class _Required(TypedDict):
+    name: str
+
+
+class DBOSConfig(_Required, total=False):
+    """What `DBOS(config=...)` takes.
+
+    Keys:
+        name: the program's name; required.
+        system_database_url: `sqlite:///file.sqlite` or `postgresql://user@host/database`; the default is
+            `sqlite:///<name>.sqlite`. Environment: `DBOS_SYSTEM_DATABASE_URL`.
+        dbos_system_schema: the PostgreSQL schema that holds the tables; "tidings" by default.
+        application_version: what histories are matched with; a hash of the code by default.
+            Environment: `DBOS__APPVERSION`.
+        executor_id: a label for this process. Environment: `DBOS__VMID`.
+        run_migrations: whether `launch` brings the schema up to date; True by default.
+        max_executor_threads: how many blocking workflows and steps run at once; one that waits does
+            not count.
+        serializer: how values are stored; typed JSON by default.
+    """
+
+    system_database_url: str
+    dbos_system_schema: str
+    application_version: str
+    executor_id: str
+    run_migrations: bool
+    max_executor_threads: int
+    serializer: Serializer
+
+
+_TYPES: dict[str, type] = {
+    "name": str,
+    "system_database_url": str,
+    "dbos_system_schema": str,
+    "application_version": str,
+    "executor_id": str,
+    "run_migrations": bool,
+    "max_executor_threads": int,
+}
+_DEFAULT_THREADS = 64
+
+
+def settings_from(config: DBOSConfig) -> Settings:
+    """Check a configuration and complete it.
+
+    Raises:
+        DBOSInitializationError: a key is unknown, missing, or has a bad value.
+    """
+    _check(dict(config))
+    name = config["name"]
+    environment = os.environ
+    return Settings(
+        name=name,
+        database_url=config.get("system_database_url")
+        or environment.get("DBOS_SYSTEM_DATABASE_URL")
+        or f"sqlite:///{name}.sqlite",
+        schema=config.get("dbos_system_schema", "tidings"),
+        application_version=config.get("application_version") or environment.get("DBOS__APPVERSION") or None,
+        executor_label=config.get("executor_id") or environment.get("DBOS__VMID") or "local",
+        run_migrations=config.get("run_migrations", True),
+        max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
+        serializer=config.get("serializer") or JSONSerializer(),
+    )
+
+
+def _check(config: dict[str, object]) -> None:
+    known = [*_TYPES, "serializer"]
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(known)
+            raise DBOSInitializationError(f"the configuration has an unknown key {key!r}; {hint}")
+    if not config.get("name"):
+        raise DBOSInitializationError("the configuration needs a 'name', the name of your program")
+    for key, kind in _TYPES.items():
+        value = config.get(key)
+        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise DBOSInitializationError(
+                f"the configuration's {key!r} must be of type {kind.__name__}, not {type(value).__name__} ({value!r})"
+            )
+    threads = config.get("max_executor_threads")
+    if isinstance(threads, int) and threads < 1:
+        raise DBOSInitializationError(f"the configuration's 'max_executor_threads' must be 1 or more, not {threads}")
+    serializer = config.get("serializer")
+    if serializer is not None:
+        missing = [
+            name for name in ("serialize", "deserialize", "name") if not callable(getattr(serializer, name, None))
+        ]
+        if missing:
+            raise DBOSInitializationError(f"the configuration's 'serializer' lacks the methods {', '.join(missing)}")

@@ -1,0 +1,148 @@
+"""The class `DBOS`: configuration, launch, shutdown, and the subjects it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from tidings.api.caller import Process, current_engine
+from tidings.api.config import DBOSConfig, settings_from
+from tidings.api.events import Events
+from tidings.api.messages import Messages
+from tidings.api.steps import Steps
+from tidings.api.workflows import REGISTRY, Workflows
+from tidings.engine import scope as scopes
+from tidings.engine.engine import Engine
+from tidings.engine.settings import Settings
+from tidings.error import DBOSInitializationError
+
+T = TypeVar("T")
+
+
+class _ClassProperty(Generic[T]):
+    """A property of the class itself."""
+
+    def __init__(self, getter: Callable[[], T]) -> None:
+        self._getter = getter
+        self.__doc__ = getter.__doc__
+
+    def __get__(self, instance: object, owner: type) -> T:
+        return self._getter()
+
+
+class Launched:
+    """What `DBOS.launch()` returns: as a context manager it destroys at the end of the block."""
+
+    def __enter__(self) -> Launched:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        DBOS.destroy()
+
+    async def __aenter__(self) -> Launched:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await DBOS.destroy_async()
+
+
+class DBOS(Workflows, Steps, Messages, Events):
+    """Durable workflows that communicate. One per process; all its operations are on the class."""
+
+    _settings: Settings | None = None
+
+    def __init__(self, *, config: DBOSConfig) -> None:
+        """Configure tidings for this process; `launch` starts it.
+
+        Raises:
+            DBOSInitializationError: an unknown key, a bad value, or tidings is running already.
+        """
+        if Process.engine is not None:
+            raise DBOSInitializationError(
+                "tidings is running in this process; call DBOS.destroy() to configure it anew"
+            )
+        DBOS._settings = settings_from(config)
+
+    @classmethod
+    def launch(cls) -> Launched:
+        """Open the database, recover what ended processes left, and be ready for calls.
+
+        May be called on a running event loop. Register all workflows before.
+
+        Returns:
+            A context manager that destroys at the end of its block.
+
+        Raises:
+            DBOSInitializationError: not configured, or the database is down, unfit or newer.
+        """
+        if cls._settings is None:
+            raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
+        if Process.engine is not None:
+            raise DBOSInitializationError("tidings is running in this process already; DBOS.launch() was called twice")
+        engine = Engine(cls._settings, REGISTRY)
+        engine.start()
+        Process.engine = engine
+        return Launched()
+
+    @classmethod
+    async def launch_async(cls) -> Launched:
+        """Await `launch`, without blocking the event loop."""
+        return await asyncio.to_thread(cls.launch)
+
+    @classmethod
+    def destroy(cls, *, destroy_registry: bool = False) -> None:
+        """Stop tidings in this process, promptly. Workflows go on at the next launch.
+
+        What was handed over is written; a blocked `recv` is not waited for. Harmless when repeated.
+        May be called on a running event loop.
+
+        Args:
+            destroy_registry: forget the registered workflows and steps too.
+        """
+        engine, Process.engine = Process.engine, None
+        if engine is not None:
+            engine.stop()
+        if destroy_registry:
+            REGISTRY.clear()
+
+    @classmethod
+    async def destroy_async(cls, *, destroy_registry: bool = False) -> None:
+        """Await `destroy`, without blocking the event loop."""
+        await asyncio.to_thread(cls.destroy, destroy_registry=destroy_registry)
+
+    @_ClassProperty
+    @staticmethod
+    def workflow_id() -> str | None:
+        """The id of the workflow that the calling code is in, or `None`."""
+        scope = scopes.current()
+        return None if scope is None else scope.run.workflow_id
+
+    @_ClassProperty
+    @staticmethod
+    def step_id() -> int | None:
+        """The number of the step that the calling code is in, or `None`: the order in which it began."""
+        scope = scopes.current()
+        return None if scope is None or scope.attempt is None else scope.attempt.ordinal
+
+    @_ClassProperty
+    @staticmethod
+    def application_version() -> str:
+        """The version of the code, which recovery matches workflows with."""
+        return current_engine().app_version
+
+    @_ClassProperty
+    @staticmethod
+    def logger() -> logging.Logger:
+        """The logger of tidings."""
+        return logging.getLogger("tidings")
+
+
+atexit.register(DBOS.destroy)

@@ -1,0 +1,159 @@
+"""Handles on workflows, and what their status says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tidings.api.caller import Caller, awaiting, blocking
+from tidings.core.effects import FindWorkflow, Operation, Read
+from tidings.core.operations import results
+from tidings.core.operations.recorded import observed
+from tidings.engine.runner import LiveRun
+from tidings.error import (
+    DBOSNonExistentWorkflowError,
+)
+from tidings.limits import check_timeout
+from tidings.model import WorkflowRecord
+from tidings.serialization import Serializer, load, load_error
+
+R = TypeVar("R")
+
+GET_STATUS = "DBOS.get_status"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowStatus:
+    """What the store knows of a workflow. Times are in ms since the epoch.
+
+    Attributes:
+        workflow_id: its id.
+        status: PENDING, SUCCESS, ERROR or CANCELLED.
+        name: the name of its function.
+        input: `{"args": [...], "kwargs": {...}}`.
+        output: its result, if it succeeded.
+        error: the exception it ended with, if it failed.
+        created_at, updated_at: when it was started, and last changed its status.
+        executor_id: the process that runs or ran it.
+        app_version: the version of the code that started it.
+        parent_workflow_id: the workflow that started it, or `None`.
+    """
+
+    workflow_id: str
+    status: str
+    name: str
+    input: Any
+    output: Any
+    error: BaseException | None
+    created_at: int
+    updated_at: int
+    executor_id: str | None
+    app_version: str
+    parent_workflow_id: str | None
+
+
+class WorkflowHandle(Generic[R]):
+    """A workflow that was started, to be asked for its result."""
+
+    __slots__ = ("_live", "workflow_id")
+
+    def __init__(self, workflow_id: str, live: LiveRun | None = None) -> None:
+        self.workflow_id = workflow_id
+        self._live = live
+
+    def get_workflow_id(self) -> str:
+        """Return the workflow's id."""
+        return self.workflow_id
+
+    def get_result(self, *, timeout_seconds: float | None = None) -> R:
+        """Wait for the workflow to end; return its result or raise its error.
+
+        Raises:
+            TimeoutError: it had not ended after `timeout_seconds`; it goes on.
+            DBOSAwaitedWorkflowCancelledError: it was cancelled.
+
+        Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
+        """
+        result: R = blocking("get_result", lambda caller: get_result(caller, self.workflow_id, timeout_seconds))
+        return result
+
+    def get_status(self) -> WorkflowStatus:
+        """Return what the store knows of the workflow now.
+
+        Durable: in a workflow it is recorded, and a replay returns the same.
+        """
+        status = blocking("get_status", lambda caller: get_status(caller, self.workflow_id))
+        return existing(status, self.workflow_id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.workflow_id!r})"
+
+
+class WorkflowHandleAsync(Generic[R]):
+    """A workflow that was started, to be asked for its result with `await`."""
+
+    __slots__ = ("_live", "workflow_id")
+
+    def __init__(self, workflow_id: str, live: LiveRun | None = None) -> None:
+        self.workflow_id = workflow_id
+        self._live = live
+
+    def get_workflow_id(self) -> str:
+        """Return the workflow's id."""
+        return self.workflow_id
+
+    async def get_result(self, *, timeout_seconds: float | None = None) -> R:
+        """Await `WorkflowHandle.get_result`. Cancelled, only the waiting ends; the workflow goes on."""
+        result: R = await awaiting(lambda caller: get_result(caller, self.workflow_id, timeout_seconds))
+        return result
+
+    async def get_status(self) -> WorkflowStatus:
+        """Await `WorkflowHandle.get_status`."""
+        status = await awaiting(lambda caller: get_status(caller, self.workflow_id))
+        return existing(status, self.workflow_id)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.workflow_id!r})"
+
+
+def existing(status: WorkflowStatus | None, workflow_id: str) -> WorkflowStatus:
+    """Return the status, which must be there."""
+    if status is None:
+        raise DBOSNonExistentWorkflowError(workflow_id)
+    return status
+
+
+def get_result(caller: Caller, workflow_id: str, timeout_seconds: float | None) -> Operation[Any]:
+    """Await the end of a workflow; recorded in a workflow."""
+    timeout = check_timeout(timeout_seconds)
+    if caller.workflow is not None:
+        return results.get_result_recorded(caller.workflow.begin(results.GET_RESULT), workflow_id, timeout)
+    return results.get_result(caller.serializer, workflow_id, timeout)
+
+
+def get_status(caller: Caller, workflow_id: str) -> Operation[WorkflowStatus | None]:
+    """Read the status of a workflow; recorded in a workflow."""
+    read = _read_status(caller.serializer, workflow_id)
+    if caller.workflow is not None:
+        return observed(caller.workflow.begin(GET_STATUS), read, f"the status of workflow {workflow_id!r}")
+    return read
+
+
+def _read_status(serializer: Serializer, workflow_id: str) -> Operation[WorkflowStatus | None]:
+    found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
+    if found is None:
+        return None
+    what = f"workflow {workflow_id!r}"
+    return WorkflowStatus(
+        workflow_id=found.workflow_id,
+        status=found.status.value,
+        name=found.name,
+        input=load(serializer, found.inputs, f"the arguments of {what}"),
+        output=None if found.output is None else load(serializer, found.output, f"the result of {what}"),
+        error=None if found.error is None else load_error(serializer, found.error),
+        created_at=found.created_at_ms,
+        updated_at=found.updated_at_ms,
+        executor_id=found.executor_id,
+        app_version=found.app_version,
+        parent_workflow_id=found.parent_id,
+    )

@@ -1,0 +1,242 @@
+"""Steps: the decorator, and running any function as a step."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
+
+from tidings.api.caller import Caller, current_engine, refuse_running_loop
+from tidings.api.workflows import REGISTRY
+from tidings.core.effects import Operation
+from tidings.core.history import Slot
+from tidings.core.operations import steps
+from tidings.core.retry import RetryPolicy
+from tidings.engine import scope as scopes
+from tidings.engine.drive import drive, drive_async
+from tidings.engine.registry import StepFunction
+from tidings.engine.scope import Attempt, Scope, standing
+from tidings.limits import check_id, check_timeout
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ShouldRetry = Callable[[BaseException], bool | Awaitable[bool]]
+
+
+class StepOptions(TypedDict, total=False):
+    """Options of a step that is run with `DBOS.run_step`; they mean what `@DBOS.step` says."""
+
+    name: str
+    retries_allowed: bool
+    interval_seconds: float
+    max_attempts: int
+    backoff_rate: float
+    should_retry: ShouldRetry
+
+
+class Steps:
+    """Functions whose result is recorded: once completed, they never run again."""
+
+    @classmethod
+    def step(
+        cls,
+        *,
+        name: str | None = None,
+        retries_allowed: bool = False,
+        interval_seconds: float = 1.0,
+        max_attempts: int = 3,
+        backoff_rate: float = 2.0,
+        should_retry: ShouldRetry | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function a step. Called in a workflow it is recorded; elsewhere it is a plain function.
+
+        Args:
+            name: what it is recorded under; its qualified name by default.
+            retries_allowed: whether a failed step is tried again.
+            interval_seconds: the pause before the second try.
+            max_attempts: tries in all, the first included.
+            backoff_rate: what each further pause is multiplied with; one hour is the longest.
+            should_retry: asked about each error; tries go on while it says True.
+
+        Raises (in the workflow):
+            DBOSMaxStepRetriesExceeded: it failed `max_attempts` times; `.errors` has all of them.
+            DBOSSerializationError: its result cannot be stored; names the path inside it.
+
+        Durable: when it returns. A step that completed never runs again: a replay returns its value,
+        or raises the error it finally failed with. A step during which the process dies runs again.
+        """
+        policy = _policy(retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry)
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            is_async = inspect.iscoroutinefunction(function)
+            registered = StepFunction(_step_name(name or function.__qualname__), function, is_async, policy)
+            REGISTRY.add_step(registered)
+            wrapper = _awaiting_wrapper(registered) if is_async else _blocking_wrapper(registered)
+            functools.update_wrapper(wrapper, function)
+            wrapper.__tidings_step__ = registered  # type: ignore[attr-defined]
+            return cast(Callable[P, R], wrapper)
+
+        return decorate
+
+    @classmethod
+    def run_step(cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run any function as a step of this workflow.
+
+        Durable: as a function decorated with `DBOS.step`.
+        """
+        return cast(R, _run(_step_from(options, func), args, kwargs))
+
+    @overload
+    @classmethod
+    async def run_step_async(
+        cls, options: StepOptions | None, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    @classmethod
+    async def run_step_async(
+        cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @classmethod
+    async def run_step_async(
+        cls, options: StepOptions | None, func: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Await `run_step`. A plain `def` function runs in a worker thread, not on the event loop."""
+        return await _run_async(_step_from(options, func), args, kwargs)
+
+
+def _blocking_wrapper(step: StepFunction) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _run(step, args, kwargs)
+
+    return call
+
+
+def _awaiting_wrapper(step: StepFunction) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await _run_async(step, args, kwargs)
+
+    return call
+
+
+def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    here = scopes.current()
+    if here is None or here.attempt is not None:
+        return step.function(*args, **kwargs)
+    refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
+    caller = Caller(current_engine(), scopes.of_thread())
+    return drive(_operation(caller, step, functools.partial(_attempt, step, args, kwargs)), caller.port)
+
+
+async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    here = scopes.current()
+    if here is None or here.attempt is not None:
+        value = step.function(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+    caller = Caller(current_engine(), scopes.of_task())
+    if step.is_async:
+        attempt = functools.partial(_attempt_async, step, args, kwargs)
+    else:
+        attempt = functools.partial(_attempt_in_thread, caller, step, args, kwargs)
+    return await drive_async(_operation(caller, step, attempt), caller.port)
+
+
+def _operation(caller: Caller, step: StepFunction, attempt: Callable[[Scope, Slot, int], Any]) -> Operation[Any]:
+    workflow = caller.workflow
+    assert workflow is not None
+    slot = workflow.begin(step.name)
+    return steps.step(slot, functools.partial(attempt, workflow, slot), step.policy)
+
+
+def _attempt(
+    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], workflow: Scope, slot: Slot, number: int
+) -> Any:
+    token = Attempt(step.name, slot.ordinal, number)
+    with standing(Scope(workflow.run, workflow.port, workflow.branch, token)):
+        try:
+            return step.function(*args, **kwargs)
+        finally:
+            token.over = True
+
+
+async def _attempt_async(
+    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], workflow: Scope, slot: Slot, number: int
+) -> Any:
+    token = Attempt(step.name, slot.ordinal, number)
+    with standing(Scope(workflow.run, workflow.port, workflow.branch, token)):
+        try:
+            return await step.function(*args, **kwargs)
+        finally:
+            token.over = True
+
+
+def _attempt_in_thread(
+    caller: Caller,
+    step: StepFunction,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    workflow: Scope,
+    slot: Slot,
+    number: int,
+) -> Any:
+    context = contextvars.copy_context()
+    return caller.engine.workers.call(
+        functools.partial(context.run, _attempt, step, args, kwargs, workflow, slot, number)
+    )
+
+
+def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFunction:
+    given = options or StepOptions()
+    unknown = set(given) - set(StepOptions.__annotations__)
+    if unknown:
+        known = ", ".join(sorted(StepOptions.__annotations__))
+        raise TypeError(f"unknown step options {sorted(unknown)}; known are {known}")
+    decorated = getattr(func, "__tidings_step__", None)
+    if isinstance(decorated, StepFunction):
+        if not given:
+            return decorated
+        func = decorated.function
+    name = given.get("name") or (decorated.name if isinstance(decorated, StepFunction) else _name_of(func))
+    policy = _policy(
+        given.get("retries_allowed", False),
+        given.get("interval_seconds", 1.0),
+        given.get("max_attempts", 3),
+        given.get("backoff_rate", 2.0),
+        given.get("should_retry"),
+    )
+    return StepFunction(_step_name(name), func, inspect.iscoroutinefunction(func), policy)
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    name: str = getattr(func, "__qualname__", None) or type(func).__qualname__
+    return name
+
+
+def _step_name(name: str) -> str:
+    if name.startswith("DBOS."):
+        raise ValueError(f"a step may not be named {name!r}: names that begin with 'DBOS.' are the library's own")
+    return check_id(name, "step name")
+
+
+def _policy(
+    retries_allowed: bool,
+    interval_seconds: float,
+    max_attempts: int,
+    backoff_rate: float,
+    should_retry: ShouldRetry | None,
+) -> RetryPolicy:
+    if max_attempts < 1:
+        raise ValueError(f"max_attempts must be 1 or more, not {max_attempts}")
+    if backoff_rate < 0:
+        raise ValueError(f"backoff_rate must not be negative: {backoff_rate}")
+    interval = check_timeout(interval_seconds, "interval_seconds")
+    return RetryPolicy(
+        max_attempts if retries_allowed else 1,
+        interval if interval is not None else 3_600.0,
+        backoff_rate,
+        should_retry,
+    )

@@ -1,0 +1,309 @@
+"""Workflows: the decorator, calling and starting, finding, awaiting and cancelling them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from tidings.api.caller import Caller, awaiting, blocking, current_engine, refuse_running_loop
+from tidings.api.handle import (
+    WorkflowHandle,
+    WorkflowHandleAsync,
+    WorkflowStatus,
+    existing,
+    get_result,
+    get_status,
+)
+from tidings.core.effects import Operation, Wait
+from tidings.core.operations import results, timers
+from tidings.core.operations.recorded import deadline_of, observed
+from tidings.engine import scope as scopes
+from tidings.engine.drive import drive, drive_async
+from tidings.engine.registry import Registry, WorkflowFunction
+from tidings.engine.starting import Start
+from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSRunEndedError, DBOSWorkflowCancelledError
+from tidings.limits import check_id, check_timeout
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+REGISTRY = Registry()
+
+_next_id: ContextVar[list[str] | None] = ContextVar("tidings_next_workflow_id", default=None)
+
+
+class SetWorkflowID(contextlib.AbstractContextManager[None]):
+    """Give an id to the first workflow that is started in the block.
+
+    The id is an idempotency key: starting the same id again returns the same execution.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        self._workflow_id = check_id(workflow_id, "workflow_id")
+
+    def __enter__(self) -> None:
+        self._token = _next_id.set([self._workflow_id])
+
+    def __exit__(self, *_: object) -> None:
+        _next_id.reset(self._token)
+
+
+class Workflows:
+    """Durable functions: after a crash they go on from the last recorded step."""
+
+    @classmethod
+    def workflow(cls, *, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function a durable workflow. It stays callable: a call runs it durably.
+
+        Args:
+            name: what it is recorded under; its qualified name by default. A recovered workflow is
+                executed by the function of its name.
+
+        Raises:
+            DBOSConflictingRegistrationError: the name belongs to another function.
+        """
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            registered = WorkflowFunction(
+                check_id(name or function.__qualname__, "workflow name"),
+                function,
+                inspect.iscoroutinefunction(function),
+                inspect.signature(function),
+            )
+            REGISTRY.add_workflow(registered)
+            wrapper = _awaiting_wrapper(registered) if registered.is_async else _blocking_wrapper(registered)
+            functools.update_wrapper(wrapper, function)
+            wrapper.__tidings_workflow__ = registered  # type: ignore[attr-defined]
+            return cast(Callable[P, R], wrapper)
+
+        return decorate
+
+    @overload
+    @classmethod
+    def start_workflow(
+        cls, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+
+    @overload
+    @classmethod
+    def start_workflow(cls, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]: ...
+
+    @classmethod
+    def start_workflow(cls, func: Callable[..., Any], *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+        """Start a workflow in the background and return a handle on it.
+
+        In a workflow it starts a child. The id is random, or that of `SetWorkflowID`; an id that
+        was used before returns a handle on that workflow.
+
+        Raises:
+            DBOSSerializationError, DBOSLimitError: an argument cannot be stored; nothing was started.
+            DBOSConflictingWorkflowError: the id belongs to another function.
+
+        Durable: when it returns. In a workflow the child and the record that it was started are one
+        change, and a replay returns a handle on the same child.
+        """
+        refuse_running_loop("DBOS.start_workflow")
+        caller = Caller(current_engine(), scopes.of_thread())
+        started = drive(_start(caller, _registered(func), args, kwargs), caller.port)
+        if started.live is not None:
+            caller.engine.runner.begin(started.live)
+            if started.live.starting is not None:
+                started.live.starting.result()
+        return WorkflowHandle(started.workflow_id, started.live)
+
+    @overload
+    @classmethod
+    async def start_workflow_async(
+        cls, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandleAsync[R]: ...
+
+    @overload
+    @classmethod
+    async def start_workflow_async(
+        cls, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandleAsync[R]: ...
+
+    @classmethod
+    async def start_workflow_async(
+        cls, func: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> WorkflowHandleAsync[Any]:
+        """Await `start_workflow`. An async workflow runs as its own task on this event loop."""
+        caller = Caller(current_engine(), scopes.of_task())
+        started = await drive_async(_start(caller, _registered(func), args, kwargs), caller.port)
+        if started.live is not None:
+            caller.engine.runner.begin(started.live, asyncio.get_running_loop())
+            if started.live.starting is not None:
+                await started.live.starting
+        return WorkflowHandleAsync(started.workflow_id, started.live)
+
+    @classmethod
+    def retrieve_workflow(cls, workflow_id: str, existing_workflow: bool = True) -> WorkflowHandle[Any]:
+        """Return a handle on a workflow by its id.
+
+        Args:
+            workflow_id: its id.
+            existing_workflow: whether to check that there is one.
+
+        Raises:
+            DBOSNonExistentWorkflowError: no workflow has that id.
+        """
+        check_id(workflow_id, "workflow_id")
+        if existing_workflow:
+            existing(cls.get_workflow_status(workflow_id), workflow_id)
+        return WorkflowHandle(workflow_id)
+
+    @classmethod
+    async def retrieve_workflow_async(
+        cls, workflow_id: str, existing_workflow: bool = True
+    ) -> WorkflowHandleAsync[Any]:
+        """Await `retrieve_workflow`."""
+        check_id(workflow_id, "workflow_id")
+        if existing_workflow:
+            existing(await cls.get_workflow_status_async(workflow_id), workflow_id)
+        return WorkflowHandleAsync(workflow_id)
+
+    @classmethod
+    def get_workflow_status(cls, workflow_id: str) -> WorkflowStatus | None:
+        """Return the status of a workflow, `None` if no workflow has that id.
+
+        Durable: in a workflow it is recorded, and a replay returns the same.
+        """
+        check_id(workflow_id, "workflow_id")
+        return blocking("DBOS.get_workflow_status", lambda caller: get_status(caller, workflow_id))
+
+    @classmethod
+    async def get_workflow_status_async(cls, workflow_id: str) -> WorkflowStatus | None:
+        """Await `get_workflow_status`."""
+        check_id(workflow_id, "workflow_id")
+        return await awaiting(lambda caller: get_status(caller, workflow_id))
+
+    @classmethod
+    def get_result(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
+        """Wait for a workflow to end; return its result or raise its error, as `WorkflowHandle.get_result`.
+
+        Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
+        """
+        check_id(workflow_id, "workflow_id")
+        return blocking("DBOS.get_result", lambda caller: get_result(caller, workflow_id, timeout_seconds))
+
+    @classmethod
+    async def get_result_async(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
+        """Await `get_result`."""
+        check_id(workflow_id, "workflow_id")
+        return await awaiting(lambda caller: get_result(caller, workflow_id, timeout_seconds))
+
+    @classmethod
+    def cancel_workflow(cls, workflow_id: str) -> None:
+        """Cancel a workflow, if it is pending; harmless if it has ended.
+
+        It is woken at once from whatever it waits for. A step that is running is not interrupted;
+        what it returns is not recorded.
+
+        Raises:
+            DBOSNonExistentWorkflowError: no workflow has that id.
+
+        Durable: when it returns. In a workflow, a replay does not cancel again.
+        """
+        blocking("DBOS.cancel_workflow", lambda caller: _cancel(caller, workflow_id))
+
+    @classmethod
+    async def cancel_workflow_async(cls, workflow_id: str) -> None:
+        """Await `cancel_workflow`."""
+        await awaiting(lambda caller: _cancel(caller, workflow_id))
+
+    @classmethod
+    def sleep(cls, seconds: float) -> None:
+        """Pause. In a workflow the time to wake is recorded, so a crash does not start it anew.
+
+        Durable: in a workflow, before the pause begins; a replay pauses for what is left of it.
+        """
+        blocking("DBOS.sleep", lambda caller: _sleep(caller, seconds))
+
+    @classmethod
+    async def sleep_async(cls, seconds: float) -> None:
+        """Await `sleep`."""
+        await awaiting(lambda caller: _sleep(caller, seconds))
+
+
+# --- calling a workflow function --------------------------------------------------------------------
+
+
+def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        refuse_running_loop(f"the workflow {function.name!r}", "DBOS.start_workflow_async")
+        caller = Caller(current_engine(), scopes.of_thread())
+        started = drive(_start(caller, function, args, kwargs), caller.port)
+        live = started.live
+        if live is not None:
+            caller.engine.runner.execute(live)
+            if caller.workflow is None:
+                with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
+                    return live.ended.result()
+        return drive(get_result(caller, started.workflow_id, None), caller.port)
+
+    return call
+
+
+def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        caller = Caller(current_engine(), scopes.of_task())
+        started = await drive_async(_start(caller, function, args, kwargs), caller.port)
+        live = started.live
+        if live is not None:
+            caller.engine.runner.begin(live, asyncio.get_running_loop())
+            if caller.workflow is None:
+                with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
+                    return await live.ended
+        return await drive_async(get_result(caller, started.workflow_id, None), caller.port)
+
+    return call
+
+
+@contextlib.contextmanager
+def _cancelled_as_awaited(workflow_id: str) -> Iterator[None]:
+    """To who awaits it, a cancelled workflow is an ordinary error."""
+    try:
+        yield
+    except DBOSWorkflowCancelledError:
+        raise DBOSAwaitedWorkflowCancelledError(workflow_id) from None
+
+
+def _registered(func: Callable[..., Any]) -> WorkflowFunction:
+    registered = getattr(func, "__tidings_workflow__", None)
+    if not isinstance(registered, WorkflowFunction):
+        raise TypeError(f"{getattr(func, '__qualname__', func)!r} is no workflow: decorate it with @DBOS.workflow()")
+    return registered
+
+
+def _start(
+    caller: Caller, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Operation[Start]:
+    function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
+    chosen = _next_id.get()
+    workflow_id = chosen.pop() if chosen else None
+    return caller.engine.starter.start(function, args, kwargs, workflow_id, caller.scope)
+
+
+def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:
+    cancelling = results.cancel(check_id(workflow_id, "workflow_id"))
+    if caller.workflow is not None:
+        return observed(caller.workflow.begin("DBOS.cancel_workflow"), cancelling, "whether it was pending")
+    return cancelling
+
+
+def _sleep(caller: Caller, seconds: float) -> Operation[None]:
+    checked = check_timeout(seconds, "seconds")
+    if checked is None:
+        raise TypeError("seconds must be a number of seconds, not None")
+    if caller.workflow is not None:
+        return timers.sleep(caller.workflow.begin(timers.SLEEP), checked)
+    return _pause(caller, checked)
+
+
+def _pause(caller: Caller, seconds: float) -> Operation[None]:
+    yield Wait(deadline_ms=deadline_of(caller.engine.clock.now_ms(), seconds))

@@ -1,0 +1,114 @@
+"""What a durable operation may ask of the world.
+
+An operation (`core.operations`) is a generator that yields effects and is resumed with what they
+gave. It knows neither threads nor event loops nor the clock; the drivers (`engine.drive`) are the
+only code that performs effects, and the only code that knows blocking from awaiting.
+
+An effect that the program gave up (a cancelled await) raises `Abandoned` inside the operation,
+which may still `Defer`, and must then let it pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from tidings.model import Unit
+
+T = TypeVar("T")
+
+# What a waiter waits for: ("message", workflow id, topic), ("event", workflow id, key), ("end", id).
+WakeKey = tuple[str | None, ...]
+
+
+class Call(Struct, frozen=True):
+    """Run user code. Resumes with its result; an awaiting driver awaits it first."""
+
+    function: Callable[[], Any]
+
+
+class Commit(Struct, frozen=True):
+    """Make a unit durable, after all that the run handed over before. Resumes with its answer."""
+
+    unit: Unit
+
+
+class Defer(Struct, frozen=True):
+    """Hand over a unit and go on. `make` is called under the run's lock, so that what it numbers
+    and the hand-over are one: two threads cannot swap between them."""
+
+    make: Callable[[], Unit]
+
+
+class Barrier(Struct, frozen=True):
+    """Wait until everything the run handed over is durable."""
+
+
+class Watch(Struct, frozen=True):
+    """Begin to watch for these keys, before looking. Resumes with an arrival to `Wait` for."""
+
+    keys: tuple[WakeKey, ...]
+
+
+class Wait(Struct, frozen=True):
+    """Pause until the arrival wakes or the deadline passes. Resumes with True if it was woken.
+
+    Without an arrival it waits for the deadline alone; without both, for ever.
+    """
+
+    arrival: Any = None
+    deadline_ms: int | None = None
+
+
+class FindEvent(Struct, frozen=True, gc=False):
+    """The latest value of an event and its workflow's status: an `EventRead`."""
+
+    workflow_id: str
+    key: str
+
+
+class FindAllEvents(Struct, frozen=True, gc=False):
+    """The latest value of each key: a dict of texts, or `None` if the workflow does not exist."""
+
+    workflow_id: str
+
+
+class FindWorkflow(Struct, frozen=True, gc=False):
+    """A `WorkflowRecord`, or `None` if no workflow has that id."""
+
+    workflow_id: str
+
+
+Query = FindEvent | FindAllEvents | FindWorkflow
+
+
+class Read(Struct, frozen=True):
+    """Ask the store. Resumes with what the query says."""
+
+    query: Query
+
+
+class Now(Struct, frozen=True):
+    """Resumes with the time in ms on the store's clock."""
+
+
+class Abandoned(BaseException):
+    """The program stopped waiting for this operation."""
+
+
+class Failed(Struct, frozen=True):
+    """What an operation returns to raise `error` from its caller.
+
+    A generator cannot raise every exception itself: a StopIteration would become a RuntimeError.
+    """
+
+    error: BaseException
+
+
+Effect = Call | Commit | Defer | Barrier | Watch | Wait | Read | Now
+Operation = Generator[Effect, Any, T]
+
+BARRIER = Barrier()
+NOW = Now()

@@ -1,0 +1,231 @@
+"""What one run has recorded, where it stands, and the check that its code takes the recorded path.
+
+A `Run` is one execution of one workflow under one epoch, with its whole history in memory. Code
+runs in *branches*: the workflow function is the root, and each further task that calls a durable
+operation opens a branch of its own, numbered within its parent's in the order of their first
+operations. Each branch counts its operations alone, so tasks that run side by side replay right
+whatever their speed. An operation takes a `Slot`: its place, its ordinal (the order in which
+operations began, which users see), and what is recorded there.
+
+Not thread-safe: positions are taken by the task or thread that owns the branch; what threads share
+(event versions) is numbered inside `Defer`, under the run's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tidings.error import DBOSUnexpectedStepError
+from tidings.model import (
+    Answer,
+    Entry,
+    EntryState,
+    History,
+    Message,
+    NewWorkflow,
+    Outcome,
+    Place,
+    PublishedEvent,
+    RecordedEntry,
+    Take,
+    Unit,
+)
+from tidings.serialization import Serializer
+
+ROOT = ""
+
+
+class Branch:
+    """A line of operations in a run. `owner` is the task or thread that walks it."""
+
+    __slots__ = ("_children", "_count", "owner", "path")
+
+    def __init__(self, path: str = ROOT, owner: object = None) -> None:
+        self.path = path
+        self.owner = owner
+        self._count = 0
+        self._children = 0
+
+    def open_child(self, owner: object) -> Branch:
+        """Open the next branch that leaves this one."""
+        self._children += 1
+        path = f"{self.path}.{self._children}" if self.path else str(self._children)
+        return Branch(path, owner)
+
+    def next_number(self) -> int:
+        self._count += 1
+        return self._count
+
+
+class Run:
+    """One execution of one workflow under one epoch."""
+
+    __slots__ = (
+        "_event_versions",
+        "_ordinal",
+        "_recorded",
+        "broken",
+        "epoch",
+        "name",
+        "root",
+        "serializer",
+        "workflow_id",
+    )
+
+    def __init__(
+        self, workflow_id: str, epoch: int, name: str, serializer: Serializer, history: History | None = None
+    ) -> None:
+        self.workflow_id = workflow_id
+        self.epoch = epoch
+        self.name = name
+        self.serializer = serializer
+        self.root = Branch()
+        self.broken: DBOSUnexpectedStepError | None = None
+        entries: Iterable[RecordedEntry] = history.entries if history else ()
+        self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
+        self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
+        self._event_versions = dict(history.event_versions) if history else {}
+
+    def begin(self, branch: Branch, name: str, *, event_key: str | None = None, child: bool = False) -> Slot:
+        """Take the next place in `branch` for the operation `name`.
+
+        What an operation is, is its name, with the key for an event that is set; `child` tells the
+        start of a child workflow from a step of the same name.
+
+        Raises:
+            DBOSUnexpectedStepError: another operation is recorded there. From then on the run
+                refuses every operation, so that code which swallows the error cannot go on.
+        """
+        if self.broken is not None:
+            raise self.broken
+        number = branch.next_number()
+        recorded = self._recorded.pop(Place(branch.path, number), None) if self._recorded else None
+        if recorded is None:
+            self._ordinal += 1
+            return Slot(self, branch.path, number, self._ordinal, name, None)
+        found, called = _title(recorded), _title_of(name, event_key, child)
+        if found != called and not (recorded.entry.state is EntryState.ABANDONED and recorded.entry.name == name):
+            raise self.diverge(branch.path, number, found, called)
+        return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded)
+
+    def diverge(self, branch: str, number: int, recorded: str, called: str) -> DBOSUnexpectedStepError:
+        """Note that the code left the recorded path, and return the error that says so."""
+        where = f"operation {number}" + (f" of branch {branch}" if branch else "")
+        self.broken = DBOSUnexpectedStepError(self.workflow_id, where, recorded, called)
+        return self.broken
+
+    def check_walked(self) -> None:
+        """Check, at the end of the workflow function, that it met all that its own branch recorded."""
+        left = [place.number for place in self._recorded if place.branch == ROOT]
+        if left and self.broken is None:
+            number = min(left)
+            recorded = self._recorded[Place(ROOT, number)]
+            self.diverge(ROOT, number, _title(recorded), "nothing: it ended")
+        if self.broken is not None:
+            raise self.broken
+
+    def next_version(self, key: str) -> int:
+        """Number the next version of the event `key`. Called under the run's lock."""
+        version = self._event_versions.get(key, 0) + 1
+        self._event_versions[key] = version
+        return version
+
+    def unit(
+        self,
+        entry: Entry | None = None,
+        *,
+        messages: tuple[Message, ...] = (),
+        take: Take | None = None,
+        put_back: int | None = None,
+        event: PublishedEvent | None = None,
+        start: NewWorkflow | None = None,
+        outcome: Outcome | None = None,
+    ) -> Unit:
+        """Make a unit of this run."""
+        return Unit(self.workflow_id, self.epoch, entry, messages, take, put_back, event, start, outcome)
+
+
+class Slot:
+    """The place of one operation in its run, and what is recorded there."""
+
+    __slots__ = ("branch", "name", "number", "ordinal", "recorded", "run")
+
+    def __init__(
+        self, run: Run, branch: str, number: int, ordinal: int, name: str, recorded: RecordedEntry | None
+    ) -> None:
+        self.run = run
+        self.branch = branch
+        self.number = number
+        self.ordinal = ordinal
+        self.name = name
+        self.recorded = recorded
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the operation is recorded as begun and not finished."""
+        return self.recorded is not None and self.recorded.entry.state is EntryState.OPEN
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the operation is recorded with its end: a result, or given up."""
+        return self.recorded is not None and self.recorded.entry.state is not EntryState.OPEN
+
+    def open(self, started_at_ms: int, deadline_ms: int | None) -> Entry:
+        """An entry that says: waiting since, and until."""
+        return self._entry(EntryState.OPEN, None, None, None, deadline_ms, started_at_ms, None)
+
+    def done(
+        self,
+        started_at_ms: int,
+        completed_at_ms: int,
+        *,
+        output: str | None = None,
+        error: str | None = None,
+        child_workflow_id: str | None = None,
+    ) -> Entry:
+        """An entry that says: this was the result."""
+        return self._entry(EntryState.DONE, output, error, child_workflow_id, None, started_at_ms, completed_at_ms)
+
+    def abandoned(self) -> Entry:
+        """An entry that says: the program stopped waiting here."""
+        return self._entry(EntryState.ABANDONED, None, None, None, None, None, None)
+
+    def _entry(
+        self,
+        state: EntryState,
+        output: str | None,
+        error: str | None,
+        child_workflow_id: str | None,
+        deadline_ms: int | None,
+        started_at_ms: int | None,
+        completed_at_ms: int | None,
+    ) -> Entry:
+        return Entry(
+            self.branch,
+            self.number,
+            self.ordinal,
+            self.name,
+            state,
+            output,
+            error,
+            child_workflow_id,
+            deadline_ms,
+            started_at_ms,
+            completed_at_ms,
+        )
+
+
+def _title(recorded: RecordedEntry) -> str:
+    entry = recorded.entry
+    return _title_of(entry.name, recorded.event_key, entry.child_workflow_id is not None)
+
+
+def _title_of(name: str, event_key: str | None, child: bool) -> str:
+    if child:
+        return f"the child workflow {name}"
+    return name if event_key is None else f"{name} of the event {event_key!r}"
+
+
+def unexpected(answer: Answer) -> RuntimeError:
+    """The error for an answer that the store's contract rules out."""
+    return RuntimeError(f"the store gave an answer that its contract rules out: {answer!r}")

@@ -1,0 +1,135 @@
+"""Events: `set_event`, `get_event`, `get_all_events`.
+
+Publishing from a workflow is handed over in order and not waited for: the event's row is its own
+entry, and the barrier before the next outside effect makes it durable in time. Reading in a
+workflow is recorded, the `None` of a timeout too. A reader watches for the event and for the end of
+its workflow before it looks; value and status come from one snapshot, so the last value is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tidings.core.effects import (
+    BARRIER,
+    NOW,
+    Commit,
+    Defer,
+    FindAllEvents,
+    FindEvent,
+    Operation,
+    Read,
+    Wait,
+    WakeKey,
+    Watch,
+)
+from tidings.core.history import Run, Slot
+from tidings.core.lifecycle import has_ended
+from tidings.core.operations.recorded import abandonable, deadline_of, finished, load_result, refuse, timing
+from tidings.core.operations.results import end_key
+from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.model import EventRead, PublishedEvent, Unit
+from tidings.serialization import Serializer, load
+
+SET_EVENT = "DBOS.set_event"
+GET_EVENT = "DBOS.get_event"
+GET_ALL_EVENTS = "DBOS.get_all_events"
+
+
+def event_key(workflow_id: str, key: str) -> WakeKey:
+    """What a reader of an event waits for."""
+    return ("event", workflow_id, key)
+
+
+def publish(slot: Slot, key: str, value: str) -> Operation[None]:
+    """Publish from a workflow: exactly once, in order."""
+    if slot.recorded is not None:
+        return
+    run = slot.run
+    now: int = yield NOW
+
+    def unit() -> Unit:
+        version = run.next_version(key)
+        return run.unit(event=PublishedEvent(key, version, value, now, slot.branch, slot.number, slot.ordinal))
+
+    yield Defer(unit)
+
+
+def publish_in_step(run: Run, check_attempt: Callable[[], None], key: str, value: str) -> Operation[None]:
+    """Publish from a step, whose attempt must still be running: in order, once per try."""
+    now: int = yield NOW
+
+    def unit() -> Unit:
+        check_attempt()
+        return run.unit(event=PublishedEvent(key, run.next_version(key), value, now))
+
+    yield Defer(unit)
+
+
+def read_recorded(
+    slot: Slot, workflow_id: str, key: str, timeout_seconds: float | None, default: Any
+) -> Operation[Any]:
+    """Read in a workflow: what was read is recorded; that there was nothing, as no output at all."""
+    if slot.is_finished:
+        entry = yield from finished(slot)
+        is_nothing = entry.output is None and entry.error is None
+        return default if is_nothing else load_result(slot, entry)
+    return (yield from abandonable(slot, _read_recorded(slot, workflow_id, key, timeout_seconds, default)))
+
+
+def _read_recorded(
+    slot: Slot, workflow_id: str, key: str, timeout_seconds: float | None, default: Any
+) -> Operation[Any]:
+    run = slot.run
+    yield BARRIER
+    started, deadline = timing(slot, (yield NOW), timeout_seconds)
+    on_waiting = None if slot.is_open else run.unit(slot.open(started, deadline))
+    text = yield from _await_value(workflow_id, key, deadline, on_waiting)
+    try:
+        value = default if text is None else _load(run.serializer, text, workflow_id, key)
+    except DBOSSerializationError as error:
+        return (yield from refuse(slot, error, started))
+    yield Commit(run.unit(slot.done(started, (yield NOW), output=text)))
+    return value
+
+
+def read(
+    serializer: Serializer, workflow_id: str, key: str, timeout_seconds: float | None, default: Any
+) -> Operation[Any]:
+    """Read from a step or from outside any workflow."""
+    deadline = deadline_of((yield NOW), timeout_seconds)
+    text = yield from _await_value(workflow_id, key, deadline, None)
+    return default if text is None else _load(serializer, text, workflow_id, key)
+
+
+def _await_value(workflow_id: str, key: str, deadline: int | None, on_waiting: Unit | None) -> Operation[str | None]:
+    """Look, and wait, until there is a value, there cannot be one any more, or the time is up.
+
+    `on_waiting` is committed before the first wait: it records the deadline.
+    """
+    while True:
+        arrival = yield Watch((event_key(workflow_id, key), end_key(workflow_id)))
+        found: EventRead = yield Read(FindEvent(workflow_id, key))
+        if found.value is not None:
+            return found.value
+        if found.status is not None and has_ended(found.status):
+            return None
+        if deadline is not None and deadline <= (yield NOW):
+            return None
+        if on_waiting is not None:
+            yield Commit(on_waiting)
+            on_waiting = None
+        yield Wait(arrival, deadline)
+
+
+def read_all(serializer: Serializer, workflow_id: str) -> Operation[dict[str, Any]]:
+    """Read the latest value of each key."""
+    found: dict[str, str] | None = yield Read(FindAllEvents(workflow_id))
+    if found is None:
+        raise DBOSNonExistentWorkflowError(workflow_id)
+    return {key: _load(serializer, text, workflow_id, key) for key, text in found.items()}
+
+
+def _load(serializer: Serializer, text: str, workflow_id: str, key: str) -> Any:
+    return load(serializer, text, f"the event {key!r} of workflow {workflow_id!r}")

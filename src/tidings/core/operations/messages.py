@@ -1,0 +1,137 @@
+"""Messages: `send` and `recv`.
+
+Sending: the message, and from a workflow the entry that says it was sent, are one unit. A refusal
+(an unknown destination) is recorded before it is raised, so replay takes the same path.
+
+Receiving: the oldest unread message of the topic and the entry that consumed it are one unit, so no
+crash loses or repeats a message. Watch before looking: the waiter is registered first, so a message
+that arrives between the look and the wait wakes it. The first look that finds nothing writes the
+deadline in the same unit; the last look, at the deadline, takes a message or records the timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tidings.core.effects import NOW, Commit, Failed, Operation, Wait, WakeKey, Watch
+from tidings.core.history import Slot, unexpected
+from tidings.core.operations.recorded import abandonable, finished, load_result, recorded, refuse, timing
+from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.model import Applied, NoSuchWorkflow, Nothing, Take, Taken, Unit
+from tidings.model import Message as OutgoingMessage
+from tidings.serialization import load
+
+SEND = "DBOS.send"
+SEND_BULK = "DBOS.send_bulk"
+RECV = "DBOS.recv"
+
+# Messages that only lack the time at which they are sent.
+Letters = Callable[[int], tuple[OutgoingMessage, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that was received.
+
+    Attributes:
+        value: what was sent.
+        topic: its topic, or `None` if it was sent without one.
+        sender_id: the id of the workflow that sent it, or `None`.
+        sent_at_epoch_ms: when, in ms on the store's clock.
+        message_id: unique in the store; later messages of a topic have greater numbers.
+    """
+
+    value: Any
+    topic: str | None
+    sender_id: str | None
+    sent_at_epoch_ms: int
+    message_id: str
+
+
+def arrival_key(workflow_id: str, topic: str | None) -> WakeKey:
+    """What a receiver on `topic` waits for."""
+    return ("message", workflow_id, topic)
+
+
+def send(slot: Slot, letters: Letters) -> Operation[Sequence[str]]:
+    """Send from a workflow: exactly once. Gives the destinations that have already ended."""
+    return recorded(slot, _send(slot, letters))
+
+
+def _send(slot: Slot, letters: Letters) -> Operation[Any]:
+    now: int = yield NOW
+    answer = yield Commit(slot.run.unit(slot.done(now, now), messages=letters(now)))
+    match answer:
+        case Applied():
+            return answer.ended
+        case NoSuchWorkflow(workflow_ids):
+            return (yield from refuse(slot, DBOSNonExistentWorkflowError(*workflow_ids), now))
+        case _:
+            raise unexpected(answer)
+
+
+def send_unrecorded(letters: Letters) -> Operation[Any]:
+    """Send from a step or from outside any workflow."""
+    answer = yield Commit(Unit(messages=letters((yield NOW))))
+    match answer:
+        case Applied():
+            return answer.ended
+        case NoSuchWorkflow(workflow_ids):
+            return Failed(DBOSNonExistentWorkflowError(*workflow_ids))
+        case _:
+            raise unexpected(answer)
+
+
+def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
+    """Take the next message of `topic`, waiting for it until the deadline; `None` past it."""
+    taken: Taken | None
+    if slot.is_finished:
+        entry = yield from finished(slot)
+        taken = slot.recorded.message if slot.recorded else None
+        if taken is None:  # The timeout, or a refusal.
+            return cast("Message | None", load_result(slot, entry))
+        if taken.topic != topic:
+            raise slot.run.diverge(slot.branch, slot.number, f"{RECV} on {taken.topic!r}", f"{RECV} on {topic!r}")
+    else:
+        taken = yield from abandonable(slot, _take(slot, topic, timeout_seconds))
+        if taken is None:
+            return None
+    return (yield from _open(slot, taken))
+
+
+def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Taken | None]:
+    run = slot.run
+    now: int = yield NOW
+    started, deadline = timing(slot, now, timeout_seconds)
+    otherwise = None if slot.is_open else slot.open(started, deadline)
+    over = deadline is not None and deadline <= now
+    while True:
+        arrival = yield Watch((arrival_key(run.workflow_id, topic),))
+        now = yield NOW
+        if over:
+            otherwise = slot.done(started, now)
+        answer = yield Commit(run.unit(slot.done(started, now), take=Take(topic, otherwise)))
+        match answer:
+            case Taken():
+                return answer
+            case Nothing() if over:
+                return None
+            case Nothing():
+                otherwise = None
+                over = not (yield Wait(arrival, deadline))
+            case _:
+                raise unexpected(answer)
+
+
+def _open(slot: Slot, taken: Taken) -> Operation[Message | None]:
+    """Rebuild the value. Where that fails the message is left unread, and the failure recorded."""
+    run = slot.run
+    what = f"the message {taken.seq} on topic {taken.topic!r} to workflow {run.workflow_id!r}"
+    try:
+        value = load(run.serializer, taken.body, what)
+    except DBOSSerializationError as error:
+        failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken.seq)
+        return cast("Message | None", failed)  # The driver raises it.
+    return Message(value, taken.topic, taken.sender_id, taken.sent_at_ms, str(taken.seq))

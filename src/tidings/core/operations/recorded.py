@@ -1,0 +1,105 @@
+"""The frame of every recorded operation: replay what is recorded, or do it; note what is given up.
+
+Replay returns the recorded value or raises the recorded error, so the code takes the same path
+again. An operation that the program abandoned (a cancelled await) was recorded as such: its replay
+waits, and records nothing, until the program abandons it again. An operation that was recorded as
+waiting keeps the deadline it had.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from tidings.core.effects import BARRIER, NOW, Abandoned, Commit, Defer, Failed, Operation, Wait
+from tidings.core.history import Slot
+from tidings.error import DBOSException
+from tidings.model import Entry, EntryState
+from tidings.serialization import dump, dump_error, load, load_error
+
+T = TypeVar("T")
+
+
+def recorded(slot: Slot, body: Operation[T]) -> Operation[Any]:
+    """Return what is recorded at `slot`, or else what `body` gives."""
+    if slot.is_finished:
+        entry = yield from finished(slot)
+        return load_result(slot, entry)
+    return (yield from abandonable(slot, body))
+
+
+def finished(slot: Slot) -> Operation[Entry]:
+    """Return the recorded entry; wait where the program once gave up."""
+    assert slot.recorded is not None
+    entry = slot.recorded.entry
+    if entry.state is EntryState.ABANDONED:
+        yield Wait()
+    return entry
+
+
+def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
+    """Run `body`, and record it if the program stops waiting for it."""
+    try:
+        return (yield from body)
+    except Abandoned:
+        yield Defer(lambda: slot.run.unit(slot.abandoned()))
+        raise
+
+
+def load_result(slot: Slot, entry: Entry) -> Any:
+    """Rebuild the value or the error of a finished entry."""
+    if entry.error is not None:
+        return Failed(load_error(slot.run.serializer, entry.error))
+    if entry.output is None:
+        return None
+    return load(slot.run.serializer, entry.output, f"the result of {slot.name} in workflow {slot.run.workflow_id!r}")
+
+
+def refuse(
+    slot: Slot,
+    error: BaseException,
+    started_at_ms: int,
+    *,
+    put_back: int | None = None,
+    child_workflow_id: str | None = None,
+) -> Operation[Failed]:
+    """Record an error before it is raised, so that a replay raises it too."""
+    text, raised = dump_error(slot.run.serializer, error)
+    entry = slot.done(started_at_ms, (yield NOW), error=text, child_workflow_id=child_workflow_id)
+    yield Commit(slot.run.unit(entry, put_back=put_back))
+    return Failed(raised)
+
+
+def observed(slot: Slot, body: Operation[T], what: str) -> Operation[T]:
+    """Do something that has no record of its own, and record what came of it."""
+    return recorded(slot, _observed(slot, body, what))
+
+
+def _observed(slot: Slot, body: Operation[Any], what: str) -> Operation[Any]:
+    yield BARRIER
+    started: int = yield NOW
+    try:
+        value = yield from body
+        if isinstance(value, Failed):
+            return (yield from refuse(slot, value.error, started))
+        output = dump(slot.run.serializer, value, what)
+    except DBOSException as error:
+        return (yield from refuse(slot, error, started))
+    yield Commit(slot.run.unit(slot.done(started, (yield NOW), output=output)))
+    return value
+
+
+def deadline_of(now_ms: int, timeout_seconds: float | None) -> int | None:
+    """Return when a wait that begins now is over; `None` means never."""
+    return None if timeout_seconds is None else now_ms + round(timeout_seconds * 1_000)
+
+
+def timing(slot: Slot, now_ms: int, timeout_seconds: float | None) -> tuple[int, int | None]:
+    """Return when a waiting operation began and when its time is up.
+
+    A recovered run goes on with what was written when the wait began.
+    """
+    if slot.is_open:
+        assert slot.recorded is not None
+        entry = slot.recorded.entry
+        return entry.started_at_ms or now_ms, entry.deadline_ms
+    return now_ms, deadline_of(now_ms, timeout_seconds)

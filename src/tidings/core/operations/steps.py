@@ -1,0 +1,58 @@
+"""A step: user code whose result is recorded, tried again as its policy says.
+
+Before the code runs, all that the run handed over earlier is durable, so no outside effect is ever
+seen before an earlier event. A step that completed never runs again; one whose result was not yet
+recorded runs again, hence *at least once*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tidings.core.effects import BARRIER, NOW, Call, Commit, Failed, Operation, Wait
+from tidings.core.history import Slot
+from tidings.core.operations.recorded import recorded
+from tidings.core.retry import RetryPolicy
+from tidings.error import DBOSLimitError, DBOSMaxStepRetriesExceeded, DBOSSerializationError
+from tidings.serialization import dump, dump_error
+
+
+def step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Operation[Any]:
+    """Run `attempt(number)` until it succeeds or may not be tried again; record how it ended."""
+    return recorded(slot, _step(slot, attempt, policy))
+
+
+def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Operation[Any]:
+    run = slot.run
+    yield BARRIER
+    started: int = yield NOW
+    errors: list[BaseException] = []
+    failure: BaseException
+    while True:
+        number = len(errors) + 1
+        try:
+            value = yield Call(partial(attempt, number))
+        except Exception as error:
+            failure = error
+        else:
+            try:
+                output = dump(run.serializer, value, f"the result of step {slot.name!r}")
+            except (DBOSSerializationError, DBOSLimitError) as error:
+                failure = error  # The step has run: trying again would not make its result storable.
+                break
+            yield Commit(run.unit(slot.done(started, (yield NOW), output=output)))
+            return value
+        errors.append(failure)
+        if policy.should_retry is not None and not (yield Call(partial(policy.should_retry, failure))):
+            break
+        if number >= policy.max_attempts:
+            if policy.max_attempts > 1:
+                failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, errors)
+            break
+        pause_ms = policy.pause_seconds(number) * 1_000
+        yield Wait(deadline_ms=(yield NOW) + round(pause_ms))
+    text, raised = dump_error(run.serializer, failure)
+    yield Commit(run.unit(slot.done(started, (yield NOW), error=text)))
+    return Failed(raised)

@@ -1,0 +1,23 @@
+"""Durable sleep: the time to wake is recorded first, so a recovered run sleeps only what is left."""
+
+from __future__ import annotations
+
+from tidings.core.effects import NOW, Commit, Defer, Operation, Wait
+from tidings.core.history import Slot
+from tidings.core.operations.recorded import recorded, timing
+
+SLEEP = "DBOS.sleep"
+
+
+def sleep(slot: Slot, seconds: float) -> Operation[None]:
+    """Pause the workflow for `seconds`, counted from the first time it came here."""
+    return recorded(slot, _sleep(slot, seconds))
+
+
+def _sleep(slot: Slot, seconds: float) -> Operation[None]:
+    started, deadline = timing(slot, (yield NOW), seconds)
+    if not slot.is_open:
+        yield Commit(slot.run.unit(slot.open(started, deadline)))
+    yield Wait(deadline_ms=deadline)
+    now: int = yield NOW
+    yield Defer(lambda: slot.run.unit(slot.done(started, now)))

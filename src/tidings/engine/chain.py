@@ -1,0 +1,87 @@
+"""One run's way to the committer: its units in order, and whether it may still write.
+
+Numbering and hand-over happen under the chain's lock. After one deferred unit failed, none behind it
+commits, and the run meets the failure at its next operation or its end. A dead run (cancelled,
+taken over, shut down) refuses every operation; what it waits for is woken with the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tidings.engine.committer import Committer, Job
+from tidings.engine.ticket import Ticket, settle_all
+from tidings.model import Unit
+
+
+class Chain:
+    """The units of one run, and its life. Units from outside any run go through a chain of their own."""
+
+    __slots__ = ("_committer", "_last", "_lock", "_waits", "dead", "failure")
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        self._lock = threading.Lock()
+        self._last: Job | None = None
+        self._waits: set[Ticket] = set()
+        self.dead: BaseException | None = None
+        self.failure: BaseException | None = None
+
+    def commit(self, unit: Unit) -> Job:
+        """Hand over a unit whose answer somebody waits for."""
+        with self._lock:
+            self._check()
+            return self._committer.submit(unit, self)
+
+    def defer(self, make: Callable[[], Unit]) -> Ticket | None:
+        """Number a unit, hand it over and go on. Gives a ticket to wait for if too much is in flight."""
+        with self._lock:
+            self._check()
+            self._last = self._committer.submit(make(), self, deferred=True)
+            return self._last if self._committer.is_full else None
+
+    def barrier(self) -> Ticket | None:
+        """Give the last deferred unit to wait for, or `None` if all are durable."""
+        with self._lock:
+            self._check()
+            last = self._last
+            if last is None or last.settled:
+                self._last = None
+                return None
+            return last
+
+    def wait(self, ticket: Ticket) -> None:
+        """Register what the run waits for, so that its death can wake it."""
+        with self._lock:
+            self._check()
+            self._waits.add(ticket)
+
+    def done_waiting(self, ticket: Ticket) -> None:
+        with self._lock:
+            self._waits.discard(ticket)
+
+    def kill(self, error: BaseException) -> None:
+        """Refuse everything from now on with `error`, and wake what the run waits for."""
+        with self._lock:
+            if self.dead is not None:
+                return
+            self.dead = error
+            waits, self._waits = self._waits, set()
+        settle_all((ticket, None, error) for ticket in waits)
+
+    def refusal(self) -> BaseException | None:
+        """Why no unit of this chain may commit now. Asked by the committer for each batch."""
+        return self.dead or self.failure
+
+    def settle_failure(self) -> BaseException | None:
+        """Take the failure of a deferred unit as met, so that the run's end can be written."""
+        with self._lock:
+            failure, self.failure = self.failure, None
+            self._last = None
+            return failure
+
+    def _check(self) -> None:
+        refusal = self.dead or self.failure
+        if refusal is not None:
+            raise refusal

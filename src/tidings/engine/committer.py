@@ -1,0 +1,332 @@
+"""The one thread that writes. Group commit: what queues up while one batch syncs is the next batch.
+
+Running workflows hand over *units*; each batch of them is one transaction, under this executor's
+fence. Waiters are told only after the commit. The committer decides what happens when a batch does
+not go through:
+
+- a unit whose data cannot be stored is found by splitting the batch; it alone fails, and what its
+  run handed over behind it is refused;
+- a moved fence changes nothing in the database: the owner re-reads what it still owns, lost runs are
+  dropped, and the rest is committed under the new fence;
+- anything else is tried again, the batch whole and under its number, until the store is back. Where
+  a commit may have landed, the number that the store remembers tells, and its answers are recalled:
+  never done twice, never dropped.
+
+Only this thread uses the store's writing connection; what else needs it (claims, leases) comes in
+as an errand.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from tidings.core.effects import WakeKey
+from tidings.core.operations.events import event_key
+from tidings.core.operations.messages import arrival_key
+from tidings.core.operations.results import end_key
+from tidings.engine.clock import Clock
+from tidings.engine.mailbox import Mailbox
+from tidings.engine.outage import GivenUp, retrying
+from tidings.engine.probes import Point, Probes
+from tidings.engine.ticket import Ticket, settle_all
+from tidings.engine.waiters import Waiters
+from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError
+from tidings.limits import MAX_BATCH_BYTES, MAX_BATCH_UNITS, MAX_BYTES_IN_FLIGHT, MAX_UNITS_IN_FLIGHT
+from tidings.model import Answer, Applied, Executor, Unit
+from tidings.store.protocol import Batch, DataError, Fenced, Store
+
+logger = logging.getLogger("tidings")
+
+T = TypeVar("T")
+
+_STOP_SECONDS = 10.0
+
+
+class Sender(Protocol):
+    """The chain of a job: whether its units may still commit, and where a failure is left."""
+
+    failure: BaseException | None
+
+    def refusal(self) -> BaseException | None:
+        """Why no unit of this chain may commit now."""
+
+
+class Job(Ticket):
+    """A unit on its way to the store. Settled with its answer when it is durable."""
+
+    __slots__ = ("begun", "chain", "deferred", "size", "unit", "withdrawn")
+
+    def __init__(self, unit: Unit, chain: Sender, deferred: bool) -> None:
+        super().__init__()
+        self.unit = unit
+        self.chain = chain
+        self.deferred = deferred
+        self.size = _size(unit)
+        self.begun = False
+        self.withdrawn = False
+
+
+class Errand(Ticket):
+    """Something else to do on the writing connection. Settled with what `function` gives."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Store], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+
+class Owner(Protocol):
+    """Who answers for the runs of this process."""
+
+    def fence_moved(self, store: Store) -> Executor:
+        """Drop the runs that are no longer this process's; return the executor to go on as."""
+
+    def was_cancelled(self, workflow_id: str) -> None:
+        """Stop the run of a workflow that is now CANCELLED, if it is here."""
+
+    def was_lost(self, error: BaseException) -> None:
+        """Stop all runs: nothing can be written any more."""
+
+
+class Committer:
+    """Makes units durable, in batches."""
+
+    def __init__(
+        self, store: Store, owner: Owner, waiters: Waiters, clock: Clock, probes: Probes, lease_ms: int
+    ) -> None:
+        self._store = store
+        self._owner = owner
+        self._waiters = waiters
+        self._clock = clock
+        self._probes = probes
+        self._lease_ms = lease_ms
+        self._inbox: Mailbox[Job | Errand] = Mailbox()
+        self._begin = threading.Lock()
+        self._number = 0
+        self._bytes = 0
+        self._units = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
+        self.executor = Executor("", "", 0, 0)
+        self.last_commit_ms = 0
+        self.died: BaseException | None = None
+
+    # --- from any thread --------------------------------------------------------------------------
+
+    def start(self, executor: Executor) -> None:
+        self.executor = executor
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what was handed over, then stop. A store that is away is not waited for."""
+        self._inbox.close()
+        self._stop.set()
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            logger.warning(
+                "the database holds the last commit up; leaving after %g s without its answer", _STOP_SECONDS
+            )
+
+    def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False) -> Job:
+        """Hand over a unit. The job is settled when it is durable, or cannot be."""
+        job = Job(unit, chain, deferred)
+        # Not exact under threads, and need not be: it bounds, it does not count.
+        self._bytes += job.size
+        self._units += 1
+        if not self._inbox.put(job):
+            job.settle(error=self._closed())
+        return job
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a job back; False if it is too late, and it will be settled."""
+        with self._begin:
+            if job.begun or job.settled:
+                return False
+            job.withdrawn = True
+            return True
+
+    def call(self, function: Callable[[Store], Any]) -> Ticket:
+        """Run `function` on the writing connection, between two batches."""
+        errand = Errand(function)
+        if not self._inbox.put(errand):
+            errand.settle(error=self._closed())
+        return errand
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is in flight as may be: who hands over more should wait."""
+        return self._bytes > MAX_BYTES_IN_FLIGHT or self._units > MAX_UNITS_IN_FLIGHT
+
+    # --- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        left: list[Job | Errand] = []
+        try:
+            while items := self._inbox.take_all():
+                left = items
+                start = 0
+                while start < len(items):
+                    first = items[start]
+                    if isinstance(first, Errand):
+                        start += 1
+                        self._do(first)
+                    else:
+                        jobs = _batch_from(items, start)
+                        start += len(jobs)
+                        self._commit(self._admit(jobs))
+                        self._bytes -= sum(job.size for job in jobs)
+                        self._units -= len(jobs)
+                left = []
+        except BaseException as error:
+            # A defect (or a test's simulated crash): nothing may be written any more, and nobody may hang.
+            self.died = error
+            logger.critical("the committer has died: %r; no workflow can go on in this process", error, exc_info=error)
+            self._inbox.close()
+            while left:
+                settle_all((item, None, self._closed()) for item in left)
+                left = self._inbox.take_all()
+            self._owner.was_lost(self._closed())
+
+    def _admit(self, jobs: Iterable[Job]) -> list[Job]:
+        """Leave out what was withdrawn, and what its run may not write any more."""
+        admitted = []
+        with self._begin:
+            for job in jobs:
+                if job.withdrawn:
+                    continue
+                job.begun = True
+                refusal = job.chain.refusal()
+                if refusal is None:
+                    admitted.append(job)
+                else:
+                    job.settle(error=refusal)
+        return admitted
+
+    def _commit(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        self._probes.passes(Point.BATCH_TAKEN, jobs)
+        try:
+            jobs, answers = self._write(jobs)
+        except DataError as error:
+            if len(jobs) == 1:
+                self._fail(jobs[0], error)
+            else:
+                middle = len(jobs) // 2
+                self._commit(jobs[:middle])
+                self._commit(self._admit(jobs[middle:]))
+        except GivenUp:
+            settle_all((job, None, self._closed()) for job in jobs)
+        else:
+            self._probes.passes(Point.BATCH_COMMITTED, jobs)
+            self._tell(jobs, answers)
+            self._probes.passes(Point.BATCH_TOLD, jobs)
+
+    def _write(self, jobs: list[Job]) -> tuple[list[Job], list[Answer]]:
+        """Commit one batch, however often it takes. Gives the jobs it held in the end."""
+        while True:
+            self._number += 1
+            executor = self.executor
+            now = self._clock.now_ms()
+            batch = Batch(
+                executor.executor_id, executor.fence, self._number, now, self._lease_ms, [job.unit for job in jobs]
+            )
+            try:
+                answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
+            except Fenced:
+                self.executor = self._retrying(partial(self._owner.fence_moved, self._store))
+                jobs = self._admit(jobs)
+                if not jobs:
+                    return [], []
+                continue
+            self.last_commit_ms = now
+            return jobs, answers
+
+    def _do(self, errand: Errand) -> None:
+        try:
+            value = self._retrying(partial(errand.function, self._store))
+        except GivenUp:
+            errand.settle(error=self._closed())
+        except Exception as error:
+            errand.settle(error=error)
+        else:
+            errand.settle(value)
+
+    def _retrying(self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None) -> T:
+        return retrying(ask, self._store.reconnect, self._stop, self._probes, recall)
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _tell(self, jobs: list[Job], answers: list[Answer]) -> None:
+        """Settle the tickets of a committed batch, and wake who waits for what it brought."""
+        results: list[tuple[Ticket, Any, BaseException | None]] = []
+        keys: list[WakeKey] = []
+        for job, answer in zip(jobs, answers, strict=True):
+            if type(answer) is Applied:
+                _add_wake_keys(job.unit, keys)
+                if job.unit.cancel is not None:
+                    self._owner.was_cancelled(job.unit.cancel)
+            elif job.deferred:
+                job.chain.failure = DBOSRunEndedError(job.unit.workflow_id or "", f"a write was refused: {answer!r}")
+            results.append((job, answer, None))
+        results += [(arrival, True, None) for arrival in self._waiters.take(keys)]
+        settle_all(results)
+
+    def _fail(self, job: Job, error: DataError) -> None:
+        what = f"workflow {job.unit.workflow_id!r}" if job.unit.workflow_id else "the caller"
+        failure = DBOSException(f"the store cannot keep what {what} wrote: {error}")
+        failure.__cause__ = error
+        if job.unit.workflow_id is not None:
+            job.chain.failure = failure
+        job.settle(error=failure)
+
+    def _closed(self) -> BaseException:
+        if self.died is not None:
+            return DBOSShutdownError(f"tidings stopped in this process after an error: {self.died!r}")
+        return DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on")
+
+
+def _batch_from(items: list[Job | Errand], start: int) -> list[Job]:
+    """Return the jobs from `start` on that fit one batch: at least one."""
+    jobs: list[Job] = []
+    size = 0
+    for index in range(start, min(len(items), start + MAX_BATCH_UNITS)):
+        item = items[index]
+        if isinstance(item, Errand) or (jobs and size + item.size > MAX_BATCH_BYTES):
+            break
+        jobs.append(item)
+        size += item.size
+    return jobs
+
+
+def _add_wake_keys(unit: Unit, keys: list[WakeKey]) -> None:
+    """Add what waiters of this unit's effects are registered under."""
+    keys += [arrival_key(message.destination_id, message.topic) for message in unit.messages]
+    if unit.workflow_id is not None:
+        if unit.event is not None:
+            keys.append(event_key(unit.workflow_id, unit.event.key))
+        if unit.outcome is not None:
+            keys.append(end_key(unit.workflow_id))
+    if unit.cancel is not None:
+        keys.append(end_key(unit.cancel))
+
+
+def _size(unit: Unit) -> int:
+    """Estimate the bytes a unit holds; characters are near enough."""
+    size = 200
+    if unit.entry is not None:
+        size += len(unit.entry.output or "") + len(unit.entry.error or "")
+    if unit.event is not None:
+        size += len(unit.event.value)
+    if unit.start is not None:
+        size += len(unit.start.inputs)
+    if unit.outcome is not None:
+        size += len(unit.outcome.output or "") + len(unit.outcome.error or "")
+    for message in unit.messages:
+        size += len(message.body) + 200
+    return size

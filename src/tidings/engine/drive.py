@@ -1,0 +1,152 @@
+"""The two drivers: the only code that knows blocking from awaiting.
+
+A driver runs an operation (a generator of effects, `core.effects`) to its end. What an effect means
+is the same for both and stands in `engine.port`; a driver only waits for it in its own colour.
+
+Cancelling an await is the awaiting driver's concern alone. What was handed over is shielded: a unit
+that can still be withdrawn is, and the operation is told `Abandoned`; one that is being committed is
+waited for, its answer wins, and the cancellation is delivered again right after, in case it was
+meant for more than this one await. A closing event loop cancels every task on it: that is no
+decision of the program, so nothing is recorded, and the run is taken up again elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from inspect import isawaitable, iscoroutine
+from typing import Any, TypeVar, cast
+
+from tidings.core.effects import Abandoned, Call, Commit, Effect, Failed, Operation, Wait, Watch
+from tidings.engine.committer import Job
+from tidings.engine.loops import is_closing
+from tidings.engine.port import Port, Watching
+from tidings.engine.ticket import Ticket
+from tidings.error import DBOSContextError
+
+T = TypeVar("T")
+
+
+def drive(operation: Operation[T], port: Port) -> T:
+    """Run an operation, blocking this thread where it waits."""
+    resume: Callable[[Any], Effect] = operation.send
+    argument: Any = None
+    with Watching(port) as watching:
+        while True:
+            try:
+                effect = resume(argument)
+            except StopIteration as stop:
+                return cast(T, _unwrap(stop.value))
+            try:
+                resume, argument = operation.send, _perform(effect, port, watching)
+            except BaseException as error:
+                resume, argument = operation.throw, error
+
+
+def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
+    match effect:
+        case Call(function):
+            return _plain(function())
+        case Watch(keys):
+            return watching.on(keys)
+        case Wait():
+            with port.waiting(effect) as ticket, port.parked():
+                return ticket.result()
+        case _:
+            begun = port.perform(effect)
+            return begun.result() if isinstance(begun, Ticket) else begun
+
+
+async def drive_async(operation: Operation[T], port: Port) -> T:
+    """Run an operation, awaiting where it waits."""
+    resume: Callable[[Any], Effect] = operation.send
+    argument: Any = None
+    cancelled: asyncio.CancelledError | None = None
+    with Watching(port) as watching:
+        while True:
+            try:
+                effect = resume(argument)
+            except StopIteration as stop:
+                return cast(T, _unwrap(stop.value))
+            except Abandoned:
+                raise cancelled or asyncio.CancelledError from None
+            try:
+                resume, argument = operation.send, await _perform_async(effect, port, watching)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                resume, argument = operation.throw, _meaning(error, effect, port)
+            except BaseException as error:
+                resume, argument = operation.throw, error
+
+
+async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
+    match effect:
+        case Call(function):
+            value = function()
+            return await value if isawaitable(value) else value
+        case Watch(keys):
+            return watching.on(keys)
+        case Wait():
+            with port.waiting(effect) as ticket:
+                return await ticket
+        case Commit():
+            return await _committed(port.perform(effect), port)
+        case _:
+            begun = port.perform(effect)
+            return await begun if isinstance(begun, Ticket) else begun
+
+
+def _meaning(error: asyncio.CancelledError, effect: Effect, port: Port) -> BaseException:
+    """Return what a cancelled await means to the operation: given up by the program, or something else."""
+    if is_closing(asyncio.get_running_loop()):
+        port.detach()
+        return error
+    if isinstance(effect, Call) and not _is_cancelled(asyncio.current_task()):
+        return error  # Nobody cancelled this task: the error is the user code's own.
+    return Abandoned()
+
+
+async def _committed(job: Job, port: Port) -> Any:
+    """Await the answer to a unit. Once it is being committed, the answer wins over a cancellation."""
+    try:
+        return await job
+    except asyncio.CancelledError:
+        if is_closing(asyncio.get_running_loop()) or port.withdraw(job):
+            raise
+        while not job.settled:
+            with contextlib.suppress(asyncio.CancelledError):
+                await job
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_soon(_cancel_again, task)
+        return await job
+
+
+def _cancel_again(task: asyncio.Task[Any]) -> None:
+    """Deliver a cancellation that an answer overtook, unless it was only for that one await.
+
+    `asyncio.timeout` and `wait_for` take their request back (`uncancel`) when they end, which is
+    before this runs. The count of requests stays as it was.
+    """
+    if not task.done() and _is_cancelled(task):
+        task.uncancel()
+        task.cancel()
+
+
+def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    return task is not None and task.cancelling() > 0
+
+
+def _plain(value: Any) -> Any:
+    if not isawaitable(value):
+        return value
+    if iscoroutine(value):
+        value.close()  # It never began; without this Python would warn that it was never awaited.
+    raise DBOSContextError("an async function was called where nothing can await it: call it from an async workflow")
+
+
+def _unwrap(result: Any) -> Any:
+    if isinstance(result, Failed):
+        raise result.error
+    return result

@@ -1,0 +1,92 @@
+"""Who is alive: this process's row among the executors, and how the death of another is seen.
+
+Each incarnation of a process is an executor of its own, with a lease that every batch renews. On
+one machine death is seen at once, by a lock on a file that the system frees when the process dies,
+however it dies: free means dead; locked, or no file (another machine), means that the lease must run
+out first. Never by process id, which is used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+from tidings.engine.clock import Clock
+from tidings.model import Executor
+from tidings.store.protocol import Store
+
+if sys.platform != "win32":
+    import fcntl
+
+
+class Lease:
+    """This process's executors' row and lock file."""
+
+    def __init__(self, label: str, lease_ms: int, clock: Clock) -> None:
+        self._label = label
+        self._lease_ms = lease_ms
+        self._clock = clock
+        self._file: int | None = None
+
+    def enlist(self, store: Store) -> Executor:
+        """Become a new executor: lock its file first, so that no one sees it without."""
+        executor_id = uuid.uuid4().hex
+        self._release()
+        self._file = _lock(_path(executor_id), create=True)
+        until = self._clock.now_ms() + self._lease_ms
+        return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
+
+    def retire(self, store: Store, executor: Executor) -> None:
+        """Give everything back: the row, its workflows, the file."""
+        store.retire(executor.executor_id, executor.fence)
+        self._release()
+        forget(executor.executor_id)
+
+    def _release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def is_dead(executor: Executor, now_ms: int) -> bool:
+    """Tell whether that executor's process is gone, or so slow that others may go on with its work."""
+    return executor.lease_until_ms < now_ms or _is_free(_path(executor.executor_id))
+
+
+def _is_free(path: Path) -> bool:
+    """Tell whether there is a lock file that nobody holds."""
+    try:
+        file = _lock(path, create=False)
+    except OSError:  # Held, or not there, or another user's: only the lease tells.
+        return False
+    if file is None:
+        return False
+    os.close(file)
+    return True
+
+
+def forget(executor_id: str) -> None:
+    """Remove the file of an executor that is gone."""
+    with contextlib.suppress(OSError):
+        _path(executor_id).unlink()
+
+
+def _path(executor_id: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"tidings-{executor_id}.lock"
+
+
+def _lock(path: Path, *, create: bool) -> int | None:
+    """Lock the file without waiting; the lock lives as long as the descriptor."""
+    if sys.platform == "win32":
+        return None  # Only the lease tells.
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file

@@ -1,0 +1,74 @@
+"""Event loops: telling that one is closing, and a loop of our own in the background.
+
+`asyncio.run` ends by cancelling every task on its loop. To a workflow that looks like a cancellation
+by its own program, which would be recorded. So each loop that carries runs has one idle task, the
+*sentinel*, that nobody but a closing loop cancels; all tasks are cancelled before any of them runs
+again, so whoever is cancelled can ask the sentinel why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import weakref
+
+_sentinels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = weakref.WeakKeyDictionary()
+
+
+def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Put a sentinel on the running loop, once."""
+    if loop not in _sentinels:
+        _sentinels[loop] = loop.create_task(_wait_for_ever(), name="tidings-sentinel")
+
+
+def is_closing(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether the loop is being closed by who ran it."""
+    sentinel = _sentinels.get(loop)
+    return loop.is_closed() or (sentinel is not None and (sentinel.done() or sentinel.cancelling() > 0))
+
+
+async def _wait_for_ever() -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.get_running_loop().create_future()
+
+
+class BackgroundLoop:
+    """An event loop in a daemon thread, started when first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, running."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._run, args=(self._loop,), name="tidings-loop", daemon=True).start()
+            return self._loop
+
+    def stop(self) -> None:
+        """Stop the loop after its tasks had a last turn; do not wait for it."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(self._cancel_all, loop)
+
+    @staticmethod
+    def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        ending = asyncio.gather(*tasks, return_exceptions=True)
+        ending.add_done_callback(lambda _: loop.stop())
+        if not tasks:
+            loop.stop()
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()

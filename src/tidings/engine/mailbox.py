@@ -1,0 +1,53 @@
+"""An inbox with one consumer that takes all there is at once.
+
+The consumer's own pace makes the batches: what comes in while it works is its next batch, and when
+it is idle it takes a lone item at once. No wait for company, no timer.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """Many threads put, one takes all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._items: list[T] = []
+        self._bell = threading.Lock()  # Held while there is nothing to ring for.
+        self._bell.acquire()
+        self._sleeping = False
+        self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Add an item; False if the box is closed and the item was not taken."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._items.append(item)
+            ring, self._sleeping = self._sleeping, False
+        if ring:
+            self._bell.release()
+        return True
+
+    def take_all(self) -> list[T]:
+        """Wait until there is an item, and take them all; empty only when closed and drained."""
+        while True:
+            with self._lock:
+                if self._items or self._closed:
+                    items, self._items = self._items, []
+                    return items
+                self._sleeping = True
+            self._bell.acquire()
+
+    def close(self) -> None:
+        """Take no more items; the consumer still gets those that are in."""
+        with self._lock:
+            self._closed = True
+            ring, self._sleeping = self._sleeping, False
+        if ring:
+            self._bell.release()

@@ -1,0 +1,123 @@
+"""What effects mean: the parts of the engine that operations are performed on, and one run's chain."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Read, Wait, WakeKey, Watch
+from tidings.engine.chain import Chain
+from tidings.engine.clock import Clock
+from tidings.engine.committer import Committer, Job
+from tidings.engine.probes import Point, Probes
+from tidings.engine.reader import Reader
+from tidings.engine.ticket import Ticket
+from tidings.engine.timers import Timers
+from tidings.engine.waiters import Arrival, Waiters
+from tidings.error import DBOSRunEndedError
+
+
+class Parts(Struct, frozen=True):
+    """The parts of an engine that operations use."""
+
+    committer: Committer
+    reader: Reader
+    timers: Timers
+    waiters: Waiters
+    clock: Clock
+    probes: Probes
+    parked: Callable[[], AbstractContextManager[None]]
+
+
+class Port:
+    """Performs effects for one run, or for code outside of any."""
+
+    __slots__ = ("_parts", "_workflow_id", "chain", "is_detached")
+
+    def __init__(self, parts: Parts, workflow_id: str | None = None) -> None:
+        self._parts = parts
+        self._workflow_id = workflow_id
+        self.chain = Chain(parts.committer)
+        self.is_detached = False
+
+    def perform(self, effect: Effect) -> Any:
+        """Begin an effect. Gives its value, or a ticket to wait for."""
+        match effect:
+            case Commit(unit):
+                return self.chain.commit(unit)
+            case Now():
+                return self._parts.clock.now_ms()
+            case Barrier():
+                return self.chain.barrier()
+            case Defer(make):
+                return self.chain.defer(make)
+            case Read(query):
+                return self._parts.reader.ask(query)
+            case Call() | Watch() | Wait():
+                raise AssertionError(f"{effect!r} is performed by the driver")
+
+    def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
+        """Watch for `keys`, before looking."""
+        return self._parts.waiters.watch(keys)
+
+    def forget(self, arrival: Arrival) -> None:
+        """Watch no more, unless it has come."""
+        if not arrival.settled:
+            self._parts.waiters.forget(arrival)
+
+    @contextlib.contextmanager
+    def waiting(self, wait: Wait) -> Iterator[Ticket]:
+        """Let an arrival's ticket, or a new one, end at the deadline and with the run."""
+        ticket = wait.arrival if wait.arrival is not None else Ticket()
+        self.chain.wait(ticket)
+        try:
+            if wait.deadline_ms is not None:
+                self._parts.timers.at(wait.deadline_ms, ticket)
+            self._parts.probes.passes(Point.WAITING, wait.arrival)
+            yield ticket
+        finally:
+            self.chain.done_waiting(ticket)
+
+    def parked(self) -> AbstractContextManager[None]:
+        """Give this thread's slot to another while it waits."""
+        return self._parts.parked()
+
+    def withdraw(self, job: Job) -> bool:
+        return self._parts.committer.withdraw(job)
+
+    def detach(self) -> None:
+        """End this execution, and only it: its event loop is closing."""
+        if self._workflow_id is not None and self.chain.dead is None:
+            self.is_detached = True
+            self.chain.kill(DBOSRunEndedError(self._workflow_id, "its event loop was closed; it goes on elsewhere"))
+
+
+class Watching:
+    """What one operation watches for: one arrival at a time, forgotten when the operation is over."""
+
+    __slots__ = ("_arrival", "_port")
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._arrival: Arrival | None = None
+
+    def on(self, keys: tuple[WakeKey, ...]) -> Arrival:
+        """Watch for `keys`, and for the former ones no more."""
+        self._forget()
+        self._arrival = self._port.watch(keys)
+        return self._arrival
+
+    def __enter__(self) -> Watching:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._arrival is not None:
+            self._port.forget(self._arrival)
+            self._arrival = None

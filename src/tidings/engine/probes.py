@@ -1,0 +1,43 @@
+"""Points of the engine that a test may wait for, or hold.
+
+In production the table is empty and a point costs one look-up. A test sets a function for a point;
+it is called in the thread that passes there, and may block, count or raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+
+class Point(StrEnum):
+    """Where the engine can be observed, and with which argument."""
+
+    BATCH_TAKEN = "batch taken"  # the committer has admitted these jobs (list[Job])
+    BATCH_COMMITTED = "batch committed"  # they are durable, nobody was told yet (list[Job])
+    BATCH_TOLD = "batch told"  # everybody was told (list[Job])
+    STORE_UNAVAILABLE = "store unavailable"  # before the pause for the next try (Unavailable)
+    WAITING = "waiting"  # an operation is about to wait for its arrival (Arrival | None)
+    RUN_ENDED = "run ended"  # an execution is over, however (workflow id)
+
+
+class Probes:
+    """What tests have set."""
+
+    def __init__(self) -> None:
+        self._functions: dict[Point, Callable[[Any], None]] = {}
+
+    def set(self, point: Point, function: Callable[[Any], None] | None) -> None:
+        """Call `function` whenever the engine passes `point`; `None` removes it."""
+        if function is None:
+            self._functions.pop(point, None)
+        else:
+            self._functions[point] = function
+
+    def passes(self, point: Point, argument: Any) -> None:
+        """Say that the engine is at `point`."""
+        if self._functions:
+            function = self._functions.get(point)
+            if function is not None:
+                function(argument)

@@ -1,0 +1,110 @@
+"""The one thread that reads. Questions that queue up while one is answered are asked together.
+
+A hundred waiters that wake at once become one query. What does not fit a batched query (a history,
+say) is an errand, run in its turn. A store that is away is asked again until it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from tidings.core.effects import FindAllEvents, FindEvent, FindWorkflow, Query
+from tidings.engine.mailbox import Mailbox
+from tidings.engine.outage import GivenUp, retrying
+from tidings.engine.probes import Probes
+from tidings.engine.ticket import Ticket, settle_all
+from tidings.error import DBOSShutdownError
+from tidings.store.protocol import Store
+
+logger = logging.getLogger("tidings")
+
+T = TypeVar("T")
+
+_MAX_TOGETHER = 500
+
+
+class Reader:
+    """Answers queries, many at a time."""
+
+    def __init__(self, store: Store, probes: Probes) -> None:
+        self._store = store
+        self._probes = probes
+        self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Ticket]] = Mailbox()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._inbox.close()
+        self._stop.set()
+        self._thread.join()
+
+    def ask(self, question: Query | Callable[[Store], Any]) -> Ticket:
+        """Put a query, or an errand on the reading connection."""
+        ticket = Ticket()
+        if not self._inbox.put((question, ticket)):
+            ticket.settle(error=_closed())
+        return ticket
+
+    def _run(self) -> None:
+        while asked := self._inbox.take_all():
+            for start in range(0, len(asked), _MAX_TOGETHER):
+                self._answer(asked[start : start + _MAX_TOGETHER])
+
+    def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Ticket]]) -> None:
+        events: list[tuple[FindEvent, Ticket]] = []
+        workflows: list[tuple[FindWorkflow, Ticket]] = []
+        for question, ticket in asked:
+            match question:
+                case FindEvent():
+                    events.append((question, ticket))
+                case FindWorkflow():
+                    workflows.append((question, ticket))
+                case FindAllEvents(workflow_id):
+                    self._settle([ticket], partial(_only, _all_events, workflow_id))
+                case errand:
+                    self._settle([ticket], partial(_only, _run, errand))
+        if events:
+            keys = [(query.workflow_id, query.key) for query, _ in events]
+            self._settle([ticket for _, ticket in events], lambda store: store.latest_events(keys))
+        if workflows:
+            ids = [query.workflow_id for query, _ in workflows]
+
+            def find(store: Store) -> list[Any]:
+                found = store.workflows(ids)
+                return [found.get(workflow_id) for workflow_id in ids]
+
+            self._settle([ticket for _, ticket in workflows], find)
+
+    def _settle(self, tickets: list[Ticket], read: Callable[[Store], list[Any]]) -> None:
+        try:
+            answers = retrying(lambda: read(self._store), self._store.reconnect_reader, self._stop, self._probes)
+        except GivenUp:
+            settle_all((ticket, None, _closed()) for ticket in tickets)
+        except Exception as error:
+            logger.exception("a query failed")
+            settle_all((ticket, None, error) for ticket in tickets)
+        else:
+            settle_all((ticket, answer, None) for ticket, answer in zip(tickets, answers, strict=True))
+
+
+def _only(read: Callable[[Store, T], Any], argument: T, store: Store) -> list[Any]:
+    return [read(store, argument)]
+
+
+def _all_events(store: Store, workflow_id: str) -> dict[str, str] | None:
+    return store.all_events(workflow_id)
+
+
+def _run(store: Store, errand: Callable[[Store], Any]) -> Any:
+    return errand(store)
+
+
+def _closed() -> DBOSShutdownError:
+    return DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on")

@@ -1,0 +1,108 @@
+"""The functions a program has registered, by name, and the version that their code makes.
+
+A recovered workflow finds its function here by the name that was recorded, so a name must mean one
+function. The version is a hash of the functions' source, so that a history is only replayed by the
+code that wrote it, and of Python's minor version: `asyncio.wait_for` makes a task on 3.11 and none
+on 3.12, so the branches of the same code differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tidings.core.retry import RetryPolicy
+from tidings.error import DBOSConflictingRegistrationError
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFunction:
+    """A registered workflow."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    signature: inspect.Signature
+
+
+@dataclass(frozen=True, slots=True)
+class StepFunction:
+    """A registered step."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    policy: RetryPolicy
+
+
+class Registry:
+    """The workflows and steps of a program."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._workflows: dict[str, WorkflowFunction] = {}
+        self._steps: dict[str, StepFunction] = {}
+
+    def add_workflow(self, workflow: WorkflowFunction) -> None:
+        """Register a workflow.
+
+        Raises:
+            DBOSConflictingRegistrationError: the name belongs to another function. The same
+                function defined again (a reloaded module, a notebook cell) takes its place.
+        """
+        with self._lock:
+            former = self._workflows.get(workflow.name)
+            if former is not None and _identity(former.function) != _identity(workflow.function):
+                raise DBOSConflictingRegistrationError(
+                    workflow.name, _description(former.function), _description(workflow.function)
+                )
+            self._workflows[workflow.name] = workflow
+
+    def add_step(self, step: StepFunction) -> None:
+        """Register a step, so that its code counts for the version. Steps may share a name."""
+        with self._lock:
+            self._steps[".".join(_identity(step.function))] = step
+
+    def workflow(self, name: str) -> WorkflowFunction | None:
+        return self._workflows.get(name)
+
+    def workflow_names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._workflows)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._workflows.clear()
+            self._steps.clear()
+
+    def version(self) -> str:
+        """Return the hash of all registered code."""
+        with self._lock:
+            codes = sorted((name, _code(each.function)) for name, each in self._workflows.items())
+            codes += sorted((name, _code(each.function)) for name, each in self._steps.items())
+        text = repr((sys.version_info[:2], codes))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _identity(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
+
+
+def _description(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    where = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+    return f"{function.__module__}.{function.__qualname__}{where}"
+
+
+def _code(function: Callable[..., Any]) -> str:
+    """Return the source, or the bytecode where there is no source (a REPL, a frozen program)."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        return repr((code.co_code, code.co_names, code.co_varnames)) if code is not None else ""

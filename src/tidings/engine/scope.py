@@ -1,0 +1,105 @@
+"""Where code stands: in a workflow, on a branch of its run, or in an attempt of one of its steps.
+
+Carried by a context variable, so it follows tasks and `asyncio.to_thread`. A task that calls its
+first operation in a workflow opens a branch; other threads may not, except inside a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from tidings.core.history import Branch, Run, Slot
+from tidings.engine.port import Port
+from tidings.error import DBOSContextError
+
+
+class Attempt:
+    """One try of a step. What it writes counts only while it runs."""
+
+    __slots__ = ("name", "number", "ordinal", "over")
+
+    def __init__(self, name: str, ordinal: int, number: int) -> None:
+        self.name = name
+        self.ordinal = ordinal
+        self.number = number
+        self.over = False
+
+    def check_running(self) -> None:
+        """Refuse what a finished attempt still tries to write."""
+        if self.over:
+            raise DBOSContextError(
+                f"try {self.number} of step {self.name!r} is over, so it can write no more; "
+                "wait for your threads and tasks before the step returns"
+            )
+
+
+class Scope:
+    """Where code stands. In a step if `attempt` is set, else in the workflow function."""
+
+    __slots__ = ("attempt", "branch", "port", "run")
+
+    def __init__(self, run: Run, port: Port, branch: Branch, attempt: Attempt | None = None) -> None:
+        self.run = run
+        self.port = port
+        self.branch = branch
+        self.attempt = attempt
+
+    def begin(self, name: str, *, event_key: str | None = None, child: bool = False) -> Slot:
+        """Take the next place on this branch."""
+        dead = self.port.chain.dead
+        if dead is not None:
+            raise dead
+        return self.run.begin(self.branch, name, event_key=event_key, child=child)
+
+
+_scope: ContextVar[Scope | None] = ContextVar("tidings_scope", default=None)
+
+
+def current() -> Scope | None:
+    """Return where the calling code stands, without claiming a branch for it."""
+    return _scope.get()
+
+
+@contextlib.contextmanager
+def standing(scope: Scope | None) -> Iterator[None]:
+    """Stand at `scope` (outside of any workflow if it is `None`) for the length of the block."""
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def of_thread() -> Scope | None:
+    """Return where the calling thread stands, for a blocking operation."""
+    scope = _scope.get()
+    if scope is not None and scope.attempt is None and scope.branch.owner != threading.get_ident():
+        raise _elsewhere(scope)
+    return scope
+
+
+def of_task() -> Scope | None:
+    """Return where the calling task stands; its first operation in a workflow opens its branch."""
+    scope = _scope.get()
+    if scope is None or scope.attempt is not None:
+        return scope
+    task = asyncio.current_task()
+    owner = scope.branch.owner
+    if owner is task:
+        return scope
+    if not isinstance(owner, asyncio.Task) or task is None or owner.get_loop() is not task.get_loop():
+        raise _elsewhere(scope)
+    branched = Scope(scope.run, scope.port, scope.branch.open_child(task))
+    _scope.set(branched)
+    return branched
+
+
+def _elsewhere(scope: Scope) -> DBOSContextError:
+    return DBOSContextError(
+        f"workflow {scope.run.workflow_id!r} is called from a thread or event loop that is not its own; "
+        "the order of its operations would differ at each run. Use tasks of its own loop, or a step"
+    )

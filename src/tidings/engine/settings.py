@@ -1,0 +1,22 @@
+"""What an engine is told once, checked and complete. Made from the user's configuration by `api.config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidings.serialization import Serializer
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one engine."""
+
+    name: str
+    database_url: str
+    schema: str
+    application_version: str | None  # None: the hash of the registered functions
+    executor_label: str
+    run_migrations: bool
+    max_executor_threads: int
+    serializer: Serializer
+    lease_ms: int = 10_000

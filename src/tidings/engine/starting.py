@@ -1,0 +1,80 @@
+"""Starting workflows: the record of the start, and the run that is then to be executed.
+
+A start from outside under a fresh random id cannot meet another, so it is handed over as the first
+unit of the new run and not waited for; the run's own barrier keeps everything behind it. Under a
+chosen id the store's answer decides whether this start or an earlier one counts. In a workflow the
+child and the entry that started it are one unit.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.core.effects import Failed, Operation
+from tidings.core.history import Run
+from tidings.core.operations.results import Started, start, start_child
+from tidings.engine.clock import Clock
+from tidings.engine.registry import WorkflowFunction
+from tidings.engine.runner import LiveRun, Runner
+from tidings.engine.scope import Scope
+from tidings.model import NewWorkflow, Unit
+from tidings.serialization import Serializer, dump
+
+
+class Start(Struct, frozen=True):
+    """A workflow that was started: to be executed here if `live`, else it was started before."""
+
+    workflow_id: str
+    live: LiveRun | None
+
+
+class Starter:
+    """Starts workflows of one engine."""
+
+    def __init__(self, runner: Runner, clock: Clock, serializer: Serializer, app_version: str) -> None:
+        self._runner = runner
+        self._clock = clock
+        self._serializer = serializer
+        self._app_version = app_version
+
+    def start(
+        self,
+        function: WorkflowFunction,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        workflow_id: str | None,
+        scope: Scope | None,
+    ) -> Operation[Start]:
+        """Start a workflow: a child where `scope` is a workflow. The caller executes it."""
+        what = f"the arguments of workflow {function.name!r}"
+        inputs = dump(self._serializer, {"args": list(args), "kwargs": kwargs}, what)
+        fresh_id = workflow_id or uuid.uuid4().hex
+        parent = scope if scope is not None and scope.attempt is None else None
+        parent_id = parent.run.workflow_id if parent is not None else None
+
+        def new(now_ms: int) -> NewWorkflow:
+            name = self._serializer.name()
+            return NewWorkflow(fresh_id, function.name, inputs, name, self._app_version, parent_id, now_ms)
+
+        if parent is None and workflow_id is None:
+            live = self._prepare(fresh_id, function, args, kwargs)
+            live.port.chain.defer(lambda: Unit(fresh_id, 1, start=new(self._clock.now_ms())))
+            live.starting = live.port.chain.barrier()
+            return Start(fresh_id, live)
+        if parent is not None:
+            started = yield from start_child(parent.begin(function.name, child=True), new)
+        else:
+            started = yield from start(new(self._clock.now_ms()))
+        if isinstance(started, Failed):
+            return started  # type: ignore[return-value]  # The driver raises it.
+        assert isinstance(started, Started)
+        live_or_none = self._prepare(started.workflow_id, function, args, kwargs) if started.is_new else None
+        return Start(started.workflow_id, live_or_none)
+
+    def _prepare(
+        self, workflow_id: str, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> LiveRun:
+        return self._runner.prepare(Run(workflow_id, 1, function.name, self._serializer), function, args, kwargs)

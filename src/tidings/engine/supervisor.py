@@ -1,0 +1,175 @@
+"""Taking over the runs of the dead, and going on with them: recovery.
+
+A supervisor thread renews the lease when no batch does, looks for executors that have died, claims
+their pending workflows (only of functions registered here, and of this code version), reads what
+they recorded, and executes them from there. Claiming raises the dead one's fence first, so it can
+write nothing more even if it was only slow.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+
+from tidings.core.history import Run
+from tidings.core.operations.results import end_key
+from tidings.engine.chain import Chain
+from tidings.engine.leases import forget, is_dead
+from tidings.engine.port import Parts
+from tidings.engine.registry import Registry
+from tidings.engine.runner import LiveRun, Runner
+from tidings.error import DBOSException, DBOSShutdownError, DBOSWorkflowFunctionNotFoundError
+from tidings.model import Executor, Unit, WorkflowRecord
+from tidings.serialization import Serializer, load
+
+logger = logging.getLogger("tidings")
+
+_CLAIM_TOGETHER = 200
+
+
+class Supervisor:
+    """Keeps this process's lease, and takes over from processes that lost theirs."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        runner: Runner,
+        registry: Registry,
+        serializer: Serializer,
+        app_version: str,
+        lease_ms: int,
+    ) -> None:
+        self._parts = parts
+        self._runner = runner
+        self._registry = registry
+        self._serializer = serializer
+        self._app_version = app_version
+        self._lease_ms = lease_ms
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._detached: list[LiveRun] = []
+        self._exhausted: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Report what will not be recovered, and begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def take_up(self, live: LiveRun) -> None:
+        """Execute a run again whose event loop was closed."""
+        with self._changed:
+            self._detached.append(live)
+            self._changed.notify()
+
+    # --- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        first = True
+        while True:
+            try:
+                if first:
+                    self._report_leftovers()
+                self._resume_detached()
+                self._renew()
+                self._take_over(orphans=first)
+                first = False
+            except DBOSShutdownError:
+                return
+            except Exception:
+                logger.exception("looking for workflows to recover failed; trying again")
+            with self._changed:
+                if not self._stopped and not self._detached:
+                    self._parts.clock.wait(self._changed, self._parts.clock.now_ms() + self._lease_ms // 3)
+                if self._stopped:
+                    return
+
+    def _renew(self) -> None:
+        committer = self._parts.committer
+        self._parts.clock.synchronise(self._parts.reader.ask(lambda store: store.now_ms()).result())
+        if self._parts.clock.now_ms() - committer.last_commit_ms >= self._lease_ms // 3:
+            Chain(committer).commit(Unit()).result()
+
+    def _take_over(self, *, orphans: bool) -> None:
+        me = self._parts.committer.executor.executor_id
+        executors = self._parts.reader.ask(lambda store: store.executors()).result()
+        dead = [each.executor_id for each in self._dead(executors) if each.executor_id != me]
+        if not dead and not orphans:
+            return
+        names = self._registry.workflow_names()
+        total = 0
+        while not self._stopped:
+            claimed: list[WorkflowRecord] = self._parts.committer.call(
+                lambda store: store.claim(
+                    self._parts.committer.executor, dead, names, self._app_version, _CLAIM_TOGETHER
+                )
+            ).result()
+            self._execute(claimed)
+            total += len(claimed)
+            if len(claimed) < _CLAIM_TOGETHER:
+                break
+        for executor_id in dead:
+            forget(executor_id)
+        self._exhausted.update(dead)
+        if total:
+            logger.info("recovering %d workflows of processes that have ended", total)
+
+    def _dead(self, executors: Iterable[Executor]) -> list[Executor]:
+        """The executors whose process is gone, and whose workflows were not claimed before."""
+        now = self._parts.clock.now_ms()
+        return [each for each in executors if each.executor_id not in self._exhausted and is_dead(each, now)]
+
+    def _resume_detached(self) -> None:
+        with self._changed:
+            detached, self._detached = self._detached, []
+        ids = [live.run.workflow_id for live in detached]
+        if ids:
+            # In the committer's inbox this comes behind all that the old executions handed over.
+            reclaim = self._parts.committer.call(lambda store: store.reclaim(self._parts.committer.executor, ids))
+            self._execute(reclaim.result())
+
+    def _execute(self, claimed: list[WorkflowRecord]) -> None:
+        if not claimed:
+            return
+        ids = [record.workflow_id for record in claimed]
+        histories = self._parts.reader.ask(lambda store: store.histories(ids)).result()
+        by_id = {history.workflow_id: history for history in histories}
+        for record in claimed:
+            workflow_id = record.workflow_id
+            function = self._registry.workflow(record.name)
+            try:
+                if function is None:
+                    raise DBOSWorkflowFunctionNotFoundError(workflow_id, record.name)
+                inputs = load(self._serializer, record.inputs, f"the arguments of workflow {workflow_id!r}")
+            except DBOSException as error:
+                logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
+                self._parts.waiters.fail(end_key(workflow_id), error)
+                continue
+            run = Run(workflow_id, record.epoch, record.name, self._serializer, by_id.get(workflow_id))
+            self._runner.begin(self._runner.prepare(run, function, tuple(inputs["args"]), inputs["kwargs"]))
+
+    def _report_leftovers(self) -> None:
+        names = self._registry.workflow_names()
+        leftovers = self._parts.reader.ask(lambda store: store.leftovers(names, self._app_version)).result()
+        for each in leftovers:
+            if each.app_version != self._app_version:
+                reason = (
+                    f"they were started by version {each.app_version!r} of the code, and this is "
+                    f"{self._app_version!r}; run that version until they have ended, or, if the new code takes the "
+                    "same path, set 'application_version' to it"
+                )
+            else:
+                reason = str(DBOSWorkflowFunctionNotFoundError(each.example_id, each.name))
+            logger.warning(
+                "%d pending workflows of %r are not recovered here, for example %r: %s",
+                each.count,
+                each.name,
+                each.example_id,
+                reason,
+            )

@@ -1,0 +1,68 @@
+"""Deadlines: one thread that settles tickets when their time has come.
+
+Most deadlines never pass (a message comes first). Those are left in the heap and skipped; when more
+than half of it is dead, it is built anew.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+
+from tidings.engine.clock import Clock
+from tidings.engine.ticket import Ticket, settle_all
+
+_REBUILD_FROM = 1_000
+
+
+class Timers:
+    """Settles tickets with False at their deadlines."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._heap: list[tuple[int, int, Ticket]] = []
+        self._numbers = itertools.count()
+        self._rebuild_at = _REBUILD_FROM
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="tidings-timers", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def at(self, deadline_ms: int, ticket: Ticket) -> None:
+        """Settle `ticket` with False at the deadline, if nothing has settled it before."""
+        with self._changed:
+            heapq.heappush(self._heap, (deadline_ms, next(self._numbers), ticket))
+            if len(self._heap) >= self._rebuild_at:
+                self._heap = [item for item in self._heap if not item[2].settled]
+                heapq.heapify(self._heap)
+                self._rebuild_at = max(_REBUILD_FROM, 2 * len(self._heap))
+            if self._heap and self._heap[0][2] is ticket:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                due = self._take_due()
+                while not due and not self._stopped:
+                    self._clock.wait(self._changed, self._heap[0][0] if self._heap else None)
+                    due = self._take_due()
+                if self._stopped:
+                    return
+            settle_all((ticket, False, None) for ticket in due)
+
+    def _take_due(self) -> list[Ticket]:
+        now = self._clock.now_ms()
+        due = []
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2].settled):
+            ticket = heapq.heappop(self._heap)[2]
+            if not ticket.settled:
+                due.append(ticket)
+        return due

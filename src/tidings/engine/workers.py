@@ -1,0 +1,112 @@
+"""Threads for blocking workflows and steps: our own, bounded, and never in the way of the exit.
+
+Daemon threads, because `concurrent.futures` joins its threads at exit, and a workflow may wait for
+days. At most `limit` of them run at once; one that waits for a message or a result gives its slot
+back, and another may start, so waiting parents never starve their children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tidings.engine.ticket import Ticket
+
+
+class Workers:
+    """A pool of threads in which waiting costs no slot."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._running = 0
+        self._idle = 0
+        self._returning = 0
+        self._stopped = False
+        self._mine = threading.local()
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run `job` in a thread as soon as there is a slot."""
+        with self._changed:
+            self._jobs.append(job)
+            self._fill()
+
+    def call(self, function: Callable[[], Any]) -> Ticket:
+        """Run `function` in a thread; the ticket gives its result or error."""
+        ticket = Ticket()
+
+        def job() -> None:
+            try:
+                value = function()
+            except BaseException as error:
+                ticket.settle(error=error)
+            else:
+                ticket.settle(value)
+
+        self.start(job)
+        return ticket
+
+    def stop(self) -> None:
+        """Start no more jobs. Threads that work or wait are left to end by themselves."""
+        with self._changed:
+            self._stopped = True
+            self._jobs.clear()
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def parked(self) -> Iterator[None]:
+        """Give this thread's slot back for the length of the block, if it has one."""
+        if not getattr(self._mine, "slot", False):
+            yield
+            return
+        with self._changed:
+            self._running -= 1
+            self._mine.slot = False
+            self._fill()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._returning += 1
+                while self._running >= self._limit:
+                    self._changed.wait()
+                self._returning -= 1
+                self._running += 1
+                self._mine.slot = True
+
+    def _fill(self) -> None:
+        """Wake or start a thread for the next job. Those that come back from a wait go first."""
+        if self._jobs and self._running + self._returning < self._limit:
+            if self._idle:
+                self._changed.notify_all()
+            else:
+                threading.Thread(target=self._run, name="tidings-worker", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._idle += 1
+                while not self._stopped and not (self._jobs and self._running + self._returning < self._limit):
+                    if self._idle > self._limit:
+                        break
+                    self._changed.wait()
+                self._idle -= 1
+                if self._stopped or not self._jobs or self._running + self._returning >= self._limit:
+                    return
+                job = self._jobs.popleft()
+                self._running += 1
+                self._mine.slot = True
+                self._fill()
+            try:
+                job()
+            finally:
+                with self._changed:
+                    self._running -= 1
+                    self._mine.slot = False
+                    self._fill()
+                    if self._returning:
+                        self._changed.notify_all()

@@ -1,0 +1,232 @@
+"""Every exception of tidings, in one tree.
+
+DBOSException (Exception)
+├── DBOSInitializationError            the configuration, the database or its schema is unfit
+├── DBOSConflictingRegistrationError   two functions under one name
+├── DBOSContextError                   an operation was called where it has no meaning
+├── DBOSLimitError                     an id, key or value is outside its limits
+├── DBOSSerializationError             a value that cannot be stored, or not be rebuilt
+├── DBOSNonExistentWorkflowError       no workflow has that id
+├── DBOSConflictingWorkflowError       that id belongs to another workflow function
+├── DBOSWorkflowFunctionNotFoundError  a recorded workflow has no function in this program
+├── DBOSUnexpectedStepError            replay met another operation than the recorded one
+├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
+├── DBOSAwaitedWorkflowCancelledError  a result was awaited from a cancelled workflow
+├── DBOSRecordedError                  a recorded error whose class cannot be rebuilt
+└── DBOSShutdownError                  tidings is not running (any more) in this process
+
+DBOSBaseException (BaseException)      `except Exception` in a workflow does not swallow these
+├── DBOSWorkflowCancelledError         this workflow was cancelled
+└── DBOSRunEndedError                  this execution may record nothing more; another one may go on
+
+The message of each says what happened, in which workflow and operation, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "DBOSAwaitedWorkflowCancelledError",
+    "DBOSBaseException",
+    "DBOSConflictingRegistrationError",
+    "DBOSConflictingWorkflowError",
+    "DBOSContextError",
+    "DBOSException",
+    "DBOSInitializationError",
+    "DBOSLimitError",
+    "DBOSMaxStepRetriesExceeded",
+    "DBOSNonExistentWorkflowError",
+    "DBOSRecordedError",
+    "DBOSRunEndedError",
+    "DBOSSerializationError",
+    "DBOSShutdownError",
+    "DBOSUnexpectedStepError",
+    "DBOSWorkflowCancelledError",
+    "DBOSWorkflowFunctionNotFoundError",
+]
+
+
+class DBOSException(Exception):
+    """The root of every error that a program may want to catch."""
+
+
+class DBOSInitializationError(DBOSException):
+    """The configuration, the database or its schema is unfit; the message says which and why."""
+
+
+class DBOSConflictingRegistrationError(DBOSException):
+    """Two functions were registered under one name."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(
+            f"two functions are registered as {name!r}: {first} and {second}; "
+            "give one of them another name with @DBOS.workflow(name=...)"
+        )
+
+
+class DBOSContextError(DBOSException):
+    """An operation was called where it has no meaning: `recv` in a step, say."""
+
+
+class DBOSLimitError(DBOSException, ValueError):
+    """An id, topic, key, timeout or value is outside its limits; nothing was written."""
+
+
+class DBOSSerializationError(DBOSException):
+    """A value cannot be stored, or not be rebuilt; the message names the path inside it.
+
+    Attributes:
+        path: where inside the value, as in `$.order.items[3]`.
+    """
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(message, path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DBOSNonExistentWorkflowError(DBOSException):
+    """No workflow has that id.
+
+    Attributes:
+        workflow_ids: the ids that do not exist.
+    """
+
+    def __init__(self, *workflow_ids: str) -> None:
+        super().__init__(*workflow_ids)
+        self.workflow_ids = workflow_ids
+
+    def __str__(self) -> str:
+        named = ", ".join(repr(workflow_id) for workflow_id in self.workflow_ids)
+        return f"no workflow has the id {named}; nothing was sent or changed"
+
+
+class DBOSConflictingWorkflowError(DBOSException):
+    """That workflow id was used before, for another function."""
+
+    def __init__(self, workflow_id: str, recorded: str, called: str) -> None:
+        super().__init__(workflow_id, recorded, called)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, recorded, called = self.args
+        return (
+            f"workflow id {workflow_id!r} belongs to the function {recorded!r}, "
+            f"so it cannot start {called!r}; use another id"
+        )
+
+
+class DBOSWorkflowFunctionNotFoundError(DBOSException):
+    """A recorded workflow has no function of its name in this program."""
+
+    def __init__(self, workflow_id: str, name: str) -> None:
+        super().__init__(workflow_id, name)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, name = self.args
+        return (
+            f"workflow {workflow_id!r} cannot go on: no function is registered as {name!r}; "
+            "import the module that decorates it before DBOS.launch()"
+        )
+
+
+class DBOSUnexpectedStepError(DBOSException):
+    """Replay met another operation than the recorded one: the code changed, or is not deterministic.
+
+    The workflow stays PENDING with its history untouched; it goes on when it is run by code that
+    takes the recorded path.
+    """
+
+    def __init__(self, workflow_id: str, where: str, recorded: str, called: str) -> None:
+        super().__init__(workflow_id, where, recorded, called)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, where, recorded, called = self.args
+        return (
+            f"workflow {workflow_id!r} was recorded with {recorded} at {where}, but the code now "
+            f"calls {called}; nothing was recorded. Run it with the code that started it, or make "
+            "the workflow deterministic (time, random numbers and I/O belong into steps)"
+        )
+
+
+class DBOSMaxStepRetriesExceeded(DBOSException):
+    """A step failed as often as it may.
+
+    Attributes:
+        errors: the error of each try, in order.
+    """
+
+    def __init__(self, step_name: str, max_attempts: int, errors: Sequence[BaseException]) -> None:
+        super().__init__(step_name, max_attempts, list(errors))
+        self.errors = list(errors)
+
+    def __str__(self) -> str:
+        step_name, max_attempts, errors = self.args
+        last = f"; the last error was {errors[-1]!r}" if errors else ""
+        return f"step {step_name!r} failed {max_attempts} times, as often as it may{last}"
+
+
+class DBOSAwaitedWorkflowCancelledError(DBOSException):
+    """A result was awaited from a workflow that has been cancelled."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} was cancelled, so it has no result"
+
+
+class DBOSRecordedError(DBOSException):
+    """A recorded error whose own class cannot be rebuilt; raised alike first and on replay.
+
+    Attributes:
+        type_name: the qualified name of the original class.
+        message: what it said.
+        traceback_text: where it was raised, as printed the first time.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        super().__init__(type_name, message, traceback_text)
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class DBOSShutdownError(DBOSException):
+    """tidings is not running in this process: not launched yet, or destroyed."""
+
+
+class DBOSBaseException(BaseException):
+    """The root of what ends an execution; `except Exception` does not swallow it."""
+
+
+class DBOSWorkflowCancelledError(DBOSBaseException):
+    """This workflow was cancelled; it can record nothing more."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} was cancelled"
+
+
+class DBOSRunEndedError(DBOSBaseException):
+    """This execution of the workflow may record nothing more: shut down, taken over, or ended."""
+
+    def __init__(self, workflow_id: str, reason: str) -> None:
+        super().__init__(workflow_id, reason)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, reason = self.args
+        return f"this execution of workflow {workflow_id!r} is over: {reason}"

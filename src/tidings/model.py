@@ -1,0 +1,241 @@
+"""The records that every layer shares. They hold facts and decide nothing.
+
+All are immutable. They are msgspec structs rather than dataclasses because each durable operation
+makes several: a frozen struct is built about five times faster than a frozen dataclass. Values and
+errors are text here: serialization has happened before, or happens after.
+Times are milliseconds since the epoch on the store's clock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from msgspec import Struct
+
+
+class Status(StrEnum):
+    """Where a workflow stands. The transitions between them are in `core.lifecycle`."""
+
+    PENDING = "PENDING"
+    SUCCESS = "SUCCESS"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+
+
+class EntryState(StrEnum):
+    """How far an operation came."""
+
+    OPEN = "OPEN"  # begun, and waiting until its deadline: a recovered run waits on
+    DONE = "DONE"  # its value or error is recorded
+    ABANDONED = "ABANDONED"  # the program stopped waiting for it; so does a replay
+
+
+class Place(NamedTuple):
+    """Where in a run's history an operation stands: the branch, and its number there from 1."""
+
+    branch: str
+    number: int
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """The record of one operation."""
+
+    branch: str
+    position: int
+    ordinal: int
+    name: str
+    state: EntryState = EntryState.DONE
+    output: str | None = None
+    error: str | None = None
+    child_workflow_id: str | None = None
+    deadline_ms: int | None = None
+    started_at_ms: int | None = None
+    completed_at_ms: int | None = None
+
+
+class Message(Struct, frozen=True, gc=False):
+    """A message on its way."""
+
+    destination_id: str
+    topic: str | None
+    body: str
+    sender_id: str | None
+    idempotency_key: str | None
+    sent_at_ms: int
+
+
+class Take(Struct, frozen=True):
+    """Take the oldest unread message of `topic` sent to the unit's workflow.
+
+    If there is one, it is marked read and the unit's entry is written, pointing at it. If there is
+    none, `otherwise` is written in the entry's place (nothing if it is `None`).
+    """
+
+    topic: str | None
+    otherwise: Entry | None = None
+
+
+class PublishedEvent(Struct, frozen=True, gc=False):
+    """One version of an event. From a workflow it is its own entry, and so carries a place."""
+
+    key: str
+    version: int
+    value: str
+    at_ms: int
+    branch: str | None = None
+    position: int | None = None
+    ordinal: int | None = None
+
+
+class NewWorkflow(Struct, frozen=True, gc=False):
+    """A workflow to start. It is owned by the executor that commits it, under epoch 1."""
+
+    workflow_id: str
+    name: str
+    inputs: str
+    serialization: str
+    app_version: str
+    parent_id: str | None
+    created_at_ms: int
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """How a run ended."""
+
+    status: Status
+    output: str | None
+    error: str | None
+    at_ms: int
+
+
+class Unit(Struct, frozen=True):
+    """Everything one workflow changes at once. It applies whole or not at all.
+
+    `workflow_id` and `epoch` name the run whose history it extends; both are empty for a unit that
+    comes from outside any run. What may keep a unit from applying is an *answer*, never an
+    exception: a destination that does not exist (`NoSuchWorkflow`), an id in use (`InUse`), an
+    outcome for a run that is no longer pending under this epoch (`Stale`). A `Take` always applies.
+    """
+
+    workflow_id: str | None = None
+    epoch: int = 0
+    entry: Entry | None = None
+    messages: tuple[Message, ...] = ()
+    take: Take | None = None
+    put_back: int | None = None  # the seq of a taken message to mark unread again
+    event: PublishedEvent | None = None
+    start: NewWorkflow | None = None
+    outcome: Outcome | None = None
+    cancel: str | None = None  # a workflow to cancel if it is pending
+
+
+# --- answers: what a committed unit says back ---------------------------------------------------
+
+
+class Applied(Struct, frozen=True):
+    """The unit applied. `ended` names destinations that have ended, and so may never receive."""
+
+    ended: tuple[str, ...] = ()
+
+
+class Taken(Struct, frozen=True, gc=False):
+    """The message that a unit took. `seq` is its number in the store."""
+
+    seq: int
+    body: str
+    topic: str | None
+    sender_id: str | None
+    sent_at_ms: int
+
+
+class Nothing(Struct, frozen=True):
+    """There was no message to take; `otherwise` was written."""
+
+
+class NoSuchWorkflow(Struct, frozen=True):
+    """These destinations do not exist (for `cancel`: that workflow); nothing was written."""
+
+    workflow_ids: tuple[str, ...]
+
+
+class InUse(Struct, frozen=True):
+    """The id of the workflow to start is taken by this one; nothing was written."""
+
+    workflow: WorkflowRecord
+
+
+class Stale(Struct, frozen=True):
+    """The workflow to end or to cancel is not pending (under this epoch); nothing was written."""
+
+    status: Status
+
+
+Answer = Applied | Taken | Nothing | NoSuchWorkflow | InUse | Stale
+APPLIED = Applied()
+NOTHING = Nothing()
+
+
+# --- what is read back ---------------------------------------------------------------------------
+
+
+class WorkflowRecord(Struct, frozen=True, gc=False):
+    """A workflow as the store knows it."""
+
+    workflow_id: str
+    status: Status
+    name: str
+    inputs: str
+    output: str | None
+    error: str | None
+    serialization: str
+    epoch: int
+    executor_id: str | None
+    app_version: str
+    parent_id: str | None
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class RecordedEntry(Struct, frozen=True):
+    """An entry read back, with the message it took, or the key of the event it published."""
+
+    entry: Entry
+    message: Taken | None = None
+    event_key: str | None = None
+
+
+class History(Struct, frozen=True):
+    """All that one workflow has recorded."""
+
+    workflow_id: str
+    entries: tuple[RecordedEntry, ...]
+    event_versions: tuple[tuple[str, int], ...]  # (key, highest version)
+
+
+class EventRead(Struct, frozen=True):
+    """The latest value of an event, and whether its workflow may still change it.
+
+    Both come from one snapshot. `status` is `None` where no workflow has that id.
+    """
+
+    value: str | None
+    status: Status | None
+
+
+class Executor(Struct, frozen=True, gc=False):
+    """One incarnation of a process that runs workflows."""
+
+    executor_id: str
+    label: str
+    lease_until_ms: int
+    fence: int
+
+
+class Leftover(Struct, frozen=True):
+    """Pending workflows of one name and code version that this program will not run."""
+
+    name: str
+    app_version: str
+    count: int
+    example_id: str

@@ -1,0 +1,358 @@
+"""Typed JSON: the stored form of values.
+
+None, bool, int, finite float, str, list and dict with str keys are the JSON that everyone would
+write. Everything else is an object with the key "$tidings", which names its type:
+
+    (1, 2)                        {"$tidings":"tuple","v":[1,2]}
+    {1: "one"}                    {"$tidings":"dict","v":[[1,"one"]]}
+    Color.RED                     {"$tidings":"enum","cls":"shop.paint:Color","v":"RED"}
+    Order(id=1)                   {"$tidings":"object","cls":"shop.model:Order","v":{"id":1}}
+    KeyError("a")                 {"$tidings":"exception","cls":"builtins:KeyError","v":{"args":["a"]}}
+
+A dict of the user's that has the key "$tidings" is written as pairs, like one with keys that are
+not strings, so no value can pass for a marker. `lower` and `revive` turn values into JSON values
+and back; msgspec does the rest. `is_plain` lets the common case skip both.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable, Collection
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, Flag
+from math import isfinite
+from types import NoneType
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from tidings.error import DBOSSerializationError
+from tidings.serialization.fault import Fault, shown, step_to
+from tidings.serialization.shapes import find_class, name_of, shape_of
+
+MARK: Final = "$tidings"
+
+# Levels of containers in one value. It bounds cycles, and leaves room on the stack of a reader:
+# one level takes up to three of JSON and three calls of Python's 1,000.
+MAX_DEPTH: Final = 128
+
+_SCALARS: Final = frozenset({str, int, bool, NoneType})  # written as they are (nearly: see `to_text`)
+_STR: Final = frozenset({str})
+_JSON_DEEP: Final = (dict, list)
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+
+
+def to_text(value: Any) -> str:
+    """Return `value` as typed JSON.
+
+    Raises:
+        DBOSSerializationError: it cannot be stored exactly.
+    """
+    try:
+        if is_plain(value):
+            try:
+                return _encode(value).decode()
+            except ValueError:
+                pass  # a lone surrogate, to which `lower` finds the path, or an int that it writes in hex
+        return _encode(lower(value)).decode()
+    except Fault as fault:
+        raise fault.as_error() from None
+    except RecursionError:
+        raise DBOSSerializationError("$: the value nests deeper than the stack that is left has room for") from None
+
+
+def from_text(text: str) -> Any:
+    """Return the value of typed JSON.
+
+    Raises:
+        DBOSSerializationError: it is damaged, or needs a class that this program has not imported.
+    """
+    try:
+        value = _decode(text)
+        return revive(value) if MARK in text else value
+    except Fault as fault:
+        raise fault.as_error() from fault.__cause__
+    except (msgspec.MsgspecError, UnicodeError, TypeError) as error:
+        raise DBOSSerializationError(f"$: the stored text is not JSON: {error}") from error
+    except RecursionError:
+        raise DBOSSerializationError("$: the value nests deeper than the stack that is left has room for") from None
+
+
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Return whether JSON says all there is to say about `value`."""
+    kind = type(value)
+    if kind is dict:
+        if MARK in value or not _STR.issuperset(map(type, value)):
+            return False
+        value = value.values()
+    elif kind is not list:
+        return isfinite(value) if kind is float else kind in _SCALARS
+    if _SCALARS.issuperset(map(type, value)):
+        return depth < MAX_DEPTH
+    for item in value:
+        if type(item) not in _SCALARS and (depth == MAX_DEPTH or not is_plain(item, depth + 1)):
+            return False
+    return True
+
+
+# --- values to JSON values ------------------------------------------------------------------------
+
+
+def lower(value: Any, depth: int = 0) -> Any:
+    """Return the JSON value that stands for `value`, which lies `depth` containers deep.
+
+    Raises:
+        Fault: it cannot be stored exactly.
+    """
+    return _WRITERS.get(type(value), _lower_instance)(value, depth)
+
+
+def _lower_each(items: Collection[Any], depth: int, step: str = "[{}]") -> list[Any]:
+    _check_depth(items, depth)
+    lowered: list[Any] = []
+    try:
+        for item in items:
+            lowered.append(lower(item, depth + 1))  # noqa: PERF401  # at a fault, its length is the index
+    except Fault as fault:
+        fault.passed(step.format(len(lowered)))
+        raise
+    return lowered
+
+
+def _lower_fields(fields: dict[str, Any], depth: int) -> dict[str, Any]:
+    _check_depth(fields, depth)
+    lowered = {}
+    for name, item in fields.items():
+        try:
+            lowered[_lower_str(name, depth)] = lower(item, depth + 1)
+        except Fault as fault:
+            fault.passed(step_to(name))
+            raise
+    return lowered
+
+
+def _lower_dict(value: dict[Any, Any], depth: int) -> Any:
+    if MARK not in value and _STR.issuperset(map(type, value)):
+        return _lower_fields(value, depth)
+    _check_depth(value, depth)
+    pairs = []
+    for key, item in value.items():
+        try:
+            pairs.append([lower(key, depth + 1), lower(item, depth + 1)])
+        except Fault as fault:
+            fault.passed(step_to(key))
+            raise
+    return {MARK: "dict", "v": pairs}
+
+
+def _check_depth(container: object, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise Fault(f"{shown(container)} lies in {depth} others, more than are stored; or one contains itself")
+
+
+def _lower_str(value: str, _: int) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Fault(f"{shown(value)} cannot be stored: it holds a lone surrogate, which is no text") from None
+    return value
+
+
+def _lower_int(value: int, _: int) -> Any:
+    if value.bit_length() > 64:
+        try:
+            _encode(value)
+        except ValueError:  # more digits than Python converts (sys.set_int_max_str_digits); hex has no limit
+            return {MARK: "int", "v": hex(value)}
+    return value
+
+
+def _lower_float(value: float, _: int) -> Any:
+    return value if isfinite(value) else {MARK: "float", "v": repr(value)}
+
+
+def _lower_set(value: set[Any] | frozenset[Any], depth: int) -> Any:
+    # Sorted, so that equal sets are equal text in every process.
+    return {MARK: type(value).__name__, "v": sorted(_lower_each(value, depth, "[*]"), key=_encode)}
+
+
+def _lower_datetime(value: datetime | time, _: int) -> Any:
+    zone = value.tzinfo
+    record: dict[str, Any] = {MARK: type(value).__name__, "v": value.isoformat()}
+    if type(zone) is timezone:
+        if len(named := zone.__getinitargs__()) == 2:  # type: ignore[attr-defined]  # (offset, name): what pickle asks
+            record["name"] = _lower_str(named[1], 0)
+    elif type(zone) is ZoneInfo and zone.key is not None:
+        record["zone"] = zone.key
+    elif zone is not None:
+        raise Fault(f"the time zone {shown(zone)} cannot be stored; use datetime.timezone or zoneinfo.ZoneInfo(key)")
+    if value.fold:
+        record["fold"] = 1
+    return record
+
+
+def _lower_enum(value: Any) -> Any:
+    cls = type(value)
+    if Flag not in cls.__mro__ and cls.__members__.get(value._name_) is not value:
+        raise Fault(f"{shown(value)} cannot be stored: its class has no such member")
+    return {MARK: "enum", "cls": name_of(cls), "v": value._value_ if Flag in cls.__mro__ else value._name_}
+
+
+def _lower_instance(value: Any, depth: int) -> Any:
+    cls = type(value)
+    if Enum in cls.__mro__:
+        return _lower_enum(value)
+    shape = shape_of(cls)
+    if shape is None:
+        raise Fault(_refusal(value))
+    return {MARK: shape.tag, "cls": name_of(cls), "v": _lower_fields(shape.take_apart(value), depth)}
+
+
+def _refusal(value: object) -> str:
+    for built_in in _WRITERS:
+        if built_in in type(value).__mro__:
+            name, own = type(value).__qualname__, built_in.__name__
+            return f"{shown(value)} cannot be stored: {name} is a subclass of {own}; convert it to a plain {own}"
+    return (
+        f"{shown(value)} cannot be stored; pass plain data, a dataclass, attrs, pydantic or msgspec object, "
+        "or an id, path or URL that stands for it"
+    )
+
+
+_WRITERS: Final[dict[type, Callable[[Any, int], Any]]] = {
+    NoneType: lambda value, _: value,
+    bool: lambda value, _: value,
+    str: _lower_str,
+    int: _lower_int,
+    float: _lower_float,
+    list: _lower_each,
+    dict: _lower_dict,
+    tuple: lambda value, depth: {MARK: "tuple", "v": _lower_each(value, depth)},
+    set: _lower_set,
+    frozenset: _lower_set,
+    bytes: lambda value, _: {MARK: "bytes", "v": binascii.b2a_base64(value, newline=False).decode()},
+    datetime: _lower_datetime,
+    date: lambda value, _: {MARK: "date", "v": value.isoformat()},
+    time: _lower_datetime,
+    timedelta: lambda value, _: {MARK: "timedelta", "v": [value.days, value.seconds, value.microseconds]},
+    UUID: lambda value, _: {MARK: "uuid", "v": str(value)},
+    Decimal: lambda value, _: {MARK: "decimal", "v": str(value)},
+}
+
+
+# --- JSON values to values ------------------------------------------------------------------------
+
+
+def revive(value: Any) -> Any:
+    """Return what the JSON value `value` stands for; its lists and dicts are reused.
+
+    Raises:
+        Fault: it is damaged, or needs a class that this program has not imported.
+    """
+    if type(value) is dict:
+        if MARK not in value:
+            return _revive_fields(value)
+        tag = value[MARK]
+        reader = _READERS.get(tag) if type(tag) is str else None
+        if reader is None:
+            raise Fault(f"it is marked as {shown(tag)}, which this version of tidings does not know")
+        try:
+            return reader(value)
+        except (Fault, RecursionError):
+            raise
+        except Exception as error:
+            raise Fault(f"the stored {tag} is damaged: {type(error).__name__}: {error}") from error
+    return _revive_each(value) if type(value) is list else value
+
+
+def _revive_each(items: list[Any], step: str = "[{}]") -> list[Any]:
+    if type(items) is not list:
+        raise TypeError(f"a list is expected, not {shown(items)}")
+    for index, item in enumerate(items):
+        if type(item) in _JSON_DEEP:
+            try:
+                items[index] = revive(item)
+            except Fault as fault:
+                fault.passed(step.format(index))
+                raise
+    return items
+
+
+def _revive_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    for name, item in fields.items():
+        if type(item) in _JSON_DEEP:
+            try:
+                fields[name] = revive(item)  # a new value for a key it has: the iteration is not disturbed
+            except Fault as fault:
+                fault.passed(step_to(name))
+                raise
+    return fields
+
+
+def _revive_dict(record: dict[str, Any]) -> dict[Any, Any]:
+    revived = {}
+    for key, item in record["v"]:
+        try:
+            revived[revive(key)] = revive(item)
+        except Fault as fault:
+            fault.passed(step_to(key))
+            raise
+    return revived
+
+
+def _revive_datetime(record: dict[str, Any]) -> Any:
+    kind = datetime if record[MARK] == "datetime" else time
+    value: Any = kind.fromisoformat(record["v"])
+    if "zone" in record:  # ZoneInfo reads a file of the time zone database, and none outside of it
+        value = value.replace(tzinfo=ZoneInfo(record["zone"]))
+    elif "name" in record:
+        value = value.replace(tzinfo=timezone(value.utcoffset(), record["name"]))
+    return value.replace(fold=1) if "fold" in record else value
+
+
+def _revive_enum(record: dict[str, Any]) -> Any:
+    cls = find_class(record["cls"])
+    value = record["v"]
+    if Enum not in cls.__mro__:
+        raise Fault(f"{shown(record['cls'])} is not an Enum")
+    members: Any = cls
+    if Flag in cls.__mro__ and type(value) is int:
+        return members(value)
+    if value not in members.__members__:
+        raise Fault(f"the Enum {shown(record['cls'])} no longer has the member {shown(value)}")
+    return members.__members__[value]
+
+
+def _revive_instance(record: dict[str, Any]) -> Any:
+    cls = find_class(record["cls"])
+    shape = shape_of(cls)
+    if shape is None or shape.tag != record[MARK]:
+        raise Fault(f"{shown(record['cls'])} is not a class of the kind {record[MARK]!r}, and is not used")
+    return shape.put_together(_revive_fields(record["v"]))
+
+
+_READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "int": lambda record: int(record["v"], 16),
+    "float": lambda record: float(record["v"]),
+    "dict": _revive_dict,
+    "tuple": lambda record: tuple(_revive_each(record["v"])),
+    "set": lambda record: set(_revive_each(record["v"], "[*]")),
+    "frozenset": lambda record: frozenset(_revive_each(record["v"], "[*]")),
+    "bytes": lambda record: binascii.a2b_base64(record["v"], strict_mode=True),
+    "datetime": _revive_datetime,
+    "date": lambda record: date.fromisoformat(record["v"]),
+    "time": _revive_datetime,
+    "timedelta": lambda record: timedelta(*record["v"]),
+    "uuid": lambda record: UUID(record["v"]),
+    "decimal": lambda record: Decimal(record["v"]),
+    "enum": _revive_enum,
+    "namedtuple": _revive_instance,
+    "object": _revive_instance,
+    "exception": _revive_instance,
+}

@@ -1,0 +1,193 @@
+"""From the units of a batch to the statements that write them: one for each kind of change.
+
+The order is fixed, for everybody: the executor's row (before all this), workflows, messages, the
+rest. Within a kind the statements go by key, so committers of several processes never deadlock.
+It decides nothing: which units apply is settled before, or checked by the statements themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Unit
+from tidings.store.postgres.arrays import bigints, texts
+from tidings.store.postgres.statements import Call, Value
+from tidings.store.protocol import Batch
+
+Units = Sequence[Unit]
+
+
+def start(units: Units, executor_id: str, *, all_or_nothing: bool) -> Iterator[Call]:
+    """Start workflows. An id that is taken is left out, or with `all_or_nothing` ends the batch."""
+    starts = [unit.start for unit in units if unit.start is not None]
+    if starts:
+        yield Call("start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing})
+
+
+def check_destinations(units: Units) -> Iterator[Call]:
+    """End the batch if a destination does not exist."""
+    destinations = {message.destination_id for unit in units for message in unit.messages}
+    if destinations:
+        yield Call("check_destinations", {"workflow_ids": texts(destinations)})
+
+
+def write(units: Units, batch: Batch) -> Iterator[Call]:
+    """Write all that units change besides what they start. Their order in the batch is that of `units`."""
+    yield from _end(units)
+    yield from _cancel(units, batch.now_ms)
+    yield from _send(units)
+    yield from _take(units)
+    yield from _put_back(units)
+    yield from _record(units)
+    yield from _publish(units)
+
+
+def places_of_takes(units: Units) -> dict[str, Value]:
+    """Return where the taking units record what they took."""
+    places = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take is not None]
+    return {
+        "workflow_id": texts(workflow_id for workflow_id, _ in places),
+        "branch": texts(entry.branch for _, entry in places),
+        "position": bigints(entry.position for _, entry in places),
+    }
+
+
+# --- one kind each -----------------------------------------------------------------------------------
+
+
+def _end(units: Units) -> Iterator[Call]:
+    ending = [(unit, unit.outcome) for unit in units if unit.outcome is not None]
+    if ending:
+        yield Call(
+            "end_workflows",
+            {
+                "workflow_id": texts(unit.workflow_id for unit, _ in ending),
+                "epoch": bigints(unit.epoch for unit, _ in ending),
+                "status": texts(outcome.status for _, outcome in ending),
+                "output": texts(outcome.output for _, outcome in ending),
+                "error": texts(outcome.error for _, outcome in ending),
+                "at_ms": bigints(outcome.at_ms for _, outcome in ending),
+            },
+        )
+
+
+def _cancel(units: Units, now_ms: int) -> Iterator[Call]:
+    cancelled = [unit.cancel for unit in units if unit.cancel is not None]
+    if cancelled:
+        yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "now_ms": now_ms})
+
+
+def _send(units: Units) -> Iterator[Call]:
+    messages = [message for unit in units for message in unit.messages]
+    if messages:
+        yield Call("send_messages", _columns_of_messages(messages))
+
+
+def _take(units: Units) -> Iterator[Call]:
+    taking = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take is not None]
+    if taking:
+        topics = texts(unit.take.topic for unit in units if unit.take is not None)
+        yield Call("take_messages", _columns_of_entries(taking) | {"topic": topics})
+
+
+def _put_back(units: Units) -> Iterator[Call]:
+    returning = [unit for unit in units if unit.put_back is not None]
+    if returning:
+        workflow_ids = texts(unit.workflow_id for unit in returning)
+        yield Call("put_back_messages", {"workflow_id": workflow_ids, "seq": bigints(u.put_back for u in returning)})
+        entries = [(unit.workflow_id, unit.entry) for unit in returning if unit.entry is not None]
+        yield Call(
+            "reopen_entries",
+            {
+                "workflow_id": texts(workflow_id for workflow_id, _ in entries),
+                "branch": texts(entry.branch for _, entry in entries),
+                "position": bigints(entry.position for _, entry in entries),
+            },
+        )
+
+
+def _record(units: Units) -> Iterator[Call]:
+    """Write entries; of several at one place, an open one gives way to what comes after it.
+
+    The `otherwise` of a take is written as if nothing was taken: where something was, it meets an
+    entry that is done, and changes nothing.
+    """
+    entries: dict[tuple[str | None, str, int], Entry] = {}
+    for unit in units:
+        entry = unit.entry if unit.take is None else unit.take.otherwise
+        if entry is not None:
+            place = (unit.workflow_id, entry.branch, entry.position)
+            before = entries.get(place)
+            if before is None or before.state is EntryState.OPEN or unit.put_back is not None:
+                entries[place] = entry
+    if entries:
+        yield Call("write_entries", _columns_of_entries([(place[0], entry) for place, entry in entries.items()]))
+
+
+def _publish(units: Units) -> Iterator[Call]:
+    events = [(unit.workflow_id, unit.event) for unit in units if unit.event is not None]
+    if events:
+        yield Call("publish_events", _columns_of_events(events))
+
+
+def _entry_of_take(unit: Unit) -> Entry:
+    if unit.entry is None:
+        raise ValueError(f"a unit that takes a message needs an entry to keep it: {unit!r}")
+    return unit.entry
+
+
+# --- columns -------------------------------------------------------------------------------------------
+
+
+def _columns_of_starts(starts: Sequence[NewWorkflow], executor_id: str) -> dict[str, Value]:
+    return {
+        "executor_id": executor_id,
+        "workflow_id": texts([each.workflow_id for each in starts]),
+        "name": texts([each.name for each in starts]),
+        "inputs": texts([each.inputs for each in starts]),
+        "serialization": texts([each.serialization for each in starts]),
+        "app_version": texts([each.app_version for each in starts]),
+        "parent_id": texts([each.parent_id for each in starts]),
+        "created_at_ms": bigints([each.created_at_ms for each in starts]),
+    }
+
+
+def _columns_of_messages(messages: Sequence[Message]) -> dict[str, Value]:
+    return {
+        "destination_id": texts([each.destination_id for each in messages]),
+        "topic": texts([each.topic for each in messages]),
+        "body": texts([each.body for each in messages]),
+        "sender_id": texts([each.sender_id for each in messages]),
+        "idempotency_key": texts([each.idempotency_key for each in messages]),
+        "sent_at_ms": bigints([each.sent_at_ms for each in messages]),
+    }
+
+
+def _columns_of_entries(entries: Sequence[tuple[str | None, Entry]]) -> dict[str, Value]:
+    return {
+        "workflow_id": texts([workflow_id for workflow_id, _ in entries]),
+        "branch": texts([each.branch for _, each in entries]),
+        "position": bigints([each.position for _, each in entries]),
+        "ordinal": bigints([each.ordinal for _, each in entries]),
+        "name": texts([each.name for _, each in entries]),
+        "state": texts([each.state for _, each in entries]),
+        "output": texts([each.output for _, each in entries]),
+        "error": texts([each.error for _, each in entries]),
+        "child_workflow_id": texts([each.child_workflow_id for _, each in entries]),
+        "deadline_ms": bigints([each.deadline_ms for _, each in entries]),
+        "started_at_ms": bigints([each.started_at_ms for _, each in entries]),
+        "completed_at_ms": bigints([each.completed_at_ms for _, each in entries]),
+    }
+
+
+def _columns_of_events(events: Sequence[tuple[str | None, PublishedEvent]]) -> dict[str, Value]:
+    return {
+        "workflow_id": texts([workflow_id for workflow_id, _ in events]),
+        "key": texts([each.key for _, each in events]),
+        "version": bigints([each.version for _, each in events]),
+        "value": texts([each.value for _, each in events]),
+        "branch": texts([each.branch for _, each in events]),
+        "position": bigints([each.position for _, each in events]),
+        "ordinal": bigints([each.ordinal for _, each in events]),
+        "at_ms": bigints([each.at_ms for _, each in events]),
+    }

@@ -1,0 +1,178 @@
+"""Connections to PostgreSQL, and what its errors mean to the layers above.
+
+All that we ask of a session goes with the start of the connection (`options`), nothing is SET
+later: so a reconnect needs no second step, and a pooler cannot hand us a session that lacks it
+unnoticed. PgBouncer refuses `options` unless told `ignore_startup_parameters = options`; then the
+server's defaults hold, which are right unless somebody turned `synchronous_commit` off, and plans
+may be worse. Where a pooler in transaction mode loses prepared statements, the store goes on
+without them (`lost_prepared`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tidings.error import DBOSInitializationError
+from tidings.store import redact
+from tidings.store.postgres.statements import Statements, prepare
+from tidings.store.postgres.wire import ServerError, Wire
+from tidings.store.protocol import DataError, StoreError, Unavailable
+
+OLDEST_SERVER: Final = 14
+MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an error
+
+# What `refuse` in the schema raises.
+FENCE_MOVED: Final = "TD001"
+UNIT_REFUSED: Final = "TD002"
+
+_SETTINGS: Final = {
+    # The promises. A commit that was answered is on disk.
+    "default_transaction_isolation": r"read\ committed",
+    "synchronous_commit": "on",
+    # Nothing waits for ever. A process that is stopped in the middle of a batch must not hold its
+    # row, and so those who take over its runs, for long.
+    "statement_timeout": "60s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+    # The server too must notice that the other end is gone.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # Every statement is a few looks into an index, for arrays whose length the planner cannot know.
+    # One plan, made once, must be right while the tables grow from nothing and statistics are old:
+    # so leave it no choice. And never spend time on compiling such a plan.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    # A batch (8 MB) that is put in order stays in memory.
+    "work_mem": "32MB",
+}
+
+# Migrations wait for each other, and may have much to do.
+_MIGRATION_SETTINGS: Final = _SETTINGS | {"statement_timeout": "0", "lock_timeout": "120s"}
+
+# How soon libpq gives up. A URL may say otherwise.
+_PATIENCE: Final[dict[str, str | int | None]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+    "application_name": "tidings",
+}
+
+
+class Database:
+    """Where the tables are: a server, a database and a schema. It opens connections and holds none.
+
+    Raises:
+        DBOSInitializationError: the URL or the schema's name cannot be.
+    """
+
+    def __init__(self, url: str, schema: str) -> None:
+        if not schema or "\0" in schema or len(schema.encode(errors="replace")) > MAX_SCHEMA_BYTES:
+            raise DBOSInitializationError(
+                f"{schema!r} cannot name a schema: PostgreSQL takes 1 to {MAX_SCHEMA_BYTES} bytes without NUL"
+            )
+        try:
+            self._given = conninfo_to_dict(url)
+        except psycopg.Error:  # whose text may repeat parts of the password
+            raise DBOSInitializationError(
+                f"{redact(url)!r} is not a PostgreSQL URL: use postgresql://user:password@host:5432/database, "
+                "with special characters in user and password percent-encoded"
+            ) from None
+        if "@" in str(self._given.get("host", "")):
+            raise DBOSInitializationError(f"{redact(url)!r}: the password or the user holds an '@'; write it as %40")
+        self.schema = schema
+        self.statements: Statements = prepare(schema)
+        self.name = _name(self._given)
+
+    def open(self, *, for_migration: bool = False) -> psycopg.Connection:
+        """Open a connection in autocommit mode. Raises `psycopg.OperationalError`."""
+        settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
+        options = " ".join(f"-c {key}={value}" for key, value in settings.items())
+        options = f"{options} {self._given.get('options') or ''}"
+        conninfo = make_conninfo("", **_PATIENCE | self._given | {"options": options})
+        # Psycopg prepares nothing here: `wire` does it.
+        return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+    def wire(self, *, prepared: bool) -> Wire:
+        """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""
+        return Wire(self.open(), self.statements, prepared=prepared)
+
+    def unavailable(self, reason: object, *, ambiguous: bool = False) -> Unavailable:
+        """The error that says this database cannot serve now."""
+        return Unavailable(f"{self.name}: {_one_line(str(reason))}", ambiguous=ambiguous)
+
+    def unfit(self, error: psycopg.Error) -> DBOSInitializationError:
+        """The error for what went wrong while starting."""
+        return DBOSInitializationError(f"{self.name}: {_one_line(str(error))}{_advice(error)}")
+
+
+def check_server(connection: psycopg.Connection, database: Database) -> None:
+    """Raise `DBOSInitializationError` if the server is too old, or its text is not Unicode."""
+    version = connection.info.server_version // 10_000
+    if version < OLDEST_SERVER:
+        raise DBOSInitializationError(
+            f"{database.name}: this is PostgreSQL {version}, and tidings needs {OLDEST_SERVER} or newer"
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise DBOSInitializationError(
+            f"{database.name}: its encoding is {encoding}, and tidings needs UTF8: "
+            "create database ... template template0 encoding 'UTF8'"
+        )
+
+
+# --- what errors mean ------------------------------------------------------------------------------
+
+# SQLSTATE classes: data exceptions, violated constraints, limits of the server.
+_FAULTS_OF_DATA: Final = ("22", "23", "54")
+
+# Classes that only a change to the program or the schema can cure: features, cardinality, syntax and
+# names and rights.
+_FAULTS_OF_OURS: Final = ("0A", "21", "42")
+
+_DUPLICATE_PREPARED_STATEMENT: Final = "42P05"
+_INVALID_STATEMENT_NAME: Final = "26000"
+
+
+def classify(error: ServerError, database: Database) -> StoreError | None:
+    """Return what `error` is to the store's caller; `None` for a mistake in our own statements."""
+    if error.sqlstate.startswith(_FAULTS_OF_DATA):
+        return DataError(str(error))
+    if error.sqlstate.startswith(_FAULTS_OF_OURS) and not lost_prepared(error):
+        return None
+    return database.unavailable(error)
+
+
+def lost_prepared(error: ServerError) -> bool:
+    """Tell whether prepared statements get mixed up: a pooler gives us another session now and then."""
+    return error.sqlstate in (_INVALID_STATEMENT_NAME, _DUPLICATE_PREPARED_STATEMENT)
+
+
+def _advice(error: psycopg.Error) -> str:
+    text = str(error)
+    if "unsupported startup parameter" in text:
+        return ": set ignore_startup_parameters = options in PgBouncer's configuration"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return ": migrate as a user who may create there, then grant this one the use of the schema"
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return ": another process has been migrating for long"
+    return ""
+
+
+def _name(given: Mapping[str, str | int | None]) -> str:
+    host = given.get("host") or given.get("hostaddr") or "the local socket"
+    port = f":{given['port']}" if given.get("port") else ""
+    return f"PostgreSQL database {given.get('dbname') or given.get('user') or ''!r} at {host}{port}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

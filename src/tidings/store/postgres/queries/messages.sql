@@ -1,0 +1,108 @@
+-- name: send_messages
+-- The order of messages is the order of `seq`, drawn in the order of the input. Rows go in by key,
+-- so that two executors that send under the same idempotency keys do not deadlock. A key used
+-- before for this destination: nothing.
+with given as materialized (
+    select nextval('{schema}.messages_seq') as seq, *
+    from unnest(
+        :destination_id::text[], :topic::text[], :body::text[], :sender_id::text[], :idempotency_key::text[],
+        :sent_at_ms::bigint[]
+    ) as n (destination_id, topic, body, sender_id, idempotency_key, sent_at_ms)
+)
+insert into {schema}.messages (seq, destination_id, topic, body, sender_id, idempotency_key, sent_at_ms)
+select seq, destination_id, topic, body, sender_id, idempotency_key, sent_at_ms
+from given
+order by destination_id collate "C", idempotency_key collate "C", seq
+on conflict (destination_id, idempotency_key) where idempotency_key is not null do nothing;
+
+-- name: take_messages
+-- The n-th take of a workflow and topic in the batch gets its n-th oldest unread message, if there
+-- is one; the message is marked read by the take's place, and the entry there points at it. Never
+-- "newer than the last one": commits land out of order.
+-- Nobody else takes these messages: only the executor under whose fence this runs owns the runs.
+-- The two arms are one look: `is not distinct from` would be no use to the index.
+with wanted as (
+    select t.*, row_number() over (partition by t.workflow_id, t.topic order by t.number) as nth
+    from unnest(
+        :workflow_id::text[], :topic::text[], :branch::text[], :position::bigint[], :ordinal::bigint[],
+        :name::text[], :state::text[], :output::text[], :error::text[], :child_workflow_id::text[],
+        :deadline_ms::bigint[], :started_at_ms::bigint[], :completed_at_ms::bigint[]
+    ) with ordinality as t (
+        workflow_id, topic, branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms,
+        started_at_ms, completed_at_ms, number
+    )
+),
+sources as (
+    select workflow_id, topic, count(*) as takes from wanted group by workflow_id, topic
+),
+waiting as (
+    select s.workflow_id, s.topic, m.seq, row_number() over (partition by s.workflow_id, s.topic order by m.seq) as nth
+    from sources as s
+    cross join lateral (
+        (
+            select seq from {schema}.messages
+            where destination_id = s.workflow_id and topic = s.topic and read_by_branch is null
+            order by seq
+            limit s.takes
+        )
+        union all
+        (
+            select seq from {schema}.messages
+            where s.topic is null and destination_id = s.workflow_id and topic is null and read_by_branch is null
+            order by seq
+            limit s.takes
+        )
+    ) as m
+),
+pairs as materialized (
+    select wanted.*, waiting.seq
+    from wanted
+    join waiting
+        on waiting.workflow_id = wanted.workflow_id
+        and waiting.topic is not distinct from wanted.topic
+        and waiting.nth = wanted.nth
+),
+taken as (
+    update {schema}.messages as m
+    set read_by_branch = pairs.branch, read_by_position = pairs.position
+    from pairs
+    where m.seq = pairs.seq
+    returning pairs.number, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
+),
+recorded as (
+    insert into {schema}.entries as e (
+        workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
+        deadline_ms, started_at_ms, completed_at_ms
+    )
+    select
+        workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, seq,
+        deadline_ms, started_at_ms, completed_at_ms
+    from pairs
+    on conflict (workflow_id, branch, position) do update set
+        ordinal = excluded.ordinal,
+        name = excluded.name,
+        state = excluded.state,
+        output = excluded.output,
+        error = excluded.error,
+        child_workflow_id = excluded.child_workflow_id,
+        message_seq = excluded.message_seq,
+        deadline_ms = excluded.deadline_ms,
+        started_at_ms = excluded.started_at_ms,
+        completed_at_ms = excluded.completed_at_ms
+    where e.state = 'OPEN'
+)
+select number, seq, body, topic, sender_id, sent_at_ms from taken;
+
+-- name: put_back_messages
+update {schema}.messages as m set read_by_branch = null, read_by_position = null
+from unnest(:workflow_id::text[], :seq::bigint[]) as p (workflow_id, seq)
+where m.seq = p.seq and m.destination_id = p.workflow_id;
+
+-- name: messages_taken_at
+-- What the takes of a batch found that landed without an answer.
+select p.number, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
+from unnest(:workflow_id::text[], :branch::text[], :position::bigint[])
+    with ordinality as p (workflow_id, branch, position, number)
+join {schema}.entries as e
+    on e.workflow_id = p.workflow_id and e.branch = p.branch and e.position = p.position
+join {schema}.messages as m on m.seq = e.message_seq;

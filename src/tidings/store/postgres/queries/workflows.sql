@@ -1,0 +1,149 @@
+-- name: start_workflows
+-- Owned by the executor that commits it, under epoch 1. An id that somebody else is just starting
+-- makes this wait and then do nothing: the other's row is there for a later statement to read, not
+-- for this one, whose snapshot is older.
+-- Numbers are drawn in the order of the input; rows go in by key, so that two executors that start
+-- the same ids do not deadlock.
+with given as materialized (
+    select nextval('{schema}.workflows_seq') as seq, *
+    from unnest(
+        :workflow_id::text[], :name::text[], :inputs::text[], :serialization::text[], :app_version::text[],
+        :parent_id::text[], :created_at_ms::bigint[]
+    ) as n (workflow_id, name, inputs, serialization, app_version, parent_id, created_at_ms)
+),
+started as (
+    insert into {schema}.workflows (
+        workflow_id, seq, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
+        created_at_ms, updated_at_ms
+    )
+    select
+        workflow_id, seq, 'PENDING', name, inputs, serialization, 1, :executor_id::text, app_version, parent_id,
+        created_at_ms, created_at_ms
+    from given
+    order by workflow_id collate "C"
+    on conflict (workflow_id) do nothing
+    returning workflow_id
+)
+select workflow_id from started
+union all
+select {schema}.refuse('TD002')
+where :all_or_nothing::boolean and (select count(*) from started) <> cardinality(:workflow_id::text[]);
+
+-- name: withdraw_workflows
+-- Started by this very transaction, for a unit that turned out not to apply.
+delete from {schema}.workflows where workflow_id = any(:workflow_ids::text[]);
+
+-- name: check_destinations
+-- A plain look: rows of workflows are never removed.
+select {schema}.refuse('TD002')
+where exists (
+    select from unnest(:workflow_ids::text[]) as d (workflow_id)
+    where not exists (select from {schema}.workflows as w where w.workflow_id = d.workflow_id)
+);
+
+-- name: lock_workflows
+-- Rows that are about to change, in key order: an UPDATE locks in an order of the planner's choice.
+select workflow_id from {schema}.workflows
+where workflow_id = any(:workflow_ids::text[])
+order by workflow_id
+for update;
+
+-- name: workflow_states
+-- What the conditions of units are decided on.
+select workflow_id, status, epoch from {schema}.workflows where workflow_id = any(:workflow_ids::text[]);
+
+-- name: end_workflows
+-- If somebody is just cancelling one, this waits and looks at its new version: it is not pending then.
+with ended as (
+    update {schema}.workflows as w
+    set status = o.status, output = o.output, error = o.error, updated_at_ms = o.at_ms
+    from unnest(
+        :workflow_id::text[], :epoch::bigint[], :status::text[], :output::text[], :error::text[], :at_ms::bigint[]
+    ) as o (workflow_id, epoch, status, output, error, at_ms)
+    where w.workflow_id = o.workflow_id and w.epoch = o.epoch and w.status = 'PENDING'
+    returning 1
+)
+select {schema}.refuse('TD002') where (select count(*) from ended) <> cardinality(:workflow_id::text[]);
+
+-- name: cancel_workflows
+with cancelled as (
+    update {schema}.workflows
+    set status = 'CANCELLED', updated_at_ms = :now_ms::bigint
+    where workflow_id = any(:workflow_ids::text[]) and status = 'PENDING'
+    returning 1
+)
+select {schema}.refuse('TD002') where (select count(*) from cancelled) <> cardinality(:workflow_ids::text[]);
+
+-- name: read_workflows
+select
+    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+    parent_id, created_at_ms, updated_at_ms
+from {schema}.workflows
+where workflow_id = any(:workflow_ids::text[]);
+
+-- name: owned_workflows
+select workflow_id, epoch from {schema}.workflows
+where executor_id = :executor_id::text and status = 'PENDING'
+order by seq;
+
+-- name: disown_workflows
+with owned as materialized (
+    select workflow_id from {schema}.workflows
+    where executor_id = :executor_id::text and status = 'PENDING'
+    order by workflow_id
+    for update
+)
+update {schema}.workflows as w set executor_id = null from owned where w.workflow_id = owned.workflow_id;
+
+-- name: claim_workflows
+-- Oldest first. After `raise_fences`, as a later statement: what a batch in flight started is seen.
+-- A row that is locked right now is being cancelled, or taken by another claim: leave it for the next.
+with chosen as materialized (
+    select workflow_id from {schema}.workflows
+    where status = 'PENDING'
+        and (executor_id = any(:dead::text[]) or executor_id is null)
+        and name = any(:names::text[])
+        and app_version = :app_version::text
+    order by seq
+    limit :limit::bigint
+    for update skip locked
+),
+claimed as (
+    update {schema}.workflows as w
+    set executor_id = :executor_id::text, epoch = w.epoch + 1
+    from chosen
+    where w.workflow_id = chosen.workflow_id
+    returning w.*
+)
+select
+    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+    parent_id, created_at_ms, updated_at_ms
+from claimed
+order by seq;
+
+-- name: reclaim_workflows
+with owned as materialized (
+    select workflow_id from {schema}.workflows
+    where workflow_id = any(:workflow_ids::text[]) and executor_id = :executor_id::text and status = 'PENDING'
+    order by workflow_id
+    for update
+),
+claimed as (
+    update {schema}.workflows as w set epoch = w.epoch + 1 from owned
+    where w.workflow_id = owned.workflow_id
+    returning w.*
+)
+select
+    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+    parent_id, created_at_ms, updated_at_ms
+from claimed
+order by seq;
+
+-- name: leftovers
+-- The example is the oldest.
+select name, app_version, count(*), (array_agg(workflow_id order by seq))[1]
+from {schema}.workflows
+where status = 'PENDING'
+    and (app_version <> :app_version::text or name <> all(:names::text[]))
+group by name, app_version
+order by name, app_version;

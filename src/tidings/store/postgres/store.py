@@ -1,0 +1,378 @@
+"""The `Store` of `store.protocol` on a PostgreSQL database; that docstring is the contract.
+
+One connection for writing and one for reading, each a `Wire`. A batch goes in one round trip, on
+the assumption that all its units apply: where one does not, the statement that notices ends the
+transaction. Then, and only then, the batch is written again in two: look, decide (`refusals`), and
+write what applies. So what everybody waits for never waits for a look, and what is decided is
+decided in one place.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from tidings.error import DBOSInitializationError
+from tidings.model import (
+    APPLIED,
+    NOTHING,
+    Answer,
+    EventRead,
+    Executor,
+    History,
+    Leftover,
+    RecordedEntry,
+    Status,
+    Taken,
+    Unit,
+    WorkflowRecord,
+)
+from tidings.store.postgres import changes, refusals, rows, schema
+from tidings.store.postgres.arrays import texts
+from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
+from tidings.store.postgres.refusals import Refusals
+from tidings.store.postgres.statements import Call, Value
+from tidings.store.postgres.wire import Lost, Row, ServerError, Wire
+from tidings.store.protocol import Batch, DataError, Fenced
+
+_BEGIN = Call("begin")
+_COMMIT = Call("commit")
+
+_Answers = Mapping[str, list[Row]]
+
+
+class _UnitRefused(Exception):
+    """Some unit of the batch does not apply. The transaction is rolled back."""
+
+
+class PostgresStore:
+    """Workflows, their entries, messages and events in one schema of a PostgreSQL database."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        """Take the place of the tables; nothing is opened yet.
+
+        Raises:
+            DBOSInitializationError: the URL or the schema's name cannot be.
+        """
+        self._database = Database(url, schema)
+        self._writer: Wire | None = None
+        self._reader: Wire | None = None
+        self._prepared = True  # until a pooler loses prepared statements
+
+    # --- before and after -----------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """See `Store.migrate`."""
+        schema.migrate(self._database)
+
+    def connect(self) -> None:
+        """See `Store.connect`."""
+        self.close()
+        try:
+            with self._database.open() as connection:
+                schema.check(connection, self._database)
+            self._writer = self._open()
+            self._reader = self._open()
+        except psycopg.Error as error:
+            self.close()
+            raise self._database.unfit(error) from error
+        except DBOSInitializationError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
+        for wire in (writer, reader):
+            if wire is not None:
+                wire.close()
+
+    # --- writing: the committer's thread ----------------------------------------------------------
+
+    def commit(self, batch: Batch) -> list[Answer]:
+        """See `Store.commit`. The same number means the same batch: what landed already is recalled."""
+        try:
+            try:
+                return self._commit_if_all_apply(batch)
+            except _UnitRefused:
+                return self._commit_what_applies(batch)
+        except Fenced:
+            answers = self.recall(batch)
+            if answers is None:
+                raise
+            return answers
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise DataError(str(error)) from error
+
+    def recall(self, batch: Batch) -> list[Answer] | None:
+        """See `Store.recall`."""
+        row = _only(self._write(Call("last_batch", {"executor_id": batch.executor_id}))["last_batch"])
+        if row is None or row[0] != batch.number:
+            return None
+        refused = refusals.decode(row[1])
+        applied = [unit for index, unit in enumerate(batch.units) if index not in refused]
+        answers = self._write(
+            _read_workflows(refusals.ids_in_use(refused)),
+            Call("messages_taken_at", changes.places_of_takes(applied)),
+        )
+        return _answers(batch, refused, answers["messages_taken_at"], answers["read_workflows"])
+
+    def reconnect(self) -> None:
+        """See `Store.reconnect`."""
+        writer, self._writer = self._writer, None
+        self._writer = self._replace(writer)
+
+    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
+        """See `Store.enlist`."""
+        row: dict[str, Value] = {"executor_id": executor_id, "label": label, "lease_until_ms": lease_until_ms}
+        return int(self._write(Call("add_executor", row))["add_executor"][0][0])
+
+    def retire(self, executor_id: str, fence: int) -> None:
+        """See `Store.retire`."""
+        with self._transaction():
+            if self._lock_executors([executor_id]) == {executor_id: fence}:
+                this: dict[str, Value] = {"executor_id": executor_id}
+                self._write(Call("disown_workflows", this), Call("remove_executor", this), _COMMIT)
+
+    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+        """See `Store.refence`. The second statement sees what the first one waited for."""
+        answers = self._write(
+            _BEGIN,
+            Call("lock_executors", {"executor_ids": texts([executor_id])}),
+            Call("owned_workflows", {"executor_id": executor_id}),
+            _COMMIT,
+        )
+        row = _only(answers["lock_executors"])
+        return None if row is None else (row[1], dict(answers["owned_workflows"]))
+
+    def claim(
+        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+    ) -> list[WorkflowRecord]:
+        """See `Store.claim`."""
+        others = set(dead) - {executor.executor_id}
+        gone = texts(others)
+        wanted: dict[str, Value] = {"dead": gone, "names": texts(names), "app_version": app_version, "limit": limit}
+        with self._transaction():
+            self._check_fence(executor, self._lock_executors([executor.executor_id, *others]))
+            answers = self._write(
+                Call("raise_fences", {"executor_ids": gone}),
+                Call("claim_workflows", wanted | {"executor_id": executor.executor_id}),
+                Call("remove_idle_executors", {"executor_ids": gone}),
+                _COMMIT,
+            )
+        return [rows.workflow_of(row) for row in answers["claim_workflows"]]
+
+    def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
+        """See `Store.reclaim`."""
+        wanted: dict[str, Value] = {"workflow_ids": texts(workflow_ids), "executor_id": executor.executor_id}
+        with self._transaction():
+            self._check_fence(executor, self._lock_executors([executor.executor_id]))
+            answers = self._write(Call("reclaim_workflows", wanted), _COMMIT)
+        return [rows.workflow_of(row) for row in answers["reclaim_workflows"]]
+
+    # --- reading: the reader's thread --------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """See `Store.now_ms`."""
+        return int(self._read(Call("now_ms"))["now_ms"][0][0])
+
+    def histories(self, workflow_ids: Sequence[str]) -> list[History]:
+        """See `Store.histories`."""
+        ids = {"workflow_ids": texts(workflow_ids)}
+        answers = self._read(Call("read_entries", ids), Call("read_event_places", ids))
+        entries: defaultdict[str, list[RecordedEntry]] = defaultdict(list)
+        versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for row in answers["read_entries"]:
+            entries[row[0]].append(rows.recorded_entry_of(row))
+        for workflow_id, key, version, branch, position, ordinal, at_ms in answers["read_event_places"]:
+            highest = versions[workflow_id]
+            highest[key] = max(version, highest.get(key, version))
+            if branch is not None:
+                entries[workflow_id].append(rows.recorded_event_of(key, branch, position, ordinal, at_ms))
+        return [
+            History(each, rows.by_ordinal(entries.get(each, ())), tuple(versions.get(each, {}).items()))
+            for each in workflow_ids
+        ]
+
+    def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
+        """See `Store.workflows`."""
+        return _by_id(self._read(_read_workflows(workflow_ids))["read_workflows"])
+
+    def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
+        """See `Store.latest_events`."""
+        wanted = {"workflow_id": texts(each for each, _ in keys), "key": texts(key for _, key in keys)}
+        found = self._read(Call("latest_events", wanted))["latest_events"]
+        return [EventRead(value, None if status is None else Status(status)) for value, status in found]
+
+    def all_events(self, workflow_id: str) -> dict[str, str] | None:
+        """See `Store.all_events`."""
+        found = self._read(Call("all_events", {"workflow_id": workflow_id}))["all_events"]
+        return {key: value for key, value in found if key is not None} if found else None
+
+    def executors(self) -> list[Executor]:
+        """See `Store.executors`."""
+        return [Executor(*row) for row in self._read(Call("read_executors"))["read_executors"]]
+
+    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+        """See `Store.leftovers`."""
+        known: dict[str, Value] = {"names": texts(names), "app_version": app_version}
+        return [Leftover(*row) for row in self._read(Call("leftovers", known))["leftovers"]]
+
+    def reconnect_reader(self) -> None:
+        """See `Store.reconnect_reader`."""
+        reader, self._reader = self._reader, None
+        self._reader = self._replace(reader)
+
+    # --- the two ways to commit a batch ------------------------------------------------------------
+
+    def _commit_if_all_apply(self, batch: Batch) -> list[Answer]:
+        units = batch.units
+        answers = self._write(
+            _BEGIN,
+            _renew(batch),
+            *changes.start(units, batch.executor_id, all_or_nothing=True),
+            *changes.check_destinations(units),
+            *_lock(units, at_least=2),  # one row needs no order
+            *changes.write(units, batch),
+            _COMMIT,
+        )
+        return _answers(batch, {}, answers.get("take_messages", ()), ())
+
+    def _commit_what_applies(self, batch: Batch) -> list[Answer]:
+        """Decide under locks which units apply, and write those.
+
+        The starts come first, because only an insert tells whether an id is free. What they waited
+        for, and what the locks waited for, the look at the states sees: it is a later statement.
+        """
+        with self._transaction():
+            answers = self._write(
+                _renew(batch),
+                *changes.start(batch.units, batch.executor_id, all_or_nothing=False),
+                *_lock(batch.units, at_least=1),
+                Call("workflow_states", {"workflow_ids": texts(refusals.workflows_in_question(batch.units))}),
+            )
+            started = {workflow_id for (workflow_id,) in answers.get("start_workflows", ())}
+            states = {row[0]: (row[1], row[2]) for row in answers["workflow_states"] if row[0] not in started}
+            refused = refusals.decide(batch.units, states)
+            units = [unit for index, unit in enumerate(batch.units) if index not in refused]
+            answers = self._write(
+                # Withdrawn and started again, for one that was started may be refused after all.
+                Call("withdraw_workflows", {"workflow_ids": texts(started)}),
+                *changes.start(units, batch.executor_id, all_or_nothing=True),
+                *changes.write(units, batch),
+                Call("note_refusals", {"refusals": refusals.encode(refused), "executor_id": batch.executor_id}),
+                _read_workflows(refusals.ids_in_use(refused)),
+                _COMMIT,
+            )
+        return _answers(batch, refused, answers.get("take_messages", ()), answers["read_workflows"])
+
+    # --- connections -------------------------------------------------------------------------------
+
+    def _write(self, *calls: Call) -> _Answers:
+        return self._run(self._writer, calls)
+
+    def _read(self, *calls: Call) -> _Answers:
+        return self._run(self._reader, calls)
+
+    def _run(self, wire: Wire | None, calls: Sequence[Call]) -> _Answers:
+        """Run `calls` in one round trip, and raise what their errors mean to the store's caller."""
+        if wire is None:
+            raise self._database.unavailable("there is no connection")
+        try:
+            return wire.run(calls)
+        except Lost as lost:
+            raise self._database.unavailable(lost, ambiguous=_COMMIT in calls) from lost
+        except ServerError as error:
+            if error.sqlstate == FENCE_MOVED:
+                raise Fenced("the fence of this executor has moved") from error
+            if error.sqlstate == UNIT_REFUSED:
+                raise _UnitRefused from error
+            if lost_prepared(error):
+                self._prepared = False
+                wire.close()
+            meaning = classify(error, self._database)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Begin a transaction that the body commits; one that it leaves open is rolled back."""
+        self._write(_BEGIN)
+        writer = self._writer
+        assert writer is not None
+        try:
+            yield
+        finally:
+            writer.rollback()
+
+    def _lock_executors(self, executor_ids: Sequence[str]) -> dict[str, int]:
+        return dict(self._write(Call("lock_executors", {"executor_ids": texts(executor_ids)}))["lock_executors"])
+
+    def _check_fence(self, executor: Executor, fences: Mapping[str, int]) -> None:
+        if fences.get(executor.executor_id) != executor.fence:
+            raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
+
+    def _open(self) -> Wire:
+        return self._database.wire(prepared=self._prepared)
+
+    def _replace(self, wire: Wire | None) -> Wire:
+        if wire is not None:
+            wire.close()
+        try:
+            return self._open()
+        except psycopg.Error as error:
+            raise self._database.unavailable(error) from error
+
+
+# --- calls and answers that several methods need -----------------------------------------------------
+
+
+def _renew(batch: Batch) -> Call:
+    return Call(
+        "renew_executor",
+        {
+            "number": batch.number,
+            "lease_until_ms": batch.now_ms + batch.lease_ms,
+            "executor_id": batch.executor_id,
+            "fence": batch.fence,
+        },
+    )
+
+
+def _lock(units: Sequence[Unit], *, at_least: int) -> Iterator[Call]:
+    """Lock the workflows that units end or cancel, in order, if there are so many."""
+    workflow_ids = refusals.workflows_to_end(units)
+    if len(workflow_ids) >= at_least:
+        yield Call("lock_workflows", {"workflow_ids": texts(workflow_ids)})
+
+
+def _read_workflows(workflow_ids: Collection[str]) -> Call:
+    return Call("read_workflows", {"workflow_ids": texts(workflow_ids)})
+
+
+def _by_id(found: Sequence[Row]) -> dict[str, WorkflowRecord]:
+    return {row[0]: rows.workflow_of(row) for row in found}
+
+
+def _answers(batch: Batch, refused: Refusals, taken: Sequence[Row], in_use: Sequence[Row]) -> list[Answer]:
+    """Put answers together. `taken` says which take, counted from 1, got which message."""
+    answers: list[Answer] = [APPLIED] * len(batch.units)
+    takes = [index for index, unit in enumerate(batch.units) if unit.take is not None and index not in refused]
+    for index in takes:
+        answers[index] = NOTHING
+    for number, *message in taken:
+        answers[takes[number - 1]] = Taken(*message)
+    if refused:
+        records = _by_id(in_use)
+        for index, refusal in refused.items():
+            answers[index] = refusals.answer(refusal, records)
+    return answers
+
+
+def _only(found: Sequence[Row]) -> Row | None:
+    return found[0] if found else None

@@ -1,0 +1,152 @@
+"""What a store promises to the engine. Both backends keep to it; `tests/store` holds them to it.
+
+A store keeps records and answers questions. It knows SQL and nothing of workflows: which unit to
+write, when to retry and whom to wake is decided elsewhere.
+
+Threads: the *writing* methods are called from one thread (the committer's), the *reading* ones
+from another (the reader's); each side has its own connection and no lock. `migrate` comes before
+both, `close` after both.
+
+Errors: `DataError` says that a unit's data cannot be stored, and nothing of the batch was written.
+`Fenced` says that this executor's fence has moved, and nothing was written. `Unavailable` is
+everything that may pass (connection, disk, lock, timeout): the same call may be made again after
+`reconnect`; if `ambiguous`, a commit may or may not have landed, and `recall` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
+
+
+class StoreError(Exception):
+    """The root of what a store raises."""
+
+
+class DataError(StoreError):
+    """The data of a unit cannot be stored; nothing of the batch was written."""
+
+
+class Fenced(StoreError):
+    """This executor's fence has moved: ownership of runs has changed. Nothing was written."""
+
+
+class Unavailable(StoreError):
+    """The store cannot serve now. If `ambiguous`, a commit may have landed all the same."""
+
+    def __init__(self, message: str, *, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.ambiguous = ambiguous
+
+
+class Batch(Struct, frozen=True):
+    """Units that are committed together, under one executor's fence.
+
+    `number` grows with every batch of the executor and is written with it. `now_ms` and
+    `lease_ms` renew the lease: it runs until `now_ms + lease_ms`.
+    """
+
+    executor_id: str
+    fence: int
+    number: int
+    now_ms: int
+    lease_ms: int
+    units: Sequence[Unit]
+
+
+class Store(Protocol):
+    """A database that holds workflows, their entries, messages and events."""
+
+    # --- before and after -----------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """Bring the schema to this library's version; safe when many processes do it at once.
+
+        Raises:
+            DBOSInitializationError: the schema is newer than the library, or the database is unfit.
+        """
+
+    def connect(self) -> None:
+        """Open both connections. Raises `DBOSInitializationError` where the schema is missing."""
+
+    def close(self) -> None:
+        """Close both connections; harmless when repeated."""
+
+    # --- writing: the committer's thread ----------------------------------------------------------
+
+    def commit(self, batch: Batch) -> list[Answer]:
+        """Write `batch` in one transaction, durably, and answer each unit in its order.
+
+        The first statement renews the executor's row under its fence and notes `batch.number`.
+        Within a batch: starts, then destinations are looked up, then outcomes and cancellations,
+        messages (`seq` in list order), takes (each a different message, the oldest first, in list
+        order per topic), then the rest. An entry replaces an OPEN one at its place and no other.
+
+        Raises:
+            DataError, Fenced, Unavailable
+        """
+
+    def recall(self, batch: Batch) -> list[Answer] | None:
+        """Tell whether `batch` landed: its answers, as `commit` gave them, or `None` if it did not.
+
+        Waits until a backend that still works on it has ended.
+        """
+
+    def reconnect(self) -> None:
+        """Replace the writing connection. Raises `Unavailable` if that fails."""
+
+    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
+        """Add an executor's row and return its fence."""
+
+    def retire(self, executor_id: str, fence: int) -> None:
+        """Remove the row of an executor under this fence; its pending workflows lose their owner."""
+
+    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+        """Return the executor's fence and the pending runs it owns, id to epoch, as of now.
+
+        Waits for a takeover in progress. `None` if it has no row any more.
+        """
+
+    def claim(
+        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+    ) -> list[WorkflowRecord]:
+        """Take over up to `limit` pending workflows, oldest first, that are dead executors' or nobody's.
+
+        In one transaction: check the executor's own fence (else `Fenced`), raise the fences of the
+        `dead` ones, so that a batch of theirs in flight either ends before or changes nothing, then
+        raise each run's epoch. Only workflows of these `names` and this `app_version`. Rows of dead
+        executors that own nothing pending any more are removed.
+        """
+
+    def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
+        """Raise the epoch of these runs, where they are pending and this executor's already."""
+
+    # --- reading: the reader's thread --------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """Return the store's clock."""
+
+    def histories(self, workflow_ids: Sequence[str]) -> list[History]:
+        """Read all that these workflows recorded, entries in the order they began. Called after a claim."""
+
+    def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
+        """Read these workflows; an id that does not exist is missing from the answer."""
+
+    def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
+        """Read the latest value of each (workflow id, key), in order."""
+
+    def all_events(self, workflow_id: str) -> dict[str, str] | None:
+        """Read the latest value of each key; `None` if the workflow does not exist."""
+
+    def executors(self) -> list[Executor]:
+        """Read all executors."""
+
+    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+        """Count pending workflows that have another version or a name not among `names`."""
+
+    def reconnect_reader(self) -> None:
+        """Replace the reading connection. Raises `Unavailable` if that fails."""

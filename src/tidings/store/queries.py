@@ -1,0 +1,67 @@
+"""Loads the named queries of a backend: SQL lives in `queries/<subject>.sql`, not in Python.
+
+A file looks like this. Comment lines say why; the database never sees them.
+
+    -- name: renew_lease
+    -- The first statement of every batch: no row means that the fence has moved.
+    update tidings_executors set last_batch = ? where executor_id = ? and fence = ?;
+
+One header, then one statement. A name stands once per backend, and both backends use the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+
+Queries = Mapping[str, str]
+
+_HEADER = re.compile(r"^-- name:(.*)$", re.MULTILINE)
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@cache
+def load(package: str) -> Queries:
+    """Read all queries of `package`, by name.
+
+    Args:
+        package: the backend's package, as in `tidings.store.sqlite`.
+
+    Raises:
+        ValueError: a name stands twice or is no identifier, or a query has no statement.
+    """
+    found: dict[str, str] = {}
+    for file in sorted(resources.files(package).joinpath("queries").iterdir(), key=lambda file: file.name):
+        if not file.name.endswith(".sql"):
+            continue
+        where = f"{package}: queries/{file.name}"
+        for name, statement in parse(file.read_text(encoding="utf-8"), where):
+            if name in found:
+                raise ValueError(f"{where}: there are two queries named {name!r}")
+            found[name] = statement
+    return MappingProxyType(found)
+
+
+def parse(text: str, where: str) -> list[tuple[str, str]]:
+    """Split a file into (name, statement), without comment lines and the closing semicolon."""
+    preamble, *parts = _HEADER.split(text)
+    if _without_comments(preamble):
+        raise ValueError(f"{where}: a statement stands before the first '-- name:'")
+    queries = []
+    for header, body in zip(parts[::2], parts[1::2], strict=True):
+        name = header.strip()
+        statement = _without_comments(body)
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{where}: {name!r} is no name for a query; use letters, digits and _")
+        if not statement:
+            raise ValueError(f"{where}: the query {name!r} has no statement")
+        queries.append((name, statement))
+    return queries
+
+
+def _without_comments(text: str) -> str:
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return "\n".join(lines).strip().rstrip(";").rstrip()

@@ -1,0 +1,69 @@
+"""A lock between processes on a file beside the database: one writer, or one checkpoint, at a time.
+
+SQLite has a lock for writers too, but those who find it taken sleep and try again, and among busy
+processes some starve. And in SQLite before 3.51.3 a checkpoint that races with a commit can corrupt
+the file (the WAL-reset bug). This lock blocks and queues, and it covers both.
+
+It belongs to an open file: two stores in one process keep each other out as two processes do.
+A forked child shares its parent's open file, and must not use it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _FLAGS = os.O_RDWR | os.O_CREAT
+
+    def _lock(fd: int) -> None:
+        while True:
+            try:
+                os.lseek(fd, 0, os.SEEK_SET)
+                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+            except OSError as error:  # it gives up after ten seconds; we do not
+                if error.errno != 36:  # EDEADLOCK
+                    raise
+            else:
+                return
+
+    def _unlock(fd: int) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    # flock asks for no right to write, so users who share a database may share a lock file.
+    _FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+class SideLock:
+    """The lock of one database; `with` holds it. Not reentrant.
+
+    The file is never removed: a lock on a removed file keeps nobody out.
+    """
+
+    def __init__(self, database: str) -> None:
+        # The real path, because SQLite too follows links before it names its side files.
+        self._fd = os.open(os.path.realpath(database) + "-lock", _FLAGS, 0o666)
+
+    def __enter__(self) -> None:
+        _lock(self._fd)
+
+    def __exit__(self, *_: object) -> None:
+        _unlock(self._fd)
+
+    def close(self) -> None:
+        """Give up the open file; harmless when repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

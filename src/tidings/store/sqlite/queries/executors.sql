@@ -1,0 +1,41 @@
+-- name: renew_executor
+-- The first statement of every batch: fence, heartbeat, and proof of landing in one row. No row
+-- means that the fence has moved, or that the batch has landed before.
+update tidings_executors
+set last_batch = ?1, lease_until_ms = ?2, last_refused = null
+where executor_id = ?3 and fence = ?4 and (last_batch is null or last_batch < ?1);
+
+-- name: note_refusals
+update tidings_executors set last_refused = ? where executor_id = ?;
+
+-- name: last_batch
+select last_batch, last_refused from tidings_executors where executor_id = ?;
+
+-- name: add_executor
+-- A second try, after a first one whose answer was lost, finds its own row fit.
+insert into tidings_executors (executor_id, label, lease_until_ms, fence) values (?, ?, ?, 1)
+on conflict (executor_id) do update set label = excluded.label, lease_until_ms = excluded.lease_until_ms
+returning fence;
+
+-- name: remove_executor
+delete from tidings_executors where executor_id = ? and fence = ?;
+
+-- name: read_fence
+select fence from tidings_executors where executor_id = ?;
+
+-- name: raise_fences
+-- Before anything of theirs is taken. No batch of theirs is in flight now, since we hold the lock,
+-- and none that comes later finds its fence.
+update tidings_executors set fence = fence + 1 where executor_id in (select value from json_each(?));
+
+-- name: remove_idle_executors
+-- Only those without pending runs, so that no run is owned by an executor that is not there.
+delete from tidings_executors
+where executor_id in (select value from json_each(?))
+    and not exists (
+        select 1 from tidings_workflows as w
+        where w.executor_id = tidings_executors.executor_id and w.status = 'PENDING'
+    );
+
+-- name: read_executors
+select executor_id, label, lease_until_ms, fence from tidings_executors order by executor_id;

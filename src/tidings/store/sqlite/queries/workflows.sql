@@ -1,0 +1,62 @@
+-- name: start_workflow
+-- Owned by the executor that commits it, under epoch 1. That the id is free was seen before.
+insert into tidings_workflows (
+    workflow_id, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
+    created_at_ms, updated_at_ms
+) values (?1, 'PENDING', ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?8);
+
+-- name: workflow_states
+-- What the conditions of units are decided on. Nobody else writes until this transaction ends.
+select workflow_id, status, epoch from tidings_workflows
+where workflow_id in (select value from json_each(?));
+
+-- name: end_workflow
+update tidings_workflows set status = ?, output = ?, error = ?, updated_at_ms = ? where workflow_id = ?;
+
+-- name: cancel_workflow
+update tidings_workflows set status = 'CANCELLED', updated_at_ms = ? where workflow_id = ?;
+
+-- name: read_workflows
+select
+    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+    parent_id, created_at_ms, updated_at_ms
+from tidings_workflows
+where workflow_id in (select value from json_each(?));
+
+-- name: owned_workflows
+select workflow_id, epoch from tidings_workflows where executor_id = ? and status = 'PENDING' order by seq;
+
+-- name: disown_workflows
+update tidings_workflows set executor_id = null where executor_id = ? and status = 'PENDING';
+
+-- name: claimable_workflows
+-- Oldest first. Both arms of the OR use the index of pending workflows.
+select seq from tidings_workflows
+where status = 'PENDING'
+    and (executor_id is null or executor_id in (select value from json_each(:dead)))
+    and name in (select value from json_each(:names))
+    and app_version = :app_version
+order by seq
+limit :limit;
+
+-- name: reclaimable_workflows
+select seq from tidings_workflows
+where workflow_id in (select value from json_each(:workflow_ids))
+    and executor_id = :executor_id and status = 'PENDING'
+order by seq;
+
+-- name: claim_workflow
+update tidings_workflows set epoch = epoch + 1, executor_id = ? where seq = ?
+returning
+    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+    parent_id, created_at_ms, updated_at_ms;
+
+-- name: leftovers
+-- The example is the oldest: of the columns outside a group, SQLite takes those of the row that
+-- holds the minimum.
+select name, app_version, count(*), workflow_id, min(seq)
+from tidings_workflows
+where status = 'PENDING'
+    and (app_version <> :app_version or name not in (select value from json_each(:names)))
+group by name, app_version
+order by name, app_version;

@@ -1,0 +1,361 @@
+"""The `Store` of `store.protocol` on an SQLite file; that docstring is the contract.
+
+One writing connection under the side lock (`writer`) and one for reading. Each method is one
+transaction. A batch first reads the state of the workflows that its conditions are about, decides
+which units apply (`refusals`), and then writes kind by kind, so that most kinds are one
+`executemany`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from tidings.model import (
+    APPLIED,
+    NOTHING,
+    Answer,
+    EventRead,
+    Executor,
+    History,
+    Leftover,
+    RecordedEntry,
+    Status,
+    Taken,
+    Unit,
+    WorkflowRecord,
+)
+from tidings.store.protocol import Batch, Fenced
+from tidings.store.sqlite import refusals, rows, schema
+from tidings.store.sqlite.connect import (
+    check_version,
+    classified,
+    connect_reader,
+    unfit,
+    warn_of_wal_reset_bug,
+)
+from tidings.store.sqlite.refusals import Refusals
+from tidings.store.sqlite.writer import Writer, not_connected
+
+_SQL: Final = schema.SQL
+_Numbered = list[tuple[int, Unit]]  # units that apply, with their index in the batch
+
+
+class SqliteStore:
+    """Workflows, their entries, messages and events in one SQLite file."""
+
+    def __init__(self, path: str) -> None:
+        """Take the file's absolute path; nothing is opened yet."""
+        self._path = path
+        self._writer: Writer | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    # --- before and after -----------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """See `Store.migrate`."""
+        schema.migrate(self._path)
+
+    def connect(self) -> None:
+        """See `Store.connect`."""
+        check_version()
+        self.close()
+        try:
+            with unfit(self._path):
+                self._reader = connect_reader(self._path)
+                schema.check(self._reader, self._path)
+                self._writer = Writer(self._path)
+        except BaseException:
+            self.close()
+            raise
+        warn_of_wal_reset_bug()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        reader, self._reader = self._reader, None
+        writer, self._writer = self._writer, None
+        if reader is not None:
+            reader.close()
+        if writer is not None:
+            writer.close()
+
+    # --- writing: the committer's thread ----------------------------------------------------------
+
+    def commit(self, batch: Batch) -> list[Answer]:
+        """See `Store.commit`."""
+        with self._writing() as db:
+            renewal = (batch.number, batch.now_ms + batch.lease_ms, batch.executor_id, batch.fence)
+            if not db.execute(_SQL["renew_executor"], renewal).rowcount:
+                raise Fenced(f"the fence of executor {batch.executor_id} has moved from {batch.fence}")
+            refused = _decide(db, batch.units)
+            units = [(index, unit) for index, unit in enumerate(batch.units) if index not in refused]
+            _write_workflows(db, units, batch)
+            _send(db, units)
+            taken = _take(db, units)
+            _write_history(db, units, taken)
+            if refused:
+                db.execute(_SQL["note_refusals"], (msgspec.json.encode(refused).decode(), batch.executor_id))
+            return _answers(db, batch.units, refused, taken)
+
+    def recall(self, batch: Batch) -> list[Answer] | None:
+        """See `Store.recall`. A connection that failed takes its transaction with it: nothing to wait for."""
+        with self._writing() as db:
+            row = db.execute(_SQL["last_batch"], (batch.executor_id,)).fetchone()
+            if row is None or row[0] != batch.number:
+                return None
+            refused = msgspec.json.decode(row[1], type=Refusals) if row[1] else {}
+            taken = {}
+            for index, unit in enumerate(batch.units):
+                if unit.take is not None and index not in refused:
+                    found = db.execute(_SQL["message_taken_at"], (unit.workflow_id, *_place(unit))).fetchone()
+                    taken[index] = Taken(*found) if found else None
+            return _answers(db, batch.units, refused, taken)
+
+    def reconnect(self) -> None:
+        """See `Store.reconnect`."""
+        writer, self._writer = self._writer, None
+        with classified(self._path):
+            if writer is not None:
+                writer.close()
+            self._writer = Writer(self._path)
+
+    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
+        """See `Store.enlist`."""
+        with self._writing() as db:
+            # All rows are fetched, here and wherever a change returns some: it ends with the last.
+            [(fence,)] = db.execute(_SQL["add_executor"], (executor_id, label, lease_until_ms)).fetchall()
+            return int(fence)
+
+    def retire(self, executor_id: str, fence: int) -> None:
+        """See `Store.retire`."""
+        with self._writing() as db:
+            if db.execute(_SQL["remove_executor"], (executor_id, fence)).rowcount:
+                db.execute(_SQL["disown_workflows"], (executor_id,))
+
+    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+        """See `Store.refence`."""
+        with self._writing() as db:
+            row = db.execute(_SQL["read_fence"], (executor_id,)).fetchone()
+            if row is None:
+                return None
+            return row[0], dict(db.execute(_SQL["owned_workflows"], (executor_id,)).fetchall())
+
+    def claim(
+        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+    ) -> list[WorkflowRecord]:
+        """See `Store.claim`."""
+        with self._writing() as db:
+            _check_fence(db, executor)
+            gone = _json(list(dead))
+            db.execute(_SQL["raise_fences"], (gone,))
+            wanted = {"dead": gone, "names": _json(list(names)), "app_version": app_version, "limit": limit}
+            claimed = _raise_epochs(db, executor, db.execute(_SQL["claimable_workflows"], wanted).fetchall())
+            db.execute(_SQL["remove_idle_executors"], (gone,))
+            return claimed
+
+    def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
+        """See `Store.reclaim`."""
+        with self._writing() as db:
+            _check_fence(db, executor)
+            wanted = {"workflow_ids": _json(list(workflow_ids)), "executor_id": executor.executor_id}
+            return _raise_epochs(db, executor, db.execute(_SQL["reclaimable_workflows"], wanted).fetchall())
+
+    # --- reading: the reader's thread --------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """See `Store.now_ms`. All processes of a file are on one host, so its clock is the store's."""
+        return time.time_ns() // 1_000_000
+
+    def histories(self, workflow_ids: Sequence[str]) -> list[History]:
+        """See `Store.histories`."""
+        entries: defaultdict[str, list[RecordedEntry]] = defaultdict(list)
+        versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        with self._reading() as db:
+            ids = (_json(list(workflow_ids)),)
+            for row in db.execute(_SQL["read_entries"], ids):
+                entries[row[0]].append(rows.recorded_entry_of(row[1:]))
+            for workflow_id, key, version, branch, position, ordinal, at_ms in db.execute(
+                _SQL["read_event_places"], ids
+            ):
+                highest = versions[workflow_id]
+                highest[key] = max(version, highest.get(key, version))
+                if branch is not None:
+                    entries[workflow_id].append(rows.recorded_event_of(key, branch, position, ordinal, at_ms))
+        return [
+            History(each, rows.by_ordinal(entries.get(each, ())), tuple(versions.get(each, {}).items()))
+            for each in workflow_ids
+        ]
+
+    def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
+        """See `Store.workflows`."""
+        with self._reading() as db:
+            return _read_workflows(db, workflow_ids)
+
+    def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
+        """See `Store.latest_events`."""
+        with self._reading() as db:
+            found = db.execute(_SQL["latest_events"], (_json(list(keys)),)).fetchall()
+        return [EventRead(value, None if status is None else Status(status)) for value, status in found]
+
+    def all_events(self, workflow_id: str) -> dict[str, str] | None:
+        """See `Store.all_events`."""
+        with self._reading() as db:
+            found = db.execute(_SQL["all_events"], (workflow_id,)).fetchall()
+        return {key: value for key, value in found if key is not None} if found else None
+
+    def executors(self) -> list[Executor]:
+        """See `Store.executors`."""
+        with self._reading() as db:
+            return [Executor(*row) for row in db.execute(_SQL["read_executors"])]
+
+    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+        """See `Store.leftovers`."""
+        with self._reading() as db:
+            found = db.execute(_SQL["leftovers"], {"names": _json(list(names)), "app_version": app_version})
+            return [Leftover(name, version, count, example) for name, version, count, example, _ in found]
+
+    def reconnect_reader(self) -> None:
+        """See `Store.reconnect_reader`."""
+        reader, self._reader = self._reader, None
+        with classified(self._path):
+            if reader is not None:
+                reader.close()
+            self._reader = connect_reader(self._path)
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One durable change, under the side lock."""
+        if self._writer is None:
+            raise not_connected(self._path)
+        with self._writer.transaction() as db:
+            yield db
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot. It ends with the body: one that is kept open keeps the log from being truncated."""
+        if self._reader is None:
+            raise not_connected(self._path)
+        with classified(self._path):
+            self._reader.execute("begin")
+            try:
+                yield self._reader
+            finally:
+                self._reader.rollback()
+
+
+# --- the parts of a batch, in their order ------------------------------------------------------------
+
+
+def _decide(db: sqlite3.Connection, units: Sequence[Unit]) -> Refusals:
+    in_question = refusals.workflows_in_question(units)
+    if not in_question:
+        return {}
+    found = db.execute(_SQL["workflow_states"], (_json(list(in_question)),))
+    return refusals.decide(units, {workflow_id: (status, epoch) for workflow_id, status, epoch in found})
+
+
+def _write_workflows(db: sqlite3.Connection, units: _Numbered, batch: Batch) -> None:
+    starts = [rows.row_of_start(unit.start, batch.executor_id) for _, unit in units if unit.start is not None]
+    ends = [
+        (end.status.value, end.output, end.error, end.at_ms, unit.workflow_id)
+        for _, unit in units
+        if (end := unit.outcome) is not None
+    ]
+    cancels = [(batch.now_ms, unit.cancel) for _, unit in units if unit.cancel is not None]
+    _write_all(db, "start_workflow", starts)
+    _write_all(db, "end_workflow", ends)
+    _write_all(db, "cancel_workflow", cancels)
+
+
+def _send(db: sqlite3.Connection, units: _Numbered) -> None:
+    messages = [
+        (each.destination_id, each.topic, each.body, each.sender_id, each.idempotency_key, each.sent_at_ms)
+        for _, unit in units
+        for each in unit.messages
+    ]
+    _write_all(db, "send_message", messages)
+
+
+def _take(db: sqlite3.Connection, units: _Numbered) -> dict[int, Taken | None]:
+    taken: dict[int, Taken | None] = {}
+    for index, unit in units:
+        if unit.take is not None:
+            wanted = (*_place(unit), unit.workflow_id, unit.take.topic)
+            found = db.execute(_SQL["take_message"], wanted).fetchall()
+            taken[index] = Taken(*found[0]) if found else None
+    return taken
+
+
+def _write_history(db: sqlite3.Connection, units: _Numbered, taken: dict[int, Taken | None]) -> None:
+    put_back = [(unit.put_back, unit.workflow_id) for _, unit in units if unit.put_back is not None]
+    _write_all(db, "put_back_message", put_back)
+    entries = []
+    for index, unit in units:
+        entry, seq = unit.entry, None
+        if unit.take is not None:
+            message = taken[index]
+            if message is None:
+                entry = unit.take.otherwise
+            else:
+                seq = message.seq
+        if entry is not None:
+            entries.append(rows.row_of_entry(unit.workflow_id, entry, seq, unit.put_back is not None))
+    _write_all(db, "write_entry", entries)
+    events = [rows.row_of_event(unit.workflow_id, unit.event) for _, unit in units if unit.event is not None]
+    _write_all(db, "publish_event", events)
+
+
+def _answers(
+    db: sqlite3.Connection, units: Sequence[Unit], refused: Refusals, taken: dict[int, Taken | None]
+) -> list[Answer]:
+    answers: list[Answer] = [APPLIED] * len(units)
+    for index, message in taken.items():
+        answers[index] = message or NOTHING
+    if refused:
+        records = _read_workflows(db, refusals.ids_in_use(refused))
+        for index, refusal in refused.items():
+            answers[index] = refusals.answer(refusal, records)
+    return answers
+
+
+# --- statements that several methods need -----------------------------------------------------------
+
+
+def _check_fence(db: sqlite3.Connection, executor: Executor) -> None:
+    row = db.execute(_SQL["read_fence"], (executor.executor_id,)).fetchone()
+    if row is None or row[0] != executor.fence:
+        raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
+
+
+def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[rows.Row]) -> list[WorkflowRecord]:
+    claimed = (db.execute(_SQL["claim_workflow"], (executor.executor_id, seq)).fetchall() for (seq,) in seqs)
+    return [rows.workflow_of(row) for [row] in claimed]
+
+
+def _read_workflows(db: sqlite3.Connection, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
+    found = db.execute(_SQL["read_workflows"], (_json(list(workflow_ids)),))
+    return {row[0]: rows.workflow_of(row) for row in found}
+
+
+def _write_all(db: sqlite3.Connection, query: str, parameters: Sequence[rows.Row]) -> None:
+    if parameters:
+        db.executemany(_SQL[query], parameters)
+
+
+def _place(unit: Unit) -> tuple[str, int]:
+    if unit.entry is None:
+        raise ValueError(f"a unit that takes a message needs an entry to keep it: {unit!r}")
+    return unit.entry.branch, unit.entry.position
+
+
+def _json(values: list[str] | list[tuple[str, str]]) -> str:
+    """One parameter that stands for many; SQLite reads it with `json_each`."""
+    return msgspec.json.encode(values).decode()

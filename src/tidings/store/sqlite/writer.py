@@ -1,0 +1,108 @@
+"""The writing side of an SQLite file: transactions, and the care of the write-ahead log.
+
+Every write transaction and every checkpoint happens under the side lock (`lock` says why), and the
+lock is held for nothing else. A checkpoint follows a commit that left the log large: it truncates
+the log, and where readers are in the way it gives up soon and is tried again when more was written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tidings.store.protocol import Unavailable
+from tidings.store.sqlite.connect import BUSY_TIMEOUT_MS, classified, connect, use_log
+from tidings.store.sqlite.lock import SideLock
+
+_log = logging.getLogger("tidings.store")
+
+# The log's size that calls for a checkpoint. Smaller: the same pages are copied more often. Larger:
+# readers search a longer log, and the pause of a checkpoint grows.
+CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
+
+# How long a checkpoint may wait for readers while writers queue behind it.
+CHECKPOINT_TIMEOUT_MS: Final = 50
+
+
+class Writer:
+    """The one connection of a store that writes. Used by one thread at a time."""
+
+    def __init__(self, path: str) -> None:
+        """Open it. Raises `sqlite3.Error` or `OSError`."""
+        self._path = path
+        self._wal = os.path.realpath(path) + "-wal"
+        self._checkpoint_at = CHECKPOINT_BYTES
+        self._connection = connect(path)
+        try:
+            self._lock = SideLock(path)
+            with self._lock:
+                use_log(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run the body as one durable change. After any error nothing of it was written.
+
+        Raises:
+            DataError, Unavailable: and only what fails in COMMIT is ambiguous.
+        """
+        connection = self._connection
+        with classified(self._path), self._lock:
+            try:
+                connection.execute("begin immediate")
+                yield connection
+                with classified(self._path, ambiguous=True):
+                    connection.execute("commit")
+            except BaseException:
+                _roll_back(connection)
+                raise
+            self._tend_log()
+
+    def close(self) -> None:
+        """Close the connection; harmless when repeated."""
+        # The last connection to a file checkpoints as it closes.
+        try:
+            with self._lock:
+                self._connection.close()
+        finally:
+            self._lock.close()
+
+    def _tend_log(self) -> None:
+        """Checkpoint if the log has grown large. The commit stands whatever happens here."""
+        try:
+            size = os.stat(self._wal).st_size
+            if size < self._checkpoint_at:
+                return
+            self._checkpoint_at = size + CHECKPOINT_BYTES
+            if self._checkpoint():
+                self._checkpoint_at = CHECKPOINT_BYTES
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("checkpoint of %s failed, to be tried again: %s", self._path, error)
+
+    def _checkpoint(self) -> bool:
+        self._connection.execute(f"pragma busy_timeout = {CHECKPOINT_TIMEOUT_MS}")
+        try:
+            busy, _, _ = self._connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+        finally:
+            self._connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
+        return not busy
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    try:
+        if connection.in_transaction:
+            connection.execute("rollback")
+    except sqlite3.Error as error:
+        # The error that led here is the one to report. SQLite forgets the change with the connection.
+        _log.warning("rolling back failed: %s", error)
+
+
+def not_connected(path: str) -> Unavailable:
+    """The error for a call without a connection: before `connect`, or after a failed `reconnect`."""
+    return Unavailable(f"SQLite database {path}: there is no connection")

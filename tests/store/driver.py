@@ -1,0 +1,149 @@
+"""What the tests of stores share: a process as its store sees it, and short ways to say records."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from tidings.model import (
+    Answer,
+    Entry,
+    EntryState,
+    Executor,
+    Message,
+    NewWorkflow,
+    Outcome,
+    PublishedEvent,
+    Status,
+    Take,
+    Taken,
+    Unit,
+)
+from tidings.store.protocol import Batch, Store
+
+NOW_MS = 1_700_000_000_000
+LEASE_MS = 10_000
+VERSION = "v1"
+
+
+class Process:
+    """One executor on one store: it numbers its batches and holds its fence, as an engine does."""
+
+    def __init__(self, store: Store, executor_id: str = "here", label: str = "label") -> None:
+        self.store = store
+        self.executor_id = executor_id
+        self.fence = store.enlist(executor_id, label, NOW_MS + LEASE_MS)
+        self._label = label
+        self._number = 0
+
+    @property
+    def executor(self) -> Executor:
+        """What the process knows of itself."""
+        return Executor(self.executor_id, self._label, NOW_MS + LEASE_MS, self.fence)
+
+    def batch(self, *units: Unit) -> Batch:
+        """Make the next batch, without committing it."""
+        self._number += 1
+        return Batch(self.executor_id, self.fence, self._number, NOW_MS, LEASE_MS, units)
+
+    def commit(self, *units: Unit) -> list[Answer]:
+        """Commit the next batch."""
+        return self.store.commit(self.batch(*units))
+
+    def start(self, *workflow_ids: str, name: str = "flow", app_version: str = VERSION) -> None:
+        """Start workflows, each in a unit of its own."""
+        self.commit(*(Unit(start=new(each, name=name, app_version=app_version)) for each in workflow_ids))
+
+    def claim(
+        self, *dead: str, names: Collection[str] = ("flow",), app_version: str = VERSION, limit: int = 100
+    ) -> list[str]:
+        """Take over from dead executors and from nobody, and return the ids of what was claimed."""
+        claimed = self.store.claim(self.executor, dead, names, app_version, limit)
+        return [workflow.workflow_id for workflow in claimed]
+
+    def take(self, workflow_id: str, position: int, topic: str | None = None) -> Answer:
+        """Take a message at this position of the run under epoch 1."""
+        [answer] = self.commit(taking(workflow_id, position, topic))
+        return answer
+
+    def drain(self, workflow_id: str, topic: str | None = None, *, first_position: int = 1_000) -> list[str]:
+        """Take all messages of a topic, and return what they say."""
+        bodies: list[str] = []
+        while isinstance(answer := self.take(workflow_id, first_position + len(bodies), topic), Taken):
+            bodies.append(answer.body)
+        return bodies
+
+
+# --- short ways to say records -----------------------------------------------------------------------
+
+
+def new(
+    workflow_id: str, *, name: str = "flow", app_version: str = VERSION, parent_id: str | None = None
+) -> NewWorkflow:
+    """A workflow to start."""
+    return NewWorkflow(workflow_id, name, f'["{name}"]', "json", app_version, parent_id, NOW_MS)
+
+
+def entry(
+    position: int,
+    output: str | None = None,
+    *,
+    branch: str = "",
+    ordinal: int | None = None,
+    state: EntryState = EntryState.DONE,
+    deadline_ms: int | None = None,
+) -> Entry:
+    """An entry; its ordinal is its position unless another is said."""
+    return Entry(
+        branch,
+        position,
+        position if ordinal is None else ordinal,
+        "step",
+        state,
+        output,
+        deadline_ms=deadline_ms,
+        started_at_ms=NOW_MS,
+        completed_at_ms=None if state is EntryState.OPEN else NOW_MS + 1,
+    )
+
+
+def opened(position: int, deadline_ms: int | None = None) -> Entry:
+    """An entry of an operation that waits."""
+    return entry(position, state=EntryState.OPEN, deadline_ms=deadline_ms)
+
+
+def message(destination_id: str, body: str = "hello", topic: str | None = None, *, key: str | None = None) -> Message:
+    """A message from nobody in particular."""
+    return Message(destination_id, topic, body, "sender", key, NOW_MS)
+
+
+def sending(*messages: Message) -> Unit:
+    """A unit that sends, from outside any run."""
+    return Unit(messages=messages)
+
+
+def taking(workflow_id: str, position: int, topic: str | None = None, otherwise: Entry | None = None) -> Unit:
+    """A unit that takes a message."""
+    return Unit(workflow_id, 1, entry(position), take=Take(topic, otherwise))
+
+
+def recording(workflow_id: str, *entries: Entry) -> Iterable[Unit]:
+    """Units of one entry each."""
+    return (Unit(workflow_id, 1, each) for each in entries)
+
+
+def event(key: str, version: int, value: str, position: int | None = None) -> PublishedEvent:
+    """A version of an event; with a position it is also an entry."""
+    if position is None:
+        return PublishedEvent(key, version, value, NOW_MS)
+    return PublishedEvent(key, version, value, NOW_MS, "", position, position)
+
+
+def publishing(workflow_id: str, *events: PublishedEvent) -> Iterable[Unit]:
+    """Units of one event each."""
+    return (Unit(workflow_id, 1, event=each) for each in events)
+
+
+def ending(workflow_id: str, status: Status = Status.SUCCESS, *, epoch: int = 1) -> Unit:
+    """A unit that ends a run."""
+    value, error = ("result", None) if status is Status.SUCCESS else (None, "error")
+    return Unit(workflow_id, epoch, outcome=Outcome(status, value, error, NOW_MS + 5))

