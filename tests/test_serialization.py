@@ -46,7 +46,7 @@ from tidings.serialization import (
     load,
     load_error,
 )
-from tidings.serialization.typed_json import MAX_DEPTH
+from tidings.serialization.typed_json import _READERS, MAX_DEPTH
 
 JSON = JSONSerializer()
 HERE = __name__
@@ -768,6 +768,12 @@ class_names: list[object] = [
 ]
 
 
+known_names = [
+    f"{HERE}:{name}" for name in ("Color", "Access", "Bits", "Order", "Slotted", "Pair", "Item", "Model", "Ship")
+]
+known_names += [f"builtins:{name}" for name in ("OSError", "UnicodeDecodeError", "SyntaxError", "ExceptionGroup")]
+
+
 @pytest.mark.parametrize("cls", class_names)
 @pytest.mark.parametrize("tag", ["object", "enum", "namedtuple", "exception"])
 def test_no_other_class_is_used(tag: str, cls: object) -> None:
@@ -877,6 +883,40 @@ def test_only_fields_are_set(fields: dict[str, object]) -> None:
 def test_damaged_text_is_a_clear_error(text: str) -> None:
     with pytest.raises(DBOSSerializationError, match=r"^the message: \$"):
         load(JSON, text, "the message")
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "a", "RED", "id", "x", "2024-01-01"]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["args", "x", "left", "name", "__class__", "__cause__", "a"]), inner, max_size=3
+        ),
+        st.fixed_dictionaries(
+            {"$tidings": st.sampled_from(sorted(_READERS))},
+            optional={
+                "cls": st.sampled_from(class_names) | st.sampled_from(known_names),
+                "v": inner,
+                "zone": inner,
+                "name": inner,
+            },
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_no_text_does_worse_than_be_refused(value: Any) -> None:
+    try:
+        again = load(JSON, json.dumps(value), "the message")
+    except DBOSSerializationError:
+        return
+    str(again)
 
 
 def test_reading_names_the_path() -> None:

@@ -6,10 +6,11 @@ has (locks, pragmas, statements) is tested beside it.
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
-from multiprocessing.synchronize import Barrier
+from contextlib import ExitStack
 
 import pytest
 
@@ -320,11 +321,7 @@ def test_of_several_entries_at_one_place_in_a_batch_the_order_of_the_list_decide
 
 def test_entries_of_branches_and_workflows_are_apart(process: Process) -> None:
     process.start("w", "v")
-    mine = (
-        entry(1, "root", ordinal=1),
-        entry(1, "branch", branch="1", ordinal=2),
-        entry(1, "deep", branch="1.1", ordinal=3),
-    )
+    mine = [entry(1, f"of {branch}", branch=branch, ordinal=n) for n, branch in enumerate(["", "1", "1.1", "2"])]
     process.commit(*recording("w", *mine), *recording("v", entry(1, "other")))
     assert entries_of(process.store, "w") == mine
     assert entries_of(process.store, "v") == [entry(1, "other")]
@@ -808,23 +805,31 @@ def test_a_value_may_have_16_mebibytes(process: Process) -> None:
 # --- before and after ------------------------------------------------------------------------------------------
 
 
-def _migrate(url: str, together: Barrier) -> None:
-    store = tidings.store.open(url)
-    together.wait()
-    store.migrate()
-    store.connect()
-    store.close()
+MIGRATE_ON_COMMAND = """
+import sys, tidings.store
+store = tidings.store.open(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+store.migrate()
+store.connect()
+store.close()
+"""
 
 
 def test_sixteen_processes_migrate_at_once(database_url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    together = spawn.Barrier(16)
-    children = [spawn.Process(target=_migrate, args=(database_url, together)) for _ in range(16)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0] * 16
+    command = [sys.executable, "-c", MIGRATE_ON_COMMAND, database_url]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(16)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+    assert [process.returncode for process in processes] == [0] * 16
 
 
 def test_migrating_again_keeps_everything(open_store: OpenStore, process: Process) -> None:

@@ -217,13 +217,17 @@ class _Attributes:
                 continue  # never set
         if self._has_dict:
             found |= instance.__dict__
-        for name in self._left_out & found.keys():
-            del found[name]
+        if not self._left_out.isdisjoint(found):
+            for name in self._left_out & found.keys():
+                del found[name]
         if _ATTRS_HASH in found:
             found[_ATTRS_HASH] = None
         return found
 
     def set_all(self, instance: Any, fields: dict[str, Any]) -> None:
+        if self._has_dict and not self._slots:
+            instance.__dict__.update(fields)
+            return
         for name, value in fields.items():
             if name in self._slots:
                 self._slots[name].__set__(instance, value)
@@ -246,16 +250,16 @@ class _ObjectShape:
 
     def take_apart(self, instance: Any) -> dict[str, Any]:
         fields = self._attributes.get_all(instance)
-        unset = self._names - fields.keys() - self._defaults.keys()
-        if unset:
+        if not fields.keys() >= self._names and (unset := self._names - fields.keys() - self._defaults.keys()):
             raise Fault(f"a {self._cls.__qualname__} without a value for its field {min(unset)!r} cannot be stored")
         return fields
 
     def put_together(self, fields: dict[str, Any]) -> Any:
-        for name in self._names - fields.keys():
-            if name not in self._defaults:
-                raise _added(self._cls, name)
-            fields[name] = self._defaults[name]()
+        if not fields.keys() >= self._names:
+            for name in self._names - fields.keys():
+                if name not in self._defaults:
+                    raise _added(self._cls, name)
+                fields[name] = self._defaults[name]()
         instance: Any = object.__new__(self._cls)
         self._attributes.set_all(instance, fields)
         return instance

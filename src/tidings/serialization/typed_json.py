@@ -40,7 +40,6 @@ MARK: Final = "$tidings"
 MAX_DEPTH: Final = 128
 
 _SCALARS: Final = frozenset({str, int, bool, NoneType})  # written as they are (nearly: see `to_text`)
-_STR: Final = frozenset({str})
 _JSON_DEEP: Final = (dict, list)
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -53,6 +52,8 @@ def to_text(value: Any) -> str:
     Raises:
         DBOSSerializationError: it cannot be stored exactly.
     """
+    if value is None:
+        return "null"
     try:
         if is_plain(value):
             try:
@@ -84,18 +85,25 @@ def from_text(text: str) -> Any:
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
-    """Return whether JSON says all there is to say about `value`."""
+    """Return whether JSON says all there is to say about `value`.
+
+    Every value passes here, so it is written for speed: scalars cost no call.
+    """
     kind = type(value)
     if kind is dict:
-        if MARK in value or not _STR.issuperset(map(type, value)):
+        if MARK in value:
             return False
+        for key in value:
+            if type(key) is not str:
+                return False
         value = value.values()
     elif kind is not list:
         return isfinite(value) if kind is float else kind in _SCALARS
-    if _SCALARS.issuperset(map(type, value)):
-        return depth < MAX_DEPTH
+    if depth == MAX_DEPTH:
+        return False
     for item in value:
-        if type(item) not in _SCALARS and (depth == MAX_DEPTH or not is_plain(item, depth + 1)):
+        kind = type(item)
+        if kind not in _SCALARS and not (isfinite(item) if kind is float else is_plain(item, depth + 1)):
             return False
     return True
 
@@ -137,7 +145,7 @@ def _lower_fields(fields: dict[str, Any], depth: int) -> dict[str, Any]:
 
 
 def _lower_dict(value: dict[Any, Any], depth: int) -> Any:
-    if MARK not in value and _STR.issuperset(map(type, value)):
+    if MARK not in value and all(type(key) is str for key in value):
         return _lower_fields(value, depth)
     _check_depth(value, depth)
     pairs = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Unit
+from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, Unit
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.protocol import Batch
@@ -62,6 +62,7 @@ def _end(units: Units) -> Iterator[Call]:
             "end_workflows",
             {
                 "workflow_id": texts(unit.workflow_id for unit, _ in ending),
+                "pending": Status.PENDING,
                 "epoch": bigints(unit.epoch for unit, _ in ending),
                 "status": texts(outcome.status for _, outcome in ending),
                 "output": texts(outcome.output for _, outcome in ending),
@@ -74,7 +75,7 @@ def _end(units: Units) -> Iterator[Call]:
 def _cancel(units: Units, now_ms: int) -> Iterator[Call]:
     cancelled = [unit.cancel for unit in units if unit.cancel is not None]
     if cancelled:
-        yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "now_ms": now_ms})
+        yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "pending": Status.PENDING, "now_ms": now_ms})
 
 
 def _send(units: Units) -> Iterator[Call]:

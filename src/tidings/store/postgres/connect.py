@@ -47,7 +47,11 @@ _SETTINGS: Final = {
     # so leave it no choice. And never spend time on compiling such a plan.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
-    "enable_hashjoin": "off",
+    "random_page_cost": "0.1",
+    "seq_page_cost": "0.1",
+    "cpu_tuple_cost": "0.1",
+    "cpu_index_tuple_cost": "0.05",
+    "cpu_operator_cost": "0.0001",
     "enable_mergejoin": "off",
     "jit": "off",
     # A batch (8 MB) that is put in order stays in memory.

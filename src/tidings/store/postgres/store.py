@@ -168,7 +168,11 @@ class PostgresStore:
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """See `Store.reclaim`."""
-        wanted: dict[str, Value] = {"workflow_ids": texts(workflow_ids), "executor_id": executor.executor_id}
+        wanted: dict[str, Value] = {
+            "workflow_ids": texts(workflow_ids),
+            "executor_id": executor.executor_id,
+            "pending": Status.PENDING,
+        }
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id]))
             answers = self._write(Call("reclaim_workflows", wanted), _COMMIT)

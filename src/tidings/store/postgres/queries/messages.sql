@@ -20,7 +20,8 @@ on conflict (destination_id, idempotency_key) where idempotency_key is not null 
 -- is one; the message is marked read by the take's place, and the entry there points at it. Never
 -- "newer than the last one": commits land out of order.
 -- Nobody else takes these messages: only the executor under whose fence this runs owns the runs.
--- The two arms are one look: `is not distinct from` would be no use to the index.
+-- The two arms are one look: `is not distinct from` would be no use to the index. In the second one
+-- `order by topic, seq` is the order of seq, in words that the planner finds in the index.
 with wanted as (
     select t.*, row_number() over (partition by t.workflow_id, t.topic order by t.number) as nth
     from unnest(
@@ -49,7 +50,7 @@ waiting as (
         (
             select seq from {schema}.messages
             where s.topic is null and destination_id = s.workflow_id and topic is null and read_by_branch is null
-            order by seq
+            order by topic, seq
             limit s.takes
         )
     ) as m

@@ -54,13 +54,15 @@ select workflow_id, status, epoch from {schema}.workflows where workflow_id = an
 
 -- name: end_workflows
 -- If somebody is just cancelling one, this waits and looks at its new version: it is not pending then.
+-- `:pending` is a parameter so that the planner cannot prove that the index of pending workflows
+-- would do: it would read all of it, for each row.
 with ended as (
     update {schema}.workflows as w
     set status = o.status, output = o.output, error = o.error, updated_at_ms = o.at_ms
     from unnest(
         :workflow_id::text[], :epoch::bigint[], :status::text[], :output::text[], :error::text[], :at_ms::bigint[]
     ) as o (workflow_id, epoch, status, output, error, at_ms)
-    where w.workflow_id = o.workflow_id and w.epoch = o.epoch and w.status = 'PENDING'
+    where w.workflow_id = o.workflow_id and w.epoch = o.epoch and w.status = :pending::text
     returning 1
 )
 select {schema}.refuse('TD002') where (select count(*) from ended) <> cardinality(:workflow_id::text[]);
@@ -69,7 +71,7 @@ select {schema}.refuse('TD002') where (select count(*) from ended) <> cardinalit
 with cancelled as (
     update {schema}.workflows
     set status = 'CANCELLED', updated_at_ms = :now_ms::bigint
-    where workflow_id = any(:workflow_ids::text[]) and status = 'PENDING'
+    where workflow_id = any(:workflow_ids::text[]) and status = :pending::text
     returning 1
 )
 select {schema}.refuse('TD002') where (select count(*) from cancelled) <> cardinality(:workflow_ids::text[]);
@@ -124,7 +126,7 @@ order by seq;
 -- name: reclaim_workflows
 with owned as materialized (
     select workflow_id from {schema}.workflows
-    where workflow_id = any(:workflow_ids::text[]) and executor_id = :executor_id::text and status = 'PENDING'
+    where workflow_id = any(:workflow_ids::text[]) and executor_id = :executor_id::text and status = :pending::text
     order by workflow_id
     for update
 ),

@@ -1,0 +1,1 @@
+"""Benchmarks. Figures come from here and never from a timed test; compare ratios within one run."""

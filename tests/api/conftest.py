@@ -1,0 +1,35 @@
+"""Scenarios through the class `DBOS`, each written once and run with both faces on both stores."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.app import App
+from tests.support.clock import ManualClock
+from tests.support.face import Awaiting, Blocking, Face
+
+
+@pytest.fixture(params=[Blocking(), Awaiting()], ids=["blocking", "awaiting"])
+def face(request: pytest.FixtureRequest) -> Face:
+    """How this test calls `DBOS`: both ways, one after the other."""
+    face: Face = request.param
+    return face
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """The clock of every launch of this test; it moves when the test says so."""
+    clock = ManualClock()
+    monkeypatch.setattr("tidings.engine.engine.SystemClock", lambda: clock)
+    return clock
+
+
+@pytest.fixture
+async def app(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[App]:
+    """tidings, launched on an empty database."""
+    if "clock" in request.fixturenames:
+        request.getfixturevalue("clock")
+    app = App(database_url)
+    await app.launch()
+    yield app
+    await app.close()

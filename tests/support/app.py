@@ -1,0 +1,154 @@
+"""An application in this process: launched on a database, crashed on purpose, and launched again.
+
+A crash ends the one thread that writes, as the end of the process would: what it had committed is there, nothing else
+ever will be. The next launch finds an executor that is dead, and recovers its workflows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.face import off_loop
+from tests.support.rows import Rows
+from tidings import DBOS, DBOSConfig
+from tidings.api.caller import Process
+from tidings.engine.engine import Engine
+from tidings.engine.probes import Point
+from tidings.model import Unit
+
+WaitKey = tuple[str | None, ...]
+
+
+class Crash(BaseException):
+    """The simulated end of a process."""
+
+
+class Sightings:
+    """What passed a point of the engine; a test waits until it has seen enough."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.seen: list[Any] = []
+
+    def note(self, what: Any) -> None:
+        with self._changed:
+            self.seen.append(what)
+            self._changed.notify_all()
+
+    async def until(self, enough: Callable[[list[Any]], bool]) -> None:
+        def wait() -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: enough(self.seen))
+
+        await off_loop(wait)
+
+
+class App:
+    """The application of one test."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self.rows = Rows(database_url)
+        # Pinned: the code of a test is registered after the first launch, and so would change the version.
+        self.config: DBOSConfig = {
+            "name": "test",
+            "system_database_url": database_url,
+            "application_version": "1",
+        }
+        self.waits = Sightings()
+        self.ends = Sightings()
+        self.crashes = 0
+
+    @property
+    def engine(self) -> Engine:
+        assert Process.engine is not None
+        return Process.engine
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def launch(self, **config: Any) -> None:
+        """Configure and launch; what is given changes the configuration for this launch and those that follow."""
+        self.config = {**self.config, **config}  # type: ignore[typeddict-item]
+        DBOS(config=self.config)
+        self.waits, self.ends = Sightings(), Sightings()
+        await DBOS.launch_async()
+        self.engine.probes.set(Point.WAITING, self._note_wait)
+        self.engine.probes.set(Point.RUN_ENDED, self.ends.note)
+
+    async def relaunch(self, **config: Any) -> None:
+        """Shut down in order, and launch again."""
+        await DBOS.destroy_async()
+        await self.launch(**config)
+
+    async def crash(self) -> None:
+        """Die now, with all that this process was doing."""
+
+        def die(_: object) -> None:
+            raise Crash
+
+        with contextlib.suppress(Exception):
+            await self.engine.committer.call(die)
+        await self._bury()
+
+    def crash_at(self, count: int, point: Point = Point.BATCH_TAKEN) -> Sightings:
+        """Die at the `count`th commit from now on: before it, or with `Point.BATCH_COMMITTED` right after it.
+
+        Returns:
+            Sightings that see the crash.
+        """
+        numbers = itertools.count(1)
+        seen = Sightings()
+
+        def pass_by(jobs: list[Any]) -> None:
+            if any(job.unit != Unit() for job in jobs) and next(numbers) == count:
+                seen.note(count)
+                raise Crash
+
+        self.engine.probes.set(point, pass_by)
+        return seen
+
+    async def crash_and_restart(self, **config: Any) -> None:
+        """Die now, and be started again."""
+        await self.crash()
+        await self.launch(**config)
+
+    async def restart_after(self, crash: Sightings) -> None:
+        """Wait for the crash that `crash_at` promised, and be started again."""
+        await crash.until(bool)
+        await self._bury()
+        await self.launch()
+
+    async def close(self) -> None:
+        """End the application of this test, and forget its workflows."""
+        died = Process.engine.committer.died if Process.engine is not None else None
+        await DBOS.destroy_async(destroy_registry=True)
+        assert died is None, f"the committer died of {died!r}"
+
+    async def _bury(self) -> None:
+        self.crashes += 1
+        await DBOS.destroy_async()
+
+    # --- what a test waits for ----------------------------------------------------------------------
+
+    async def waiting(self, kind: str, workflow_id: str, *rest: str | None, times: int = 1) -> None:
+        """Wait until somebody waits, for the `times`th time, for a message, event or end of a workflow.
+
+        `waiting("message", id, topic)`, `waiting("event", id, key)`, `waiting("end", id)`.
+        """
+        key = (kind, workflow_id, *rest)
+        await self.waits.until(lambda seen: sum(key in keys for keys in seen) >= times)
+
+    async def waiting_for_time(self, times: int = 1) -> None:
+        """Wait until `times` pauses have begun: a sleep, or a step's before its next try."""
+        await self.waits.until(lambda seen: sum(not keys for keys in seen) >= times)
+
+    async def ended(self, workflow_id: str) -> None:
+        """Wait until an execution of the workflow is over here, however."""
+        await self.ends.until(lambda seen: workflow_id in seen)
+
+    def _note_wait(self, arrival: Any) -> None:
+        self.waits.note(arrival.keys if arrival is not None else ())
