@@ -103,6 +103,7 @@ class Engine:
         self._background.stop()
         _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor))
         self.committer.stop()
+        self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
         self.reader.stop()
         self.supervisor.stop()
         self.store.close()

@@ -35,7 +35,7 @@ class Lease:
     def enlist(self, store: Store) -> Executor:
         """Become a new executor: lock its file first, so that no one sees it without."""
         executor_id = uuid.uuid4().hex
-        self._release()
+        self.release()
         self._file = _lock(_path(executor_id), create=True)
         until = self._clock.now_ms() + self._lease_ms
         return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
@@ -43,10 +43,11 @@ class Lease:
     def retire(self, store: Store, executor: Executor) -> None:
         """Give everything back: the row, its workflows, the file."""
         store.retire(executor.executor_id, executor.fence)
-        self._release()
+        self.release()
         forget(executor.executor_id)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Unlock the file: whatever the row still says, this executor is dead."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

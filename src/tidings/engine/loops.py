@@ -13,11 +13,14 @@ import contextlib
 import threading
 import weakref
 
-_sentinels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = weakref.WeakKeyDictionary()
+_sentinels: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+_closing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Put a sentinel on the running loop, once."""
+    for each in [each for each in _sentinels if each.is_closed()]:
+        del _sentinels[each]  # Closed without a word: its sentinel will never run again.
     if loop not in _sentinels:
         _sentinels[loop] = loop.create_task(_wait_for_ever(), name="tidings-sentinel")
 
@@ -25,12 +28,17 @@ def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
 def is_closing(loop: asyncio.AbstractEventLoop) -> bool:
     """Tell whether the loop is being closed by who ran it."""
     sentinel = _sentinels.get(loop)
-    return loop.is_closed() or (sentinel is not None and (sentinel.done() or sentinel.cancelling() > 0))
+    return loop in _closing or loop.is_closed() or (sentinel is not None and sentinel.cancelling() > 0)
 
 
 async def _wait_for_ever() -> None:
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await loop.create_future()
+    finally:
+        _closing.add(loop)
+        del _sentinels[loop]  # The task holds its loop: left here, neither would ever go.
 
 
 class BackgroundLoop:

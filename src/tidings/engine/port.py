@@ -65,9 +65,8 @@ class Port:
         return self._parts.waiters.watch(keys)
 
     def forget(self, arrival: Arrival) -> None:
-        """Watch no more, unless it has come."""
-        if not arrival.settled:
-            self._parts.waiters.forget(arrival)
+        """Watch no more. An arrival that one key woke is still registered under its others."""
+        self._parts.waiters.forget(arrival)
 
     @contextlib.contextmanager
     def waiting(self, wait: Wait) -> Iterator[Ticket]:

@@ -116,6 +116,13 @@ class Runner:
             else:
                 self._ended(live, value, None)
 
+    def detach_from_closed_loops(self) -> None:
+        """End the executions whose event loop was closed without cancelling its tasks first."""
+        for live in self.all_live():
+            if live.task is not None and live.task.get_loop().is_closed():
+                live.port.detach()
+                self._ended(live, None, live.port.chain.dead)
+
     def kill(self, workflow_id: str, error: BaseException) -> None:
         """Let a run write nothing more, and wake it from whatever it waits for."""
         live = self._live.get(workflow_id)

@@ -126,6 +126,7 @@ class Supervisor:
         return [each for each in executors if each.executor_id not in self._exhausted and is_dead(each, now)]
 
     def _resume_detached(self) -> None:
+        self._runner.detach_from_closed_loops()
         with self._changed:
             detached, self._detached = self._detached, []
         ids = [live.run.workflow_id for live in detached]

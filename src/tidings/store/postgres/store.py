@@ -36,7 +36,7 @@ from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, 
 from tidings.store.postgres.refusals import Refusals
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, Row, ServerError, Wire
-from tidings.store.protocol import Batch, DataError, Fenced
+from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
@@ -60,6 +60,7 @@ class PostgresStore:
         self._database = Database(url, schema)
         self._writer: Wire | None = None
         self._reader: Wire | None = None
+        self._in_doubt: int | None = None  # the number of the last batch that may have landed unheard
         self._prepared = True  # until a pooler loses prepared statements
 
     # --- before and after -----------------------------------------------------------------------
@@ -94,14 +95,19 @@ class PostgresStore:
     # --- writing: the committer's thread ----------------------------------------------------------
 
     def commit(self, batch: Batch) -> list[Answer]:
-        """See `Store.commit`. The same number means the same batch: what landed already is recalled."""
+        """See `Store.commit`."""
         try:
             try:
                 return self._commit_if_all_apply(batch)
             except _UnitRefused:
                 return self._commit_what_applies(batch)
+        except Unavailable as error:
+            if error.ambiguous:
+                self._in_doubt = batch.number
+            raise
         except Fenced:
-            answers = self.recall(batch)
+            # A batch in doubt may land after `recall` said it had not: `renew_executor` tells why.
+            answers = self.recall(batch) if batch.number == self._in_doubt else None
             if answers is None:
                 raise
             return answers

@@ -1,0 +1,368 @@
+"""A store in plain Python: the contract in its simplest form, to compare the real ones with.
+
+It keeps everything in dictionaries, works unit by unit, and writes nothing anywhere. It assumes
+what the engine does: a unit has at most one of a start, messages, an outcome and a cancellation.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tests.store.driver import NOW_MS
+from tidings.model import (
+    APPLIED,
+    NOTHING,
+    Answer,
+    Entry,
+    EntryState,
+    EventRead,
+    Executor,
+    History,
+    InUse,
+    Leftover,
+    Message,
+    NoSuchWorkflow,
+    PublishedEvent,
+    RecordedEntry,
+    Stale,
+    Status,
+    Taken,
+    Unit,
+    WorkflowRecord,
+)
+from tidings.store.protocol import Batch, DataError, Fenced
+
+
+class StoredMessage(Struct):
+    """A message, and whether it was read."""
+
+    message: Message
+    read: bool = False
+
+
+class StoredEntry(Struct):
+    """An entry, and the number of the message it took."""
+
+    entry: Entry
+    seq: int | None
+
+
+class Records(Struct):
+    """All that the model stores. Workflows are in the order they were started."""
+
+    workflows: dict[str, WorkflowRecord] = {}
+    entries: dict[tuple[str, str, int], StoredEntry] = {}
+    messages: dict[int, StoredMessage] = {}
+    events: dict[tuple[str, str], dict[int, PublishedEvent]] = {}
+    executors: dict[str, Executor] = {}
+    landed: dict[str, tuple[int, list[Answer]]] = {}  # the last batch of each executor
+
+
+class ModelStore:
+    """The contract in plain Python."""
+
+    def __init__(self) -> None:
+        self.records = Records()
+
+    def migrate(self) -> None:
+        """Nothing to do."""
+
+    def connect(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def reconnect(self) -> None:
+        """Nothing to do."""
+
+    def reconnect_reader(self) -> None:
+        """Nothing to do."""
+
+    def now_ms(self) -> int:
+        """A clock that stands still."""
+        return NOW_MS
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> list[Answer]:
+        """Apply a batch to a copy, which replaces the records if all went well."""
+        executor = self._own(batch.executor_id, batch.fence)
+        before, self.records = self.records, copy.deepcopy(self.records)
+        try:
+            answers = self._apply(batch)
+        except DataError:
+            self.records = before
+            raise
+        lease_until_ms = batch.now_ms + batch.lease_ms
+        self.records.executors[batch.executor_id] = replace(executor, lease_until_ms=lease_until_ms)
+        self.records.landed[batch.executor_id] = (batch.number, answers)
+        return self._with_present_records(answers)
+
+    def recall(self, batch: Batch) -> list[Answer] | None:
+        """Repeat the answers of the last batch."""
+        number, answers = self.records.landed.get(batch.executor_id, (0, []))
+        return self._with_present_records(answers) if number == batch.number else None
+
+    def _apply(self, batch: Batch) -> list[Answer]:
+        answers: dict[int, Answer] = {}
+        units = list(enumerate(batch.units))
+        for index, unit in units:
+            answers[index] = self._start(unit, batch.executor_id)
+        for index, unit in units:
+            if answers[index] is APPLIED:
+                answers[index] = self._find_destinations(unit)
+        for index, unit in units:
+            if answers[index] is APPLIED and unit.outcome is not None:
+                end = unit.outcome
+                answers[index] = self._end(unit.workflow_id, unit.epoch, end.status, end.output, end.error, end.at_ms)
+        for index, unit in units:
+            if answers[index] is APPLIED and unit.cancel is not None:
+                answers[index] = self._end(unit.cancel, None, Status.CANCELLED, None, None, batch.now_ms)
+        applied = [(index, unit) for index, unit in units if answers[index] is APPLIED]
+        for _, unit in applied:
+            for message in unit.messages:
+                self._send(message)
+        for index, unit in applied:
+            if unit.take is not None:
+                answers[index] = self._take(unit)
+        for index, unit in applied:
+            self._write(unit, answers[index])
+        return [answers[index] for index, _ in units]
+
+    def _start(self, unit: Unit, executor_id: str) -> Answer:
+        start = unit.start
+        if start is None:
+            return APPLIED
+        if start.workflow_id in self.records.workflows:
+            return InUse(self.records.workflows[start.workflow_id])
+        self.records.workflows[start.workflow_id] = WorkflowRecord(
+            workflow_id=start.workflow_id,
+            status=Status.PENDING,
+            name=start.name,
+            inputs=start.inputs,
+            output=None,
+            error=None,
+            serialization=start.serialization,
+            epoch=1,
+            executor_id=executor_id,
+            app_version=start.app_version,
+            parent_id=start.parent_id,
+            created_at_ms=start.created_at_ms,
+            updated_at_ms=start.created_at_ms,
+        )
+        return APPLIED
+
+    def _find_destinations(self, unit: Unit) -> Answer:
+        missing = [m.destination_id for m in unit.messages if m.destination_id not in self.records.workflows]
+        return NoSuchWorkflow(tuple(dict.fromkeys(missing))) if missing else APPLIED
+
+    def _end(
+        self,
+        workflow_id: str | None,
+        epoch: int | None,
+        status: Status,
+        output: str | None,
+        error: str | None,
+        at_ms: int,
+    ) -> Answer:
+        workflow = self.records.workflows.get(workflow_id or "")
+        if workflow is None:
+            return NoSuchWorkflow((workflow_id or "",))
+        if workflow.status is not Status.PENDING or epoch not in (None, workflow.epoch):
+            return Stale(workflow.status)
+        self.records.workflows[workflow.workflow_id] = replace(
+            workflow, status=status, output=output, error=error, updated_at_ms=at_ms
+        )
+        return APPLIED
+
+    def _send(self, message: Message) -> None:
+        for sent in self.records.messages.values():
+            same_destination = sent.message.destination_id == message.destination_id
+            if message.idempotency_key is not None and same_destination:
+                if sent.message.idempotency_key == message.idempotency_key:
+                    return
+        self.records.messages[len(self.records.messages) + 1] = StoredMessage(message)
+
+    def _take(self, unit: Unit) -> Answer:
+        assert unit.take is not None
+        for seq, stored in self.records.messages.items():
+            message = stored.message
+            wanted = (message.destination_id, message.topic) == (unit.workflow_id, unit.take.topic)
+            if wanted and not stored.read:
+                stored.read = True
+                return Taken(seq, message.body, message.topic, message.sender_id, message.sent_at_ms)
+        return NOTHING
+
+    def _write(self, unit: Unit, answer: Answer) -> None:
+        if unit.put_back is not None:
+            self.records.messages[unit.put_back].read = False
+        seq = answer.seq if isinstance(answer, Taken) else None
+        entry = unit.take.otherwise if unit.take is not None and seq is None else unit.entry
+        if entry is not None:
+            place = (unit.workflow_id or "", entry.branch, entry.position)
+            there = self.records.entries.get(place)
+            if there is None or there.entry.state is EntryState.OPEN or unit.put_back is not None:
+                self.records.entries[place] = StoredEntry(entry, seq)
+        if unit.event is not None:
+            versions = self.records.events.setdefault((unit.workflow_id or "", unit.event.key), {})
+            if unit.event.version in versions:
+                raise DataError("that version is there already")
+            versions[unit.event.version] = unit.event
+
+    def _with_present_records(self, answers: list[Answer]) -> list[Answer]:
+        return [
+            InUse(self.records.workflows[answer.workflow.workflow_id]) if isinstance(answer, InUse) else answer
+            for answer in answers
+        ]
+
+    # --- executors ----------------------------------------------------------------------------------
+
+    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
+        """Add an executor under fence 1."""
+        self.records.executors[executor_id] = Executor(executor_id, label, lease_until_ms, 1)
+        return 1
+
+    def retire(self, executor_id: str, fence: int) -> None:
+        """Remove an executor under this fence, and disown its runs."""
+        executor = self.records.executors.get(executor_id)
+        if executor is None or executor.fence != fence:
+            return
+        self._remove(executor_id)
+        for workflow_id in self._pending_of(executor_id):
+            self._change(workflow_id, None, raise_epoch=False)
+
+    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+        """The executor's fence, and what it owns."""
+        executor = self.records.executors.get(executor_id)
+        if executor is None:
+            return None
+        return executor.fence, {each: self.records.workflows[each].epoch for each in self._pending_of(executor_id)}
+
+    def claim(
+        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+    ) -> list[WorkflowRecord]:
+        """Take over from the dead and from nobody, oldest first."""
+        self._own(executor.executor_id, executor.fence)
+        for each in dead:
+            if each in self.records.executors:
+                row = self.records.executors[each]
+                self.records.executors[each] = replace(row, fence=row.fence + 1)
+        claimable = [
+            workflow.workflow_id
+            for workflow in self.records.workflows.values()
+            if workflow.status is Status.PENDING
+            and (workflow.executor_id is None or workflow.executor_id in dead)
+            and workflow.name in names
+            and workflow.app_version == app_version
+        ]
+        claimed = [self._change(each, executor.executor_id, raise_epoch=True) for each in claimable[:limit]]
+        for each in dead:
+            if not self._pending_of(each):
+                self._remove(each)
+        return claimed
+
+    def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
+        """Raise the epochs of one's own."""
+        self._own(executor.executor_id, executor.fence)
+        mine = [each for each in self._pending_of(executor.executor_id) if each in workflow_ids]
+        return [self._change(each, executor.executor_id, raise_epoch=True) for each in mine]
+
+    def _own(self, executor_id: str, fence: int) -> Executor:
+        executor = self.records.executors.get(executor_id)
+        if executor is None or executor.fence != fence:
+            raise Fenced(executor_id)
+        return executor
+
+    def _remove(self, executor_id: str) -> None:
+        self.records.executors.pop(executor_id, None)
+        self.records.landed.pop(executor_id, None)
+
+    def _pending_of(self, executor_id: str) -> list[str]:
+        every = self.records.workflows.values()
+        return [w.workflow_id for w in every if w.status is Status.PENDING and w.executor_id == executor_id]
+
+    def _change(self, workflow_id: str, executor_id: str | None, *, raise_epoch: bool) -> WorkflowRecord:
+        before = self.records.workflows[workflow_id]
+        after = replace(before, executor_id=executor_id, epoch=before.epoch + raise_epoch)
+        self.records.workflows[workflow_id] = after
+        return after
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def histories(self, workflow_ids: Sequence[str]) -> list[History]:
+        """All that is recorded."""
+        return [self._history(each) for each in workflow_ids]
+
+    def _history(self, workflow_id: str) -> History:
+        recorded = []
+        for (owner, _, _), stored in self.records.entries.items():
+            if owner == workflow_id:
+                recorded.append(RecordedEntry(stored.entry, self._taken(stored.seq)))
+        highest = {}
+        for (owner, key), versions in self.records.events.items():
+            if owner == workflow_id:
+                highest[key] = max(versions)
+                recorded += [entry_of(event) for event in versions.values() if event.branch is not None]
+        recorded.sort(key=lambda each: each.entry.ordinal)
+        return History(workflow_id, tuple(recorded), tuple(sorted(highest.items())))
+
+    def _taken(self, seq: int | None) -> Taken | None:
+        if seq is None:
+            return None
+        message = self.records.messages[seq].message
+        return Taken(seq, message.body, message.topic, message.sender_id, message.sent_at_ms)
+
+    def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
+        """The workflows that exist."""
+        return {each: self.records.workflows[each] for each in workflow_ids if each in self.records.workflows}
+
+    def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
+        """The values of the highest versions."""
+        reads = []
+        for workflow_id, key in keys:
+            versions = self.records.events.get((workflow_id, key), {})
+            workflow = self.records.workflows.get(workflow_id)
+            value = versions[max(versions)].value if versions else None
+            reads.append(EventRead(value, workflow.status if workflow else None))
+        return reads
+
+    def all_events(self, workflow_id: str) -> dict[str, str] | None:
+        """The latest value of each key."""
+        if workflow_id not in self.records.workflows:
+            return None
+        every = self.records.events.items()
+        return {key: versions[max(versions)].value for (owner, key), versions in every if owner == workflow_id}
+
+    def executors(self) -> list[Executor]:
+        """All executors."""
+        return list(self.records.executors.values())
+
+    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+        """What is pending under another name or version."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for workflow in self.records.workflows.values():
+            mine = workflow.name in names and workflow.app_version == app_version
+            if workflow.status is Status.PENDING and not mine:
+                groups.setdefault((workflow.name, workflow.app_version), []).append(workflow.workflow_id)
+        return [Leftover(name, version, len(ids), ids[0]) for (name, version), ids in groups.items()]
+
+
+def entry_of(event: PublishedEvent) -> RecordedEntry:
+    """The entry that an event with a place is."""
+    assert event.branch is not None
+    assert event.position is not None
+    assert event.ordinal is not None
+    entry = Entry(
+        event.branch,
+        event.position,
+        event.ordinal,
+        "DBOS.set_event",
+        started_at_ms=event.at_ms,
+        completed_at_ms=event.at_ms,
+    )
+    return RecordedEntry(entry, event_key=event.key)

@@ -1,0 +1,412 @@
+"""Random operations on a store and on a model of it in plain Python: every answer is compared.
+
+One database serves all sequences; the ids of each begin with a number of its own. What differs by
+right is evened out: the numbers of messages, and the order of lists that promise none.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tests.store.driver import LEASE_MS, NOW_MS
+from tests.store.model_store import ModelStore
+from tidings.model import (
+    Answer,
+    Entry,
+    EntryState,
+    Executor,
+    History,
+    Leftover,
+    Message,
+    NewWorkflow,
+    Outcome,
+    PublishedEvent,
+    RecordedEntry,
+    Status,
+    Take,
+    Taken,
+    Unit,
+    WorkflowRecord,
+)
+from tidings.store.protocol import Batch, DataError, Fenced, Store
+
+SEQUENCES = 1_000  # on each store
+NUMBERS = itertools.count(1)
+
+# --- operations, as data -------------------------------------------------------------------------------
+
+
+class Start(Struct, frozen=True):
+    """Start a workflow; with a parent, as an entry of its history."""
+
+    workflow: str
+    name: str
+    version: str
+    parent: str | None
+
+
+class Record(Struct, frozen=True):
+    """Write an entry."""
+
+    workflow: str
+    position: int
+    state: EntryState
+
+
+class Send(Struct, frozen=True):
+    """Send messages (destination, topic, key); with a sender, as an entry of its history."""
+
+    messages: list[tuple[str, str | None, str | None]]
+    sender: str | None
+
+
+class Receive(Struct, frozen=True):
+    """Take a message, if the place is still free for it."""
+
+    workflow: str
+    position: int
+    topic: str | None
+    leave_open: bool
+
+
+class PutBack(Struct, frozen=True):
+    """Put back what was taken at that place, if anything was."""
+
+    workflow: str
+    position: int
+
+
+class Publish(Struct, frozen=True):
+    """Publish an event, under the next version or one that may be there."""
+
+    workflow: str
+    key: str
+    version: int | None
+    in_step: bool
+
+
+class End(Struct, frozen=True):
+    """End a run."""
+
+    workflow: str
+    epoch: int
+    status: Status
+
+
+class Cancel(Struct, frozen=True):
+    """Cancel a workflow."""
+
+    workflow: str
+
+
+Part = Start | Record | Send | Receive | PutBack | Publish | End | Cancel
+
+
+class Commit(Struct, frozen=True):
+    """Commit a batch; a process that finds itself fenced asks what it still owns."""
+
+    process: str
+    parts: list[Part]
+
+
+class Recall(Struct, frozen=True):
+    """Recall the process's last batch, or one that was never committed."""
+
+    process: str
+    committed: bool
+
+
+class Claim(Struct, frozen=True):
+    """Claim from others and from nobody."""
+
+    process: str
+    dead: list[str]
+    names: list[str]
+    version: str
+    limit: int
+
+
+class Reclaim(Struct, frozen=True):
+    """Raise epochs of one's own runs."""
+
+    process: str
+    workflows: list[str]
+
+
+class Retire(Struct, frozen=True):
+    """Retire, and enlist again when there is something to do."""
+
+    process: str
+
+
+Operation = Commit | Recall | Claim | Reclaim | Retire
+
+WORKFLOWS = ("a", "b", "c")
+PROCESSES = ("p", "q")
+NAMES = ("flow", "other")
+VERSIONS = ("v1", "v2")
+KEYS = ("k", "l")
+
+workflows = st.sampled_from(WORKFLOWS)
+maybe_unknown = st.sampled_from((*WORKFLOWS, *WORKFLOWS, "unknown"))
+processes = st.sampled_from(PROCESSES)
+positions = st.integers(1, 3)
+topics = st.sampled_from((None, None, "", "t"))
+sent = st.tuples(maybe_unknown, topics, st.sampled_from((None, None, "key")))
+
+parts = st.one_of(
+    st.builds(Start, workflows, st.sampled_from(NAMES), st.sampled_from(VERSIONS), st.none() | workflows),
+    st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
+    st.builds(Send, st.lists(sent, min_size=1, max_size=3), st.none() | workflows),
+    st.builds(Receive, workflows, positions, topics, st.booleans()),
+    st.builds(PutBack, workflows, positions),
+    st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans()),
+    st.builds(End, maybe_unknown, st.sampled_from((1, 1, 2)), st.sampled_from((Status.SUCCESS, Status.ERROR))),
+    st.builds(Cancel, maybe_unknown),
+)
+operations = st.one_of(
+    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6)),
+    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6)),
+    st.builds(Recall, processes, st.booleans()),
+    st.builds(
+        Claim,
+        processes,
+        st.lists(processes, max_size=1),
+        st.lists(st.sampled_from(NAMES), min_size=1, max_size=2, unique=True),
+        st.sampled_from(VERSIONS),
+        st.integers(1, 3),
+    ),
+    st.builds(Reclaim, processes, st.lists(maybe_unknown, min_size=1, max_size=3, unique=True)),
+    st.builds(Retire, processes),
+)
+all_started = st.just(Commit("p", [Start(each, "flow", "v1", None) for each in WORKFLOWS]))
+sequences = st.tuples(st.lists(all_started, max_size=1), st.lists(operations, min_size=1, max_size=10))
+
+
+# --- one sequence ----------------------------------------------------------------------------------------
+
+
+class World:
+    """Performs operations on the store and on the model, and compares what they say."""
+
+    def __init__(self, store: Store) -> None:
+        self.prefix = f"{next(NUMBERS)}:"
+        self.model = ModelStore()
+        self.stores: tuple[Store, Store] = (self.model, store)
+        self.counter = itertools.count(1)
+        self.fences: dict[str, int] = {}
+        self.last: dict[str, tuple[Batch, Batch]] = {}
+        self.versions: dict[tuple[str, str], int] = {}
+        # What each store took at a place: its number of the message.
+        self.taken: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def perform(self, operation: Operation) -> None:
+        """Perform one operation, and read everything."""
+        process = operation.process
+        if process not in self.fences:
+            name = self.prefix + process
+            self.fences[process] = self.same(lambda store: store.enlist(name, "label", NOW_MS))
+        match operation:
+            case Commit(_, wanted):
+                self.commit(process, wanted)
+            case Recall(_, committed):
+                if not committed:
+                    unit = Unit(cancel=self.prefix + "a")
+                    self.last[process] = (self.batch(process, [unit]), self.batch(process, [unit]))
+                if process in self.last:
+                    of_model, of_store = self.last[process]
+                    self.same(lambda store: store.recall(of_model if store is self.model else of_store))
+            case Claim(_, dead, names, version, limit):
+                ids = [self.prefix + each for each in dead if each != process]
+                kinds = [self.prefix + each for each in names]
+                executor = self.executor(process)
+                self.fenced(process, self.same(lambda store: store.claim(executor, ids, kinds, version, limit)))
+            case Reclaim(_, wanted_ids):
+                ids = [self.prefix + each for each in wanted_ids]
+                executor = self.executor(process)
+                self.fenced(process, self.same(lambda store: by_id(store.reclaim(executor, ids))))
+            case Retire(_):
+                name, fence = self.prefix + process, self.fences.pop(process)
+                self.last.pop(process, None)
+                self.same(lambda store: store.retire(name, fence))
+                # One that had lost runs is still there, as it would be for the others to declare dead.
+                found = self.same(lambda store: store.refence(name))
+                if found is not None:
+                    self.fences[process] = found[0]
+
+    def commit(self, process: str, wanted: list[Part]) -> None:
+        """Commit a batch: the same to both, but for the numbers of messages put back."""
+        touched: set[tuple[str, str, int]] = set()
+        exist = {each.removeprefix(self.prefix) for each in self.model.records.workflows}
+        exist |= {part.workflow for part in wanted if isinstance(part, Start)}
+        pairs = [pair for part in wanted if (pair := self.units(part, exist, touched)) is not None]
+        both = (self.batch(process, [a for a, _ in pairs]), self.batch(process, [b for _, b in pairs]))
+        self.last[process] = both
+        answers: list[list[Answer]] = []
+
+        def commit(store: Store) -> list[Answer]:
+            answers.append(store.commit(both[store is not self.model]))
+            return answers[-1]
+
+        if not self.fenced(process, self.same(commit)) and answers:
+            for (unit, _), mine, theirs in zip(pairs, *answers, strict=True):
+                if isinstance(mine, Taken) and isinstance(theirs, Taken) and unit.entry is not None:
+                    self.taken[unit.workflow_id or "", unit.entry.position] = (mine.seq, theirs.seq)
+
+    def units(self, part: Part, exist: set[str], touched: set[tuple[str, str, int]]) -> tuple[Unit, Unit] | None:
+        """Make the unit of a part, for the model and for the store; `None` if the engine would not make it."""
+        unit: Unit | None = None
+        match part:
+            case Start(workflow, name, version, parent):
+                start = NewWorkflow(
+                    self.prefix + workflow, self.prefix + name, "[]", "json", version, self.owner(parent), NOW_MS
+                )
+                unit = Unit(self.owner(parent), 1, self.step(parent), start=start)
+                if parent is not None and parent not in exist:
+                    return None
+            case Send(messages, sender):
+                if sender is not None and sender not in exist:
+                    return None
+                letters = tuple(
+                    Message(self.prefix + to, topic, f"body {next(self.counter)}", sender, key, NOW_MS)
+                    for to, topic, key in messages
+                )
+                unit = Unit(self.owner(sender), 1, self.step(sender), messages=letters)
+            case Cancel(workflow):
+                unit = Unit(cancel=self.prefix + workflow)
+            case End(workflow, epoch, status):
+                value = f"value {next(self.counter)}"
+                unit = Unit(self.prefix + workflow, epoch, outcome=Outcome(status, value, None, NOW_MS + 1))
+            case _ if part.workflow not in exist:
+                return None
+            case Record(workflow, position, state):
+                number = next(self.counter)
+                entry = Entry("", position, number, "step", state, f"output {number}", deadline_ms=number)
+                unit = Unit(self.prefix + workflow, 1, entry)
+            case Receive(workflow, position, topic, leave_open):
+                place = (self.prefix + workflow, "r", position)
+                there = self.model.records.entries.get(place)
+                if place in touched or (there is not None and there.entry.state is not EntryState.OPEN):
+                    return None
+                touched.add(place)
+                done = Entry("r", position, next(self.counter), "recv")
+                waiting = replace(done, state=EntryState.OPEN, deadline_ms=NOW_MS)
+                unit = Unit(self.prefix + workflow, 1, done, take=Take(topic, waiting if leave_open else None))
+            case PutBack(workflow, position):
+                numbers = self.taken.pop((self.prefix + workflow, position), None)
+                if numbers is None:
+                    return None
+                touched.add((self.prefix + workflow, "r", position))
+                given_up = Entry("r", position, next(self.counter), "recv", EntryState.ABANDONED)
+                back = Unit(self.prefix + workflow, 1, given_up, put_back=numbers[0])
+                return back, replace(back, put_back=numbers[1])
+            case Publish(workflow, key, version_or_none, in_step):
+                number = next(self.counter)
+                version = version_or_none or self.versions.get((workflow, key), 1) + 1
+                self.versions[workflow, key] = max(version, self.versions.get((workflow, key), 1))
+                event = PublishedEvent(key, version, f"event {number}", NOW_MS + number)
+                if not in_step:
+                    event = replace(event, branch="e", position=number, ordinal=number)
+                unit = Unit(self.prefix + workflow, 1, event=event)
+        return unit, unit
+
+    def owner(self, workflow: str | None) -> str | None:
+        """The id of the run that a unit extends, if any."""
+        return None if workflow is None else self.prefix + workflow
+
+    def step(self, workflow: str | None) -> Entry | None:
+        """An entry at a new place, for a unit that extends a run."""
+        if workflow is None:
+            return None
+        number = next(self.counter)
+        return Entry("s", number, number, "step", child_workflow_id=f"child {number}")
+
+    def batch(self, process: str, units: list[Unit]) -> Batch:
+        """Number a batch; model and store may well see different numbers."""
+        return Batch(self.prefix + process, self.fences[process], next(self.counter), NOW_MS, LEASE_MS, units)
+
+    def executor(self, process: str) -> Executor:
+        """The executor as the process knows it."""
+        return Executor(self.prefix + process, "label", NOW_MS, self.fences[process])
+
+    def fenced(self, process: str, answer: Any) -> bool:
+        """If the answer is that the fence has moved, ask for it anew, as the engine does."""
+        if answer is not Fenced:
+            return False
+        name = self.prefix + process
+        found = self.same(lambda store: store.refence(name))
+        if found is None:
+            del self.fences[process]
+            self.last.pop(process, None)
+        else:
+            self.fences[process] = found[0]
+        return True
+
+    def same(self, ask: Callable[[Store], Any]) -> Any:
+        """Ask both, check that they say the same, and return it; an error is its class."""
+        said = []
+        for store in self.stores:
+            try:
+                said.append(even(ask(store)))
+            except (DataError, Fenced) as error:
+                said.append(type(error))
+        assert said[1] == said[0]
+        return said[0]
+
+    def compare_all(self) -> None:
+        """Compare everything that can be read."""
+        ids = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
+        names = [self.prefix + "flow"]
+        self.same(lambda store: store.workflows(ids))
+        self.same(lambda store: store.histories(ids))
+        self.same(lambda store: store.latest_events([(each, key) for each in ids for key in KEYS]))
+        self.same(lambda store: [store.all_events(each) for each in ids])
+        self.same(lambda store: by_id([each for each in store.executors() if self.mine(each.executor_id)]))
+        self.same(lambda store: by_name([each for each in store.leftovers(names, "v1") if self.mine(each.name)]))
+
+    def mine(self, name: str) -> bool:
+        """Whether something of the database belongs to this sequence."""
+        return name.startswith(self.prefix)
+
+
+def even(answer: Any) -> Any:
+    """Return an answer without what may differ: the numbers of messages, the order of versions."""
+    match answer:
+        case list() | tuple():
+            return [even(each) for each in answer]
+        case Taken():
+            return replace(answer, seq=0)
+        case RecordedEntry():
+            return replace(answer, message=even(answer.message))
+        case History():
+            entries = tuple(even(each) for each in answer.entries)
+            return History(answer.workflow_id, entries, tuple(sorted(answer.event_versions)))
+        case _:
+            return answer
+
+
+def by_id(records: list[WorkflowRecord] | list[Executor]) -> dict[str, WorkflowRecord | Executor]:
+    """Index records whose order is not promised."""
+    return {each.workflow_id if isinstance(each, WorkflowRecord) else each.executor_id: each for each in records}
+
+
+def by_name(leftovers: list[Leftover]) -> dict[tuple[str, str], Leftover]:
+    """Index leftovers, whose order is not promised."""
+    return {(each.name, each.app_version): each for each in leftovers}
+
+
+@settings(max_examples=SEQUENCES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(sequence=sequences)
+def test_a_store_answers_as_the_model_does(store: Store, sequence: tuple[list[Operation], list[Operation]]) -> None:
+    """Every answer to every operation, and all that can be read in the end."""
+    world = World(store)
+    for operation in itertools.chain(*sequence):
+        world.perform(operation)
+    world.compare_all()
