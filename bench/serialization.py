@@ -53,7 +53,7 @@ def microseconds(work: Callable[[], object]) -> float:
 def row(name: str, write: Callable[[Any], Any], read: Callable[[Any], Any], value: Any) -> None:
     written = write(value)
     encode, decode = microseconds(lambda: write(value)), microseconds(lambda: read(written))
-    print(f"  {name:<10}{len(written):>8}{encode:>10.2f}{decode:>10.2f}{encode + decode:>10.2f}")
+    print(f"  {name:<14}{len(written):>8}{encode:>10.2f}{decode:>10.2f}{encode + decode:>10.2f}")
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
         "20 nested dicts": NESTED,
         "a typed object": TYPED,
     }.items():
-        print(f"{title:<12}{'characters':>10}{'encode':>8}{'decode':>10}{'both':>10}  µs")
+        print(f"{title:<16}{'length':>8}{'encode':>10}{'decode':>10}{'both':>10}  µs")
         row("tidings", lambda v: dump(serializer, v, "value"), lambda t: load(serializer, t, "value"), value)
         row("msgspec", lambda v: msgspec.json.encode(v).decode(), msgspec.json.decode, value)
         if value is not TYPED:
@@ -72,7 +72,7 @@ def main() -> None:
         row("pickle", pickle.dumps, pickle.loads, value)
         print()
     error = ValueError("the card was refused", 402)
-    print(f"{'an error':<12}{'characters':>10}{'encode':>8}{'decode':>10}{'both':>10}  µs")
+    print(f"{'an error':<16}{'length':>8}{'encode':>10}{'decode':>10}{'both':>10}  µs")
     row("tidings", lambda e: dump_error(serializer, e)[0], lambda t: load_error(serializer, t), error)
     row("pickle", pickle.dumps, pickle.loads, error)
 

@@ -306,7 +306,7 @@ class Ordinary:
 def state_of(value: Any) -> Any:
     """All that a test can see of an instance, taken by other means than the code under test."""
     if isinstance(value, BaseException):
-        return [list(value.args), str(value), vars(value), value.__cause__, value.__suppress_context__]
+        return [list(value.args), vars(value), value.__cause__, value.__suppress_context__]
     if isinstance(value, pydantic.BaseModel):
         return [vars(value), value.model_fields_set, value.__pydantic_extra__, value.__pydantic_private__]
     if isinstance(value, msgspec.Struct):
@@ -458,6 +458,7 @@ plain_values = st.recursive(
 @example({1: "int", "1": "str", 1.5: "float", None: "none", (1, 2): "tuple"})
 @example(datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")))
 @example([datetime(1, 1, 1), datetime.max.replace(tzinfo=UTC), date.min, time.max, timedelta.min, timedelta.max])  # noqa: DTZ001
+@example([time(tzinfo=timezone(timedelta(microseconds=us), *name)) for us in (1, -1) for name in ((), ("tiny",))])
 @example([Decimal("sNaN123"), Decimal("-0E-99"), Decimal("-Infinity"), Decimal("1E+999999")])
 def test_every_value_comes_back_exactly(value: Any) -> None:
     assert_round_trips(value)
@@ -466,8 +467,8 @@ def test_every_value_comes_back_exactly(value: Any) -> None:
 @given(plain_values)
 def test_plain_json_is_stored_as_plain_json(value: Any) -> None:
     text = dump(JSON, value, "the value")
-    assert text == msgspec.json.encode(value).decode() or "$tidings" in text
-    assert same(json.loads(text), value) or "$tidings" in text
+    assert text == msgspec.json.encode(value).decode()
+    assert same(json.loads(text), value)
 
 
 @pytest.mark.parametrize(
@@ -1155,6 +1156,7 @@ def test_errors_are_kept(error: BaseException, serializer: Serializer) -> None:
     assert now is error
     again = load_error(serializer, text)
     assert same(again, error)
+    assert str(again) == str(error)
     assert again is not error
     for name in ("errno", "filename", "filename2", "strerror", "code", "value", "name", "lineno", "exceptions"):
         assert same(getattr(again, name, None), getattr(error, name, None)), name
@@ -1201,12 +1203,13 @@ lost_errors: list[tuple[BaseException, str, str]] = [
 def test_errors_that_cannot_be_rebuilt_are_recorded(
     error: BaseException, type_name: str, message: str, serializer: Serializer
 ) -> None:
-    text, now = dump_error(serializer, raised(error, cause=KeyError("why")))
+    cause = KeyError("why")
+    text, now = dump_error(serializer, raised(error, cause=cause))
     assert isinstance(now, DBOSRecordedError)
     assert (now.type_name, now.message) == (type_name, message)
     assert "raise error from cause\n" in now.traceback_text
     assert same(load_error(serializer, text), now)
-    assert error.__cause__.args == ("why",) if error.__cause__ else False
+    assert error.__cause__ is cause
 
 
 def test_an_error_that_differs_from_its_copy_is_recorded() -> None:
@@ -1215,8 +1218,9 @@ def test_an_error_that_differs_from_its_copy_is_recorded() -> None:
     assert same(load_error(JSON, text), now)
 
 
-def test_a_cause_that_cannot_be_rebuilt_is_replaced_alone() -> None:
-    error = raised(ValueError("kept"), cause=raised(KeyError(len), cause=ValueError("deeper")))
+@pytest.mark.parametrize("kept", [ValueError("kept"), FrozenError(1)])
+def test_a_cause_that_cannot_be_rebuilt_is_replaced_alone(kept: Exception) -> None:
+    error = raised(kept, cause=raised(KeyError(len), cause=ValueError("deeper")))
     text, now = dump_error(JSON, error)
     assert now is error
     assert isinstance(now.__cause__, DBOSRecordedError)

@@ -155,15 +155,16 @@ class DBOSUnexpectedStepError(DBOSException):
 
 
 class DBOSMaxStepRetriesExceeded(DBOSException):
-    """A step failed as often as it may.
-
-    Attributes:
-        errors: the error of each try, in order.
-    """
+    """A step failed as often as it may."""
 
     def __init__(self, step_name: str, max_attempts: int, errors: Sequence[BaseException]) -> None:
         super().__init__(step_name, max_attempts, list(errors))
-        self.errors = list(errors)
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """The error of each try, in order."""
+        errors: list[BaseException] = self.args[2]
+        return errors
 
     def __str__(self) -> str:
         step_name, max_attempts, errors = self.args

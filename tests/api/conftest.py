@@ -17,6 +17,12 @@ def face(request: pytest.FixtureRequest) -> Face:
 
 
 @pytest.fixture
+def awaiting() -> Awaiting:
+    """The awaiting face, for what only tasks can do."""
+    return Awaiting()
+
+
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The clock of every launch of this test; it moves when the test says so."""
     clock = ManualClock()

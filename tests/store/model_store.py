@@ -6,17 +6,17 @@ what the engine does: a unit has at most one of a start, messages, an outcome an
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from tests.store.driver import NOW_MS
 from tidings.model import (
     APPLIED,
     NOTHING,
     Answer,
+    Applied,
     Entry,
     EntryState,
     EventRead,
@@ -37,14 +37,14 @@ from tidings.model import (
 from tidings.store.protocol import Batch, DataError, Fenced
 
 
-class StoredMessage(Struct):
+class StoredMessage(Struct, frozen=True):
     """A message, and whether it was read."""
 
     message: Message
-    read: bool = False
+    read: bool
 
 
-class StoredEntry(Struct):
+class StoredEntry(Struct, frozen=True):
     """An entry, and the number of the message it took."""
 
     entry: Entry
@@ -57,9 +57,13 @@ class Records(Struct):
     workflows: dict[str, WorkflowRecord] = {}
     entries: dict[tuple[str, str, int], StoredEntry] = {}
     messages: dict[int, StoredMessage] = {}
-    events: dict[tuple[str, str], dict[int, PublishedEvent]] = {}
+    events: dict[tuple[str, str, int], PublishedEvent] = {}
     executors: dict[str, Executor] = {}
     landed: dict[str, tuple[int, list[Answer]]] = {}  # the last batch of each executor
+
+    def copy(self) -> Records:
+        """Copy the tables; what is in them never changes."""
+        return Records(*(dict(table) for table in astuple(self)))
 
 
 class ModelStore:
@@ -92,7 +96,7 @@ class ModelStore:
     def commit(self, batch: Batch) -> list[Answer]:
         """Apply a batch to a copy, which replaces the records if all went well."""
         executor = self._own(batch.executor_id, batch.fence)
-        before, self.records = self.records, copy.deepcopy(self.records)
+        before, self.records = self.records, self.records.copy()
         try:
             answers = self._apply(batch)
         except DataError:
@@ -109,20 +113,8 @@ class ModelStore:
         return self._with_present_records(answers) if number == batch.number else None
 
     def _apply(self, batch: Batch) -> list[Answer]:
-        answers: dict[int, Answer] = {}
         units = list(enumerate(batch.units))
-        for index, unit in units:
-            answers[index] = self._start(unit, batch.executor_id)
-        for index, unit in units:
-            if answers[index] is APPLIED:
-                answers[index] = self._find_destinations(unit)
-        for index, unit in units:
-            if answers[index] is APPLIED and unit.outcome is not None:
-                end = unit.outcome
-                answers[index] = self._end(unit.workflow_id, unit.epoch, end.status, end.output, end.error, end.at_ms)
-        for index, unit in units:
-            if answers[index] is APPLIED and unit.cancel is not None:
-                answers[index] = self._end(unit.cancel, None, Status.CANCELLED, None, None, batch.now_ms)
+        answers = self._meet_conditions(batch)
         applied = [(index, unit) for index, unit in units if answers[index] is APPLIED]
         for _, unit in applied:
             for message in unit.messages:
@@ -132,7 +124,24 @@ class ModelStore:
                 answers[index] = self._take(unit)
         for index, unit in applied:
             self._write(unit, answers[index])
-        return [answers[index] for index, _ in units]
+        for index, unit in applied:
+            if unit.messages:
+                answers[index] = Applied(self._ended(unit))
+        return answers
+
+    def _meet_conditions(self, batch: Batch) -> list[Answer]:
+        answers = [self._start(unit, batch.executor_id) for unit in batch.units]
+        for index, unit in enumerate(batch.units):
+            if answers[index] is APPLIED:
+                answers[index] = self._find_destinations(unit)
+        for index, unit in enumerate(batch.units):
+            if answers[index] is APPLIED and unit.outcome is not None:
+                end = unit.outcome
+                answers[index] = self._end(unit.workflow_id, unit.epoch, end.status, end.output, end.error, end.at_ms)
+        for index, unit in enumerate(batch.units):
+            if answers[index] is APPLIED and unit.cancel is not None:
+                answers[index] = self._end(unit.cancel, None, Status.CANCELLED, None, None, batch.now_ms)
+        return answers
 
     def _start(self, unit: Unit, executor_id: str) -> Answer:
         start = unit.start
@@ -161,6 +170,10 @@ class ModelStore:
         missing = [m.destination_id for m in unit.messages if m.destination_id not in self.records.workflows]
         return NoSuchWorkflow(tuple(dict.fromkeys(missing))) if missing else APPLIED
 
+    def _ended(self, unit: Unit) -> tuple[str, ...]:
+        ids = dict.fromkeys(message.destination_id for message in unit.messages)
+        return tuple(each for each in ids if self.records.workflows[each].status is not Status.PENDING)
+
     def _end(
         self,
         workflow_id: str | None,
@@ -181,12 +194,10 @@ class ModelStore:
         return APPLIED
 
     def _send(self, message: Message) -> None:
-        for sent in self.records.messages.values():
-            same_destination = sent.message.destination_id == message.destination_id
-            if message.idempotency_key is not None and same_destination:
-                if sent.message.idempotency_key == message.idempotency_key:
-                    return
-        self.records.messages[len(self.records.messages) + 1] = StoredMessage(message)
+        used = {(sent.message.destination_id, sent.message.idempotency_key) for sent in self.records.messages.values()}
+        if message.idempotency_key is not None and (message.destination_id, message.idempotency_key) in used:
+            return
+        self.records.messages[len(self.records.messages) + 1] = StoredMessage(message, read=False)
 
     def _take(self, unit: Unit) -> Answer:
         assert unit.take is not None
@@ -194,13 +205,13 @@ class ModelStore:
             message = stored.message
             wanted = (message.destination_id, message.topic) == (unit.workflow_id, unit.take.topic)
             if wanted and not stored.read:
-                stored.read = True
+                self.records.messages[seq] = StoredMessage(message, read=True)
                 return Taken(seq, message.body, message.topic, message.sender_id, message.sent_at_ms)
         return NOTHING
 
     def _write(self, unit: Unit, answer: Answer) -> None:
         if unit.put_back is not None:
-            self.records.messages[unit.put_back].read = False
+            self.records.messages[unit.put_back] = replace(self.records.messages[unit.put_back], read=False)
         seq = answer.seq if isinstance(answer, Taken) else None
         entry = unit.take.otherwise if unit.take is not None and seq is None else unit.entry
         if entry is not None:
@@ -209,10 +220,10 @@ class ModelStore:
             if there is None or there.entry.state is EntryState.OPEN or unit.put_back is not None:
                 self.records.entries[place] = StoredEntry(entry, seq)
         if unit.event is not None:
-            versions = self.records.events.setdefault((unit.workflow_id or "", unit.event.key), {})
-            if unit.event.version in versions:
+            version = (unit.workflow_id or "", unit.event.key, unit.event.version)
+            if version in self.records.events:
                 raise DataError("that version is there already")
-            versions[unit.event.version] = unit.event
+            self.records.events[version] = unit.event
 
     def _with_present_records(self, answers: list[Answer]) -> list[Answer]:
         return [
@@ -299,15 +310,15 @@ class ModelStore:
         return [self._history(each) for each in workflow_ids]
 
     def _history(self, workflow_id: str) -> History:
-        recorded = []
-        for (owner, _, _), stored in self.records.entries.items():
-            if owner == workflow_id:
-                recorded.append(RecordedEntry(stored.entry, self._taken(stored.seq)))
-        highest = {}
-        for (owner, key), versions in self.records.events.items():
-            if owner == workflow_id:
-                highest[key] = max(versions)
-                recorded += [entry_of(event) for event in versions.values() if event.branch is not None]
+        recorded = [
+            RecordedEntry(stored.entry, self._taken(stored.seq))
+            for (owner, _, _), stored in self.records.entries.items()
+            if owner == workflow_id
+        ]
+        recorded += [entry_of(event) for event in self._events(workflow_id) if event.branch is not None]
+        highest: dict[str, int] = {}
+        for event in self._events(workflow_id):
+            highest[event.key] = max(event.version, highest.get(event.key, 0))
         recorded.sort(key=lambda each: each.entry.ordinal)
         return History(workflow_id, tuple(recorded), tuple(sorted(highest.items())))
 
@@ -323,20 +334,21 @@ class ModelStore:
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """The values of the highest versions."""
-        reads = []
-        for workflow_id, key in keys:
-            versions = self.records.events.get((workflow_id, key), {})
-            workflow = self.records.workflows.get(workflow_id)
-            value = versions[max(versions)].value if versions else None
-            reads.append(EventRead(value, workflow.status if workflow else None))
-        return reads
+        return [EventRead(self._values(each).get(key), self._status(each)) for each, key in keys]
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """The latest value of each key."""
-        if workflow_id not in self.records.workflows:
-            return None
-        every = self.records.events.items()
-        return {key: versions[max(versions)].value for (owner, key), versions in every if owner == workflow_id}
+        return self._values(workflow_id) if workflow_id in self.records.workflows else None
+
+    def _events(self, workflow_id: str) -> list[PublishedEvent]:
+        return [event for (owner, _, _), event in self.records.events.items() if owner == workflow_id]
+
+    def _values(self, workflow_id: str) -> dict[str, str]:
+        return {event.key: event.value for event in sorted(self._events(workflow_id), key=lambda each: each.version)}
+
+    def _status(self, workflow_id: str) -> Status | None:
+        workflow = self.records.workflows.get(workflow_id)
+        return workflow.status if workflow else None
 
     def executors(self) -> list[Executor]:
         """All executors."""

@@ -280,10 +280,15 @@ def test_sending_to_an_unknown_workflow_names_all_and_sends_nothing(process: Pro
     assert process.drain("w") == []
 
 
-def test_sending_to_an_ended_workflow_is_accepted(process: Process) -> None:
-    process.start("w")
-    process.commit(ending("w"))
-    assert process.commit(sending(message("w"))) == [APPLIED]
+def test_sending_to_ended_workflows_is_accepted_and_names_them(process: Process) -> None:
+    process.start("w", "ended", "cancelled")
+    process.commit(ending("ended"), Unit(cancel="cancelled"))
+    to_all = sending(*(message(each) for each in ("cancelled", "w", "ended", "cancelled")))
+    batch = process.batch(to_all, sending(message("w")))
+    answers = process.store.commit(batch)
+    assert answers == [Applied(ended=("cancelled", "ended")), APPLIED]
+    assert process.store.recall(batch) == answers
+    assert process.drain("ended") == ["hello"]
 
 
 def test_a_message_may_go_to_a_workflow_of_the_same_batch(process: Process) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, assert_never
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -88,7 +88,7 @@ class Publish(Struct, frozen=True):
 
     workflow: str
     key: str
-    version: int | None
+    known_version: int | None
     in_step: bool
 
 
@@ -106,7 +106,8 @@ class Cancel(Struct, frozen=True):
     workflow: str
 
 
-Part = Start | Record | Send | Receive | PutBack | Publish | End | Cancel
+SimplePart = Start | Record | Send | Receive | Publish | End | Cancel
+Part = SimplePart | PutBack
 
 
 class Commit(Struct, frozen=True):
@@ -245,7 +246,8 @@ class World:
         """Commit a batch: the same to both, but for the numbers of messages put back."""
         touched: set[tuple[str, str, int]] = set()
         exist = {each.removeprefix(self.prefix) for each in self.model.records.workflows}
-        exist |= {part.workflow for part in wanted if isinstance(part, Start)}
+        starts = [part for part in wanted if isinstance(part, Start)]
+        exist |= {start.workflow for start in starts if start.parent is None or start.parent in exist}
         pairs = [pair for part in wanted if (pair := self.units(part, exist, touched)) is not None]
         both = (self.batch(process, [a for a, _ in pairs]), self.batch(process, [b for _, b in pairs]))
         self.last[process] = both
@@ -262,60 +264,72 @@ class World:
 
     def units(self, part: Part, exist: set[str], touched: set[tuple[str, str, int]]) -> tuple[Unit, Unit] | None:
         """Make the unit of a part, for the model and for the store; `None` if the engine would not make it."""
-        unit: Unit | None = None
-        match part:
-            case Start(workflow, name, version, parent):
-                start = NewWorkflow(
-                    self.prefix + workflow, self.prefix + name, "[]", "json", version, self.owner(parent), NOW_MS
-                )
-                unit = Unit(self.owner(parent), 1, self.step(parent), start=start)
-                if parent is not None and parent not in exist:
-                    return None
-            case Send(messages, sender):
-                if sender is not None and sender not in exist:
-                    return None
-                letters = tuple(
-                    Message(self.prefix + to, topic, f"body {next(self.counter)}", sender, key, NOW_MS)
-                    for to, topic, key in messages
-                )
-                unit = Unit(self.owner(sender), 1, self.step(sender), messages=letters)
-            case Cancel(workflow):
-                unit = Unit(cancel=self.prefix + workflow)
-            case End(workflow, epoch, status):
-                value = f"value {next(self.counter)}"
-                unit = Unit(self.prefix + workflow, epoch, outcome=Outcome(status, value, None, NOW_MS + 1))
-            case _ if part.workflow not in exist:
+        if isinstance(part, PutBack):
+            numbers = self.taken.pop((self.prefix + part.workflow, part.position), None)
+            if numbers is None:
                 return None
-            case Record(workflow, position, state):
-                number = next(self.counter)
-                entry = Entry("", position, number, "step", state, f"output {number}", deadline_ms=number)
-                unit = Unit(self.prefix + workflow, 1, entry)
-            case Receive(workflow, position, topic, leave_open):
+            touched.add((self.prefix + part.workflow, "r", part.position))
+            entry = Entry("r", part.position, next(self.counter), "recv", EntryState.ABANDONED)
+            back = Unit(self.prefix + part.workflow, 1, entry, put_back=numbers[0])
+            return back, replace(back, put_back=numbers[1])
+        if not self.can_be(part, exist, touched):
+            return None
+        unit = self.unit(part)
+        return unit, unit
+
+    def can_be(self, part: SimplePart, exist: set[str], touched: set[tuple[str, str, int]]) -> bool:
+        """Whether the engine would make such a unit: a run extends its own history, each place once."""
+        match part:
+            case Start(_, _, _, owner) | Send(_, owner):
+                return owner is None or owner in exist
+            case Receive(workflow, position):
                 place = (self.prefix + workflow, "r", position)
                 there = self.model.records.entries.get(place)
-                if place in touched or (there is not None and there.entry.state is not EntryState.OPEN):
-                    return None
+                free = place not in touched and (there is None or there.entry.state is EntryState.OPEN)
                 touched.add(place)
-                done = Entry("r", position, next(self.counter), "recv")
+                return free and workflow in exist
+            case Record(workflow) | Publish(workflow):
+                return workflow in exist
+            case End() | Cancel():
+                return True
+            case _ as never:
+                assert_never(never)
+
+    def unit(self, part: SimplePart) -> Unit:
+        """Make the unit of a part that is the same for both."""
+        number = next(self.counter)
+        match part:
+            case Start(workflow, name, version, parent):
+                ids = self.prefix + workflow, self.prefix + name
+                start = NewWorkflow(*ids, "[]", "json", version, self.owner(parent), NOW_MS)
+                return Unit(self.owner(parent), 1, self.step(parent), start=start)
+            case Record(workflow, position, state):
+                entry = Entry("", position, number, "step", state, f"output {number}", deadline_ms=number)
+                return Unit(self.prefix + workflow, 1, entry)
+            case Send(messages, sender):
+                letters = tuple(
+                    Message(self.prefix + to, topic, f"body {number}.{n}", sender, key, NOW_MS)
+                    for n, (to, topic, key) in enumerate(messages)
+                )
+                return Unit(self.owner(sender), 1, self.step(sender), messages=letters)
+            case Receive(workflow, position, topic, leave_open):
+                done = Entry("r", position, number, "recv")
                 waiting = replace(done, state=EntryState.OPEN, deadline_ms=NOW_MS)
-                unit = Unit(self.prefix + workflow, 1, done, take=Take(topic, waiting if leave_open else None))
-            case PutBack(workflow, position):
-                numbers = self.taken.pop((self.prefix + workflow, position), None)
-                if numbers is None:
-                    return None
-                touched.add((self.prefix + workflow, "r", position))
-                given_up = Entry("r", position, next(self.counter), "recv", EntryState.ABANDONED)
-                back = Unit(self.prefix + workflow, 1, given_up, put_back=numbers[0])
-                return back, replace(back, put_back=numbers[1])
-            case Publish(workflow, key, version_or_none, in_step):
-                number = next(self.counter)
-                version = version_or_none or self.versions.get((workflow, key), 1) + 1
-                self.versions[workflow, key] = max(version, self.versions.get((workflow, key), 1))
-                event = PublishedEvent(key, version, f"event {number}", NOW_MS + number)
+                return Unit(self.prefix + workflow, 1, done, take=Take(topic, waiting if leave_open else None))
+            case Publish(workflow, key, known_version, in_step):
+                latest = self.versions.get((workflow, key), 1)
+                event = PublishedEvent(key, known_version or latest + 1, f"event {number}", NOW_MS + number)
+                self.versions[workflow, key] = max(latest, event.version)
                 if not in_step:
                     event = replace(event, branch="e", position=number, ordinal=number)
-                unit = Unit(self.prefix + workflow, 1, event=event)
-        return unit, unit
+                return Unit(self.prefix + workflow, 1, event=event)
+            case End(workflow, epoch, status):
+                outcome = Outcome(status, f"value {number}", None, NOW_MS + number)
+                return Unit(self.prefix + workflow, epoch, outcome=outcome)
+            case Cancel(workflow):
+                return Unit(cancel=self.prefix + workflow)
+            case _ as never:
+                assert_never(never)
 
     def owner(self, workflow: str | None) -> str | None:
         """The id of the run that a unit extends, if any."""

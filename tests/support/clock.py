@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that a test lets jump, for the engine in place of the system's."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ import threading
 
 
 class ManualClock:
-    """The engine's `Clock`, moved by `advance` alone."""
+    """A `tidings.engine.clock.Clock` that stands still until it is advanced.
 
-    def __init__(self) -> None:
+    The store's own clock is not followed: `synchronise` is only noted.
+    """
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self._lock = threading.Lock()
-        self._now_ms = 1_700_000_000_000
-        self._waiting: set[threading.Condition] = set()
+        self._now_ms = now_ms
+        self._waiting: list[threading.Condition] = []
+        self.synchronised_ms: int | None = None
 
     def now_ms(self) -> int:
+        """Return the time in ms since the epoch."""
         return self._now_ms
 
     def synchronise(self, store_ms: int) -> None:
-        """The store's own clock is not asked."""
+        """Note what the store's clock says; go on by our own."""
+        self.synchronised_ms = store_ms
 
     def wait(self, condition: threading.Condition, until_ms: int | None) -> None:
+        """Wait, holding `condition`, until it is notified or the clock was advanced to the time."""
         with self._lock:
+            # Registered before the look at the time: an advance either is seen here or notifies.
+            self._waiting.append(condition)
             if until_ms is not None and until_ms <= self._now_ms:
+                self._waiting.remove(condition)
                 return
-            self._waiting.add(condition)
-        # Whoever advances the clock now cannot notify before this wait has begun: we hold the condition.
         condition.wait()
+        with self._lock:
+            self._waiting.remove(condition)
 
     def advance(self, seconds: float) -> None:
-        """Move the time, and wake whoever waits for a time."""
+        """Let the time jump forward, and wake all that wait for it."""
         with self._lock:
             self._now_ms += round(seconds * 1_000)
-            waiting, self._waiting = self._waiting, set()
+            waiting = list(self._waiting)
         for condition in waiting:
             with condition:
                 condition.notify_all()

@@ -51,6 +51,10 @@ class Face:
         """`@DBOS.step`."""
         raise NotImplementedError
 
+    async def run(self, body: Body[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run application code of several calls: with the blocking face all of it in one thread."""
+        raise NotImplementedError
+
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         raise NotImplementedError
 
@@ -70,6 +74,9 @@ class Awaiting(Face):
     def step(self, **options: Any) -> Callable[[Body[P, R]], Body[P, R]]:
         return DBOS.step(**options)
 
+    async def run(self, body: Body[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await body(*args, **kwargs)
+
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         form: Callable[..., Awaitable[Any]] = getattr(DBOS, f"{operation}_async")
         return form
@@ -83,6 +90,9 @@ class Blocking(Face):
 
     def step(self, **options: Any) -> Callable[[Body[P, R]], Body[P, R]]:
         return lambda body: _off_loop_form(DBOS.step(**options)(_plain(body)))
+
+    async def run(self, body: Body[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await off_loop(_plain(body), *args, **kwargs)
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         form: Callable[..., Any] = getattr(DBOS, operation)

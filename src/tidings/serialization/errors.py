@@ -27,11 +27,11 @@ def dump_error(serializer: Serializer, error: BaseException) -> tuple[str, BaseE
     Raises:
         DBOSSerializationError: a configured serializer failed.
     """
-    if text := _dump_exactly(serializer, error):
+    if (text := _dump_exactly(serializer, error)) is not None:
         return text, error
     if (cause := error.__cause__) is not None:
         _set_cause(error, _recorded(cause))
-        if text := _dump_exactly(serializer, error):
+        if (text := _dump_exactly(serializer, error)) is not None:
             return text, error
         _set_cause(error, cause)
     recorded = _recorded(error)
@@ -48,7 +48,7 @@ def load_error(serializer: Serializer, text: str) -> BaseException:
         text = load(serializer, text, _WHAT)
     error = load(_JSON, text, _WHAT)
     if not isinstance(error, BaseException):
-        raise DBOSSerializationError(f"{_WHAT} cannot be read: what was stored is no exception but a {type(error)}")
+        raise DBOSSerializationError(f"{_WHAT} cannot be read: a {type(error).__name__} was stored, no exception")
     return error
 
 

@@ -194,8 +194,11 @@ def _lower_datetime(value: datetime | time, _: int) -> Any:
     zone = value.tzinfo
     record: dict[str, Any] = {MARK: type(value).__name__, "v": value.isoformat()}
     if type(zone) is timezone:
-        if len(named := zone.__getinitargs__()) == 2:  # type: ignore[attr-defined]  # (offset, name): what pickle asks
-            record["name"] = _lower_str(named[1], 0)
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what pickle asks for
+        if offset.microseconds:  # which `fromisoformat` drops from an offset of less than a second
+            record["offset"] = _parts(offset)
+        if name:
+            record["name"] = _lower_str(name[0], 0)
     elif type(zone) is ZoneInfo and zone.key is not None:
         record["zone"] = zone.key
     elif zone is not None:
@@ -203,6 +206,10 @@ def _lower_datetime(value: datetime | time, _: int) -> Any:
     if value.fold:
         record["fold"] = 1
     return record
+
+
+def _parts(value: timedelta) -> list[int]:
+    return [value.days, value.seconds, value.microseconds]
 
 
 def _lower_enum(value: Any) -> Any:
@@ -248,7 +255,7 @@ _WRITERS: Final[dict[type, Callable[[Any, int], Any]]] = {
     datetime: _lower_datetime,
     date: lambda value, _: {MARK: "date", "v": value.isoformat()},
     time: _lower_datetime,
-    timedelta: lambda value, _: {MARK: "timedelta", "v": [value.days, value.seconds, value.microseconds]},
+    timedelta: lambda value, _: {MARK: "timedelta", "v": _parts(value)},
     UUID: lambda value, _: {MARK: "uuid", "v": str(value)},
     Decimal: lambda value, _: {MARK: "decimal", "v": str(value)},
 }
@@ -319,8 +326,9 @@ def _revive_datetime(record: dict[str, Any]) -> Any:
     value: Any = kind.fromisoformat(record["v"])
     if "zone" in record:  # ZoneInfo reads a file of the time zone database, and none outside of it
         value = value.replace(tzinfo=ZoneInfo(record["zone"]))
-    elif "name" in record:
-        value = value.replace(tzinfo=timezone(value.utcoffset(), record["name"]))
+    elif "offset" in record or "name" in record:
+        offset = timedelta(*record["offset"]) if "offset" in record else value.utcoffset()
+        value = value.replace(tzinfo=timezone(offset, record["name"]) if "name" in record else timezone(offset))
     return value.replace(fold=1) if "fold" in record else value
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, Unit
+from tidings.store import refusals
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.protocol import Batch
@@ -17,24 +18,26 @@ from tidings.store.protocol import Batch
 Units = Sequence[Unit]
 
 
-def start(units: Units, executor_id: str, *, all_or_nothing: bool) -> Iterator[Call]:
+def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Iterator[Call]:
     """Start workflows. An id that is taken is left out, or with `all_or_nothing` ends the batch."""
     starts = [unit.start for unit in units if unit.start is not None]
     if starts:
         yield Call("start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing})
 
 
-def check_destinations(units: Units) -> Iterator[Call]:
-    """End the batch if a destination does not exist."""
-    destinations = {message.destination_id for unit in units for message in unit.messages}
-    if destinations:
-        yield Call("check_destinations", {"workflow_ids": texts(destinations)})
+def lock(units: Units, *, at_least: int) -> Iterator[Call]:
+    """Lock the workflows that units end or cancel, in order, if there are so many."""
+    ids = {unit.workflow_id for unit in units if unit.outcome is not None and unit.workflow_id is not None}
+    ids.update(unit.cancel for unit in units if unit.cancel is not None)
+    if len(ids) >= at_least:
+        yield Call("lock_workflows", {"workflow_ids": texts(ids)})
 
 
 def write(units: Units, batch: Batch) -> Iterator[Call]:
     """Write all that units change besides what they start. Their order in the batch is that of `units`."""
     yield from _end(units)
     yield from _cancel(units, batch.now_ms)
+    yield from _check_destinations(units)
     yield from _send(units)
     yield from _take(units)
     yield from _put_back(units)
@@ -76,6 +79,13 @@ def _cancel(units: Units, now_ms: int) -> Iterator[Call]:
     cancelled = [unit.cancel for unit in units if unit.cancel is not None]
     if cancelled:
         yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "pending": Status.PENDING, "now_ms": now_ms})
+
+
+def _check_destinations(units: Units) -> Iterator[Call]:
+    """Look at the destinations of messages; one that does not exist ends the batch."""
+    destinations = refusals.destinations(units)
+    if destinations:
+        yield Call("check_destinations", {"workflow_ids": texts(destinations)})
 
 
 def _send(units: Units) -> Iterator[Call]:

@@ -19,6 +19,7 @@ PACKAGE: Final = "tidings.store.postgres"
 Value = str | int | Array | None
 
 _PARAMETER: Final = re.compile(r"(?<!:):([a-z]\w*)")  # and no cast, `::text`
+_SCHEMA: Final = re.compile(r"(')?\{schema\}")
 
 
 class Statement(Struct, frozen=True):
@@ -41,21 +42,21 @@ Statements = Mapping[str, Statement]
 
 def prepare(schema: str) -> Statements:
     """Return all statements for the tables in `schema`."""
-    return {name: _statement(name, in_schema(text, schema)) for name, text in load(PACKAGE).items()}
+    return {name: _statement(name, text, schema) for name, text in load(PACKAGE).items()}
 
 
 def in_schema(sql: str, schema: str) -> str:
-    """Fill in the name of the schema, quoted as an identifier."""
-    quoted = '"' + schema.replace('"', '""') + '"'
-    # Inside a string constant (a sequence's name) an apostrophe must be doubled as well.
-    sql = re.sub(r"'\{schema\}([^']*)'", lambda match: "'" + quoted.replace("'", "''") + match[1] + "'", sql)
-    return sql.replace("{schema}", quoted)
+    """Fill in the name of the schema, quoted as an identifier; in a string constant, as text too."""
+    identifier = '"' + schema.replace('"', '""') + '"'
+    in_constant = identifier.replace("'", "''")
+    return _SCHEMA.sub(lambda match: f"'{in_constant}" if match[1] else identifier, sql)
 
 
-def _statement(name: str, sql: str) -> Statement:
+def _statement(name: str, sql: str, schema: str) -> Statement:
     numbers: dict[str, int] = {}
 
     def number(match: re.Match[str]) -> str:
         return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
 
-    return Statement(name, _PARAMETER.sub(number, sql).encode(), tuple(numbers))
+    numbered = _PARAMETER.sub(number, sql)
+    return Statement(name, in_schema(numbered, schema).encode(), tuple(numbers))

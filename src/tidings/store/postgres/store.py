@@ -10,7 +10,7 @@ decided in one place.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -27,16 +27,16 @@ from tidings.model import (
     RecordedEntry,
     Status,
     Taken,
-    Unit,
     WorkflowRecord,
 )
-from tidings.store.postgres import changes, refusals, rows, schema
+from tidings.store import refusals
+from tidings.store.postgres import changes, rows, schema
 from tidings.store.postgres.arrays import texts
 from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
-from tidings.store.postgres.refusals import Refusals
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, Row, ServerError, Wire
 from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
+from tidings.store.refusals import Decision, States
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
@@ -122,10 +122,12 @@ class PostgresStore:
         refused = refusals.decode(row[1])
         applied = [unit for index, unit in enumerate(batch.units) if index not in refused]
         answers = self._write(
-            _read_workflows(refusals.ids_in_use(refused)),
+            _workflow_states(refusals.destinations(batch.units)),
             Call("messages_taken_at", changes.places_of_takes(applied)),
+            _read_workflows(refusals.ids_in_use(refused)),
         )
-        return _answers(batch, refused, answers["messages_taken_at"], answers["read_workflows"])
+        decision = Decision(refused, _states(answers["workflow_states"]))
+        return _answers(batch, decision, answers["messages_taken_at"], answers["read_workflows"])
 
     def reconnect(self) -> None:
         """See `Store.reconnect`."""
@@ -240,17 +242,16 @@ class PostgresStore:
     # --- the two ways to commit a batch ------------------------------------------------------------
 
     def _commit_if_all_apply(self, batch: Batch) -> list[Answer]:
-        units = batch.units
         answers = self._write(
             _BEGIN,
             _renew(batch),
-            *changes.start(units, batch.executor_id, all_or_nothing=True),
-            *changes.check_destinations(units),
-            *_lock(units, at_least=2),  # one row needs no order
-            *changes.write(units, batch),
+            *changes.start(batch.units, batch.executor_id),
+            *changes.lock(batch.units, at_least=2),  # one row needs no order
+            *changes.write(batch.units, batch),
             _COMMIT,
         )
-        return _answers(batch, {}, answers.get("take_messages", ()), ())
+        decision = Decision({}, _states(answers.get("check_destinations", ())))
+        return _answers(batch, decision, answers.get("take_messages", ()), ())
 
     def _commit_what_applies(self, batch: Batch) -> list[Answer]:
         """Decide under locks which units apply, and write those.
@@ -262,23 +263,24 @@ class PostgresStore:
             answers = self._write(
                 _renew(batch),
                 *changes.start(batch.units, batch.executor_id, all_or_nothing=False),
-                *_lock(batch.units, at_least=1),
-                Call("workflow_states", {"workflow_ids": texts(refusals.workflows_in_question(batch.units))}),
+                *changes.lock(batch.units, at_least=1),
+                _workflow_states(refusals.workflows_in_question(batch.units)),
             )
             started = {workflow_id for (workflow_id,) in answers.get("start_workflows", ())}
-            states = {row[0]: (row[1], row[2]) for row in answers["workflow_states"] if row[0] not in started}
-            refused = refusals.decide(batch.units, states)
-            units = [unit for index, unit in enumerate(batch.units) if index not in refused]
+            before = _states(row for row in answers["workflow_states"] if row[0] not in started)
+            decision = refusals.decide(batch.units, before)
+            applied = [unit for index, unit in enumerate(batch.units) if index not in decision.refusals]
+            noted: dict[str, Value] = {"refusals": refusals.encode(decision.refusals), "executor_id": batch.executor_id}
             answers = self._write(
-                # Withdrawn and started again, for one that was started may be refused after all.
+                # Withdrawn and started again, for a unit that started one may be refused after all.
                 Call("withdraw_workflows", {"workflow_ids": texts(started)}),
-                *changes.start(units, batch.executor_id, all_or_nothing=True),
-                *changes.write(units, batch),
-                Call("note_refusals", {"refusals": refusals.encode(refused), "executor_id": batch.executor_id}),
-                _read_workflows(refusals.ids_in_use(refused)),
+                *changes.start(applied, batch.executor_id),
+                *changes.write(applied, batch),
+                Call("note_refusals", noted),
+                _read_workflows(refusals.ids_in_use(decision.refusals)),
                 _COMMIT,
             )
-        return _answers(batch, refused, answers.get("take_messages", ()), answers["read_workflows"])
+        return _answers(batch, decision, answers.get("take_messages", ()), answers["read_workflows"])
 
     # --- connections -------------------------------------------------------------------------------
 
@@ -354,11 +356,12 @@ def _renew(batch: Batch) -> Call:
     )
 
 
-def _lock(units: Sequence[Unit], *, at_least: int) -> Iterator[Call]:
-    """Lock the workflows that units end or cancel, in order, if there are so many."""
-    workflow_ids = refusals.workflows_to_end(units)
-    if len(workflow_ids) >= at_least:
-        yield Call("lock_workflows", {"workflow_ids": texts(workflow_ids)})
+def _workflow_states(workflow_ids: Iterable[str]) -> Call:
+    return Call("workflow_states", {"workflow_ids": texts(workflow_ids)})
+
+
+def _states(found: Iterable[Row]) -> States:
+    return {workflow_id: (status, epoch) for workflow_id, status, epoch in found}
 
 
 def _read_workflows(workflow_ids: Collection[str]) -> Call:
@@ -369,9 +372,13 @@ def _by_id(found: Sequence[Row]) -> dict[str, WorkflowRecord]:
     return {row[0]: rows.workflow_of(row) for row in found}
 
 
-def _answers(batch: Batch, refused: Refusals, taken: Sequence[Row], in_use: Sequence[Row]) -> list[Answer]:
+def _answers(batch: Batch, decision: Decision, taken: Iterable[Row], in_use: Sequence[Row]) -> list[Answer]:
     """Put answers together. `taken` says which take, counted from 1, got which message."""
-    answers: list[Answer] = [APPLIED] * len(batch.units)
+    refused, states = decision
+    answers: list[Answer] = [
+        refusals.applied(unit, states) if unit.messages and index not in refused else APPLIED
+        for index, unit in enumerate(batch.units)
+    ]
     takes = [index for index, unit in enumerate(batch.units) if unit.take is not None and index not in refused]
     for index in takes:
         answers[index] = NOTHING
@@ -380,7 +387,7 @@ def _answers(batch: Batch, refused: Refusals, taken: Sequence[Row], in_use: Sequ
     if refused:
         records = _by_id(in_use)
         for index, refusal in refused.items():
-            answers[index] = refusals.answer(refusal, records)
+            answers[index] = refusals.refused(refusal, records)
     return answers
 
 

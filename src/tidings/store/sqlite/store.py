@@ -2,7 +2,7 @@
 
 One writing connection under the side lock (`writer`) and one for reading. Each method is one
 transaction. A batch first reads the state of the workflows that its conditions are about, decides
-which units apply (`refusals`), and then writes kind by kind, so that most kinds are one
+which units apply (`store.refusals`), and then writes kind by kind, so that most kinds are one
 `executemany`.
 """
 
@@ -18,7 +18,6 @@ from typing import Final
 import msgspec
 
 from tidings.model import (
-    APPLIED,
     NOTHING,
     Answer,
     EventRead,
@@ -31,8 +30,10 @@ from tidings.model import (
     Unit,
     WorkflowRecord,
 )
+from tidings.store import refusals
 from tidings.store.protocol import Batch, Fenced
-from tidings.store.sqlite import refusals, rows, schema
+from tidings.store.refusals import Decision, States
+from tidings.store.sqlite import rows, schema
 from tidings.store.sqlite.connect import (
     check_version,
     classified,
@@ -40,7 +41,6 @@ from tidings.store.sqlite.connect import (
     unfit,
     warn_of_wal_reset_bug,
 )
-from tidings.store.sqlite.refusals import Refusals
 from tidings.store.sqlite.writer import Writer, not_connected
 
 _SQL: Final = schema.SQL
@@ -93,15 +93,15 @@ class SqliteStore:
             renewal = (batch.number, batch.now_ms + batch.lease_ms, batch.executor_id, batch.fence)
             if not db.execute(_SQL["renew_executor"], renewal).rowcount:
                 raise Fenced(f"the fence of executor {batch.executor_id} has moved from {batch.fence}")
-            refused = _decide(db, batch.units)
-            units = [(index, unit) for index, unit in enumerate(batch.units) if index not in refused]
+            decision = refusals.decide(batch.units, _states(db, refusals.workflows_in_question(batch.units)))
+            units = [(index, unit) for index, unit in enumerate(batch.units) if index not in decision.refusals]
             _write_workflows(db, units, batch)
             _send(db, units)
             taken = _take(db, units)
             _write_history(db, units, taken)
-            if refused:
-                db.execute(_SQL["note_refusals"], (msgspec.json.encode(refused).decode(), batch.executor_id))
-            return _answers(db, batch.units, refused, taken)
+            if decision.refusals:
+                db.execute(_SQL["note_refusals"], (refusals.encode(decision.refusals), batch.executor_id))
+            return _answers(db, batch.units, decision, taken)
 
     def recall(self, batch: Batch) -> list[Answer] | None:
         """See `Store.recall`. A connection that failed takes its transaction with it: nothing to wait for."""
@@ -109,13 +109,13 @@ class SqliteStore:
             row = db.execute(_SQL["last_batch"], (batch.executor_id,)).fetchone()
             if row is None or row[0] != batch.number:
                 return None
-            refused = msgspec.json.decode(row[1], type=Refusals) if row[1] else {}
+            decision = Decision(refusals.decode(row[1]), _states(db, refusals.destinations(batch.units)))
             taken = {}
             for index, unit in enumerate(batch.units):
-                if unit.take is not None and index not in refused:
+                if unit.take is not None and index not in decision.refusals:
                     found = db.execute(_SQL["message_taken_at"], (unit.workflow_id, *_place(unit))).fetchone()
                     taken[index] = Taken(*found) if found else None
-            return _answers(db, batch.units, refused, taken)
+            return _answers(db, batch.units, decision, taken)
 
     def reconnect(self) -> None:
         """See `Store.reconnect`."""
@@ -254,12 +254,11 @@ class SqliteStore:
 # --- the parts of a batch, in their order ------------------------------------------------------------
 
 
-def _decide(db: sqlite3.Connection, units: Sequence[Unit]) -> Refusals:
-    in_question = refusals.workflows_in_question(units)
-    if not in_question:
+def _states(db: sqlite3.Connection, workflow_ids: set[str]) -> States:
+    if not workflow_ids:
         return {}
-    found = db.execute(_SQL["workflow_states"], (_json(list(in_question)),))
-    return refusals.decide(units, {workflow_id: (status, epoch) for workflow_id, status, epoch in found})
+    found = db.execute(_SQL["workflow_states"], (_json(list(workflow_ids)),))
+    return {workflow_id: (status, epoch) for workflow_id, status, epoch in found}
 
 
 def _write_workflows(db: sqlite3.Connection, units: _Numbered, batch: Batch) -> None:
@@ -314,15 +313,17 @@ def _write_history(db: sqlite3.Connection, units: _Numbered, taken: dict[int, Ta
 
 
 def _answers(
-    db: sqlite3.Connection, units: Sequence[Unit], refused: Refusals, taken: dict[int, Taken | None]
+    db: sqlite3.Connection, units: Sequence[Unit], decision: Decision, taken: dict[int, Taken | None]
 ) -> list[Answer]:
-    answers: list[Answer] = [APPLIED] * len(units)
-    for index, message in taken.items():
-        answers[index] = message or NOTHING
-    if refused:
-        records = _read_workflows(db, refusals.ids_in_use(refused))
-        for index, refusal in refused.items():
-            answers[index] = refusals.answer(refusal, records)
+    records = _read_workflows(db, refusals.ids_in_use(decision.refusals)) if decision.refusals else {}
+    answers: list[Answer] = []
+    for index, unit in enumerate(units):
+        if index in decision.refusals:
+            answers.append(refusals.refused(decision.refusals[index], records))
+        elif index in taken:
+            answers.append(taken[index] or NOTHING)
+        else:
+            answers.append(refusals.applied(unit, decision.states))
     return answers
 
 

@@ -30,10 +30,14 @@ select workflow_id, epoch from tidings_workflows where executor_id = ? and statu
 update tidings_workflows set executor_id = null where executor_id = ? and status = 'PENDING';
 
 -- name: claimable_workflows
--- Oldest first. Both arms of the OR use the index of pending workflows.
+-- Oldest first. Two searches in the index of pending workflows: of an OR, SQLite makes a scan.
 select seq from tidings_workflows
-where status = 'PENDING'
-    and (executor_id is null or executor_id in (select value from json_each(:dead)))
+where seq in (
+        select seq from tidings_workflows where status = 'PENDING' and executor_id is null
+        union all
+        select seq from tidings_workflows
+        where status = 'PENDING' and executor_id in (select value from json_each(:dead))
+    )
     and name in (select value from json_each(:names))
     and app_version = :app_version
 order by seq

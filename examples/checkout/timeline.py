@@ -1,0 +1,49 @@
+"""The timeline in the terminal: one line for each thing that happens."""
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+
+
+class Colour(StrEnum):
+    """Colours, in the code that terminals understand."""
+
+    PLAIN = "0"
+    BOLD = "1"
+    FAINT = "2"
+    RED = "31"
+    GREEN = "32"
+    YELLOW = "33"
+
+
+def tell(what: str, order_id: str = "", colour: Colour = Colour.PLAIN) -> None:
+    """Add a line: the time, the order, and what has happened to it."""
+    time = datetime.now().astimezone().strftime("%H:%M:%S")
+    say(f"{paint(time, Colour.FAINT)}  {order_id[:8]:8}  {paint(what, colour)}")
+
+
+def say(text: str = "") -> None:
+    """Print text at once. That nobody reads any more (`make demo | head`) fails no order."""
+    with suppress(BrokenPipeError):
+        print(f"{text}\n", end="", flush=True)
+
+
+def paint(text: str, colour: Colour) -> str:
+    """Colour the text if a terminal shows it."""
+    return f"\033[{colour}m{text}\033[0m" if has_colours() and colour is not Colour.PLAIN else text
+
+
+def has_colours() -> bool:
+    """Tell whether the output is a terminal, or shown on one by the program that started this one."""
+    return "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)
+
+
+class TimelineHandler(logging.Handler):
+    """Puts what tidings reports into the timeline: what it recovers, a database that went away."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a line for a log record."""
+        tell(record.getMessage(), colour=Colour.BOLD)

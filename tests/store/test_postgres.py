@@ -1,0 +1,637 @@
+"""What is PostgreSQL's own: plans, locks, lost connections, migrations. The contract is in `test_conformance`.
+
+Races are forced, not hoped for: a second session holds a lock, and the server says who waits for whom.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+from psycopg import pq, sql
+
+from tests.store.driver import (
+    LEASE_MS,
+    NOW_MS,
+    Process,
+    ending,
+    entry,
+    message,
+    new,
+    opened,
+    recording,
+    sending,
+    taking,
+)
+from tests.support.postgres import new_database
+from tidings.error import DBOSInitializationError
+from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Taken, Unit
+from tidings.store.migrate import SCHEMA_VERSION
+from tidings.store.postgres import connect
+from tidings.store.postgres.statements import Statement, prepare
+from tidings.store.postgres.store import PostgresStore
+from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
+
+SCHEMA = "tidings"
+STATEMENTS = prepare(SCHEMA)
+
+
+class OpenStore(Protocol):
+    """Opens one more store on the test's database, as another process would."""
+
+    def __call__(self, schema: str = SCHEMA) -> PostgresStore: ...
+
+
+@pytest.fixture
+def open_store(postgres_url: str) -> Iterator[OpenStore]:
+    stores: list[PostgresStore] = []
+
+    def open_another(schema: str = SCHEMA) -> PostgresStore:
+        store = PostgresStore(postgres_url, schema)
+        stores.append(store)
+        store.migrate()
+        store.connect()
+        return store
+
+    yield open_another
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> PostgresStore:
+    return open_store()
+
+
+@pytest.fixture
+def process(store: PostgresStore) -> Process:
+    return Process(store)
+
+
+@pytest.fixture
+def admin(postgres_url: str, store: PostgresStore) -> Iterator[psycopg.Connection]:
+    """A session of somebody else on the same database, in autocommit mode."""
+    with psycopg.connect(postgres_url, autocommit=True, options=f"-c search_path={SCHEMA}") as connection:
+        yield connection
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def pid_of(store: PostgresStore) -> int:
+    """The server's process that serves the store's writing connection."""
+    assert store._writer is not None
+    return store._writer.backend_pid
+
+
+def await_waiting(admin: psycopg.Connection, pid: int) -> None:
+    """Return once this backend waits for a lock."""
+    while admin.execute("select pg_blocking_pids(%s) <> '{}'", (pid,)).fetchone() != (True,):
+        pass
+
+
+def cut(store: PostgresStore) -> None:
+    """Break the store's writing connection at the client's end; the server does not notice while it is busy."""
+    assert store._writer is not None
+    with socket.socket(fileno=os.dup(store._writer._pq.socket)) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
+
+
+def entries_of(store: PostgresStore, workflow_id: str) -> list[Entry]:
+    [history] = store.histories([workflow_id])
+    return [recorded.entry for recorded in history.entries]
+
+
+# --- statements and their plans -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=lambda statement: statement.name)
+def test_every_statement_can_be_prepared(store: PostgresStore, postgres_url: str, statement: Statement) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        result = connection.pgconn.prepare(b"", statement.sql)
+        assert result.status == pq.ExecStatus.COMMAND_OK, result.error_message
+
+
+def plan_of(connection: psycopg.Connection, name: str) -> list[dict[str, Any]]:
+    """Every node of the plan that is kept for a statement."""
+    statement = STATEMENTS[name]
+    connection.execute(b"prepare plan_of as " + statement.sql)
+    arguments = sql.SQL("({})").format(sql.SQL(",").join([sql.NULL] * len(statement.parameters)))
+    explain = sql.SQL("explain (format json) execute plan_of") + (arguments if statement.parameters else sql.SQL(""))
+    row = connection.execute(explain).fetchone()
+    connection.execute("deallocate plan_of")
+    assert row is not None
+    return list(nodes_of(row[0][0]["Plan"]))
+
+
+def nodes_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from nodes_of(child)
+
+
+def scans_without_condition(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [node for node in plan if node["Node Type"] in SCANS and "Index Cond" not in node]
+
+
+SCANS = {"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+
+# They read a table that has one row for each process, or all that is pending because that is asked for.
+READ_ALL = {"read_executors", "leftovers", "schema_version", "set_schema_version"}
+
+# While the tables are empty, reading all that is pending is as good. See the test of claims below.
+SETTLE_LATER = {"claim_workflows", "remove_idle_executors"}
+
+NO_PLAN = {"begin", "commit", "rollback", "create_schema", "lock_migrations"}
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS.keys() - READ_ALL - SETTLE_LATER - NO_PLAN))
+def test_plans_made_for_empty_tables_look_only_into_indexes(store: PostgresStore, name: str) -> None:
+    """They are kept while the tables grow, so each table must be entered by a key."""
+    with store._database.open() as connection:
+        assert scans_without_condition(plan_of(connection, name)) == []
+
+
+def test_a_claim_does_not_read_what_living_executors_own(store: PostgresStore, admin: psycopg.Connection) -> None:
+    admin.execute(
+        "insert into executors (executor_id, label, lease_until_ms, fence) select 'e' || n, '', 0, 1"
+        " from generate_series(1, 20) n"
+    )
+    admin.execute(
+        "insert into workflows (workflow_id, seq, status, name, inputs, serialization, epoch, executor_id, app_version,"
+        " created_at_ms, updated_at_ms)"
+        " select 'w' || n, n, 'PENDING', 'flow', '', '', 1, 'e' || n % 20 + 1, 'v', 0, 0"
+        " from generate_series(1, 20000) n"
+    )
+    admin.execute("analyze workflows")
+    with store._database.open() as connection:
+        for name in SETTLE_LATER:
+            assert scans_without_condition(plan_of(connection, name)) == []
+
+
+@pytest.mark.parametrize("topic", [None, "topic"])
+def test_a_take_costs_the_same_after_many_read_messages(
+    process: Process, store: PostgresStore, admin: psycopg.Connection, topic: str | None
+) -> None:
+    process.start("w")
+    admin.execute(
+        "insert into messages (seq, destination_id, topic, body, sent_at_ms, read_by_branch, read_by_position)"
+        " select nextval('messages_seq'), 'w', %s, 'read', 0, '', n from generate_series(1, 100000) n",
+        (topic,),
+    )
+    process.commit(*(sending(message("w", str(each), topic)) for each in range(3)))
+    with store._database.open() as connection, connection.transaction(force_rollback=True):
+        plan = plan_of(connection, "take_messages")
+        indexes = [node["Index Name"] for node in plan if "Index Name" in node]
+        assert indexes == ["messages_unread", "messages_unread", "messages_pkey"]  # with a topic, without; the update
+        assert blocks_of_takes(connection, topic) < 200
+    assert process.drain("w", topic) == ["0", "1", "2"]
+
+
+def blocks_of_takes(connection: psycopg.Connection, topic: str | None) -> int:
+    """Take three messages, and count the blocks that the server looked at."""
+    given: dict[str, list[Any]] = {"workflow_id": ["w"] * 3, "topic": [topic] * 3, "name": ["recv"] * 3}
+    given |= {"branch": [""] * 3, "position": [1, 2, 3], "ordinal": [1, 2, 3], "state": ["DONE"] * 3}
+    statement = STATEMENTS["take_messages"]
+    connection.execute(b"prepare take as " + statement.sql)
+    arguments = sql.SQL(",").join(sql.Literal(given.get(name, [None] * 3)) for name in statement.parameters)
+    explain = sql.SQL("explain (analyze, buffers, format json) execute take ({})").format(arguments)
+    row = connection.execute(explain).fetchone()
+    assert row is not None
+    top = row[0][0]["Plan"]
+    assert top["Actual Rows"] == 3
+    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+
+
+# --- order --------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_drawn_in_the_order_of_the_units(process: Process, admin: psycopg.Connection) -> None:
+    process.start("w")
+    order = [f"{(each * 7919) % 500:03}" for each in range(500)]  # neither rising nor falling
+    process.commit(*(sending(message("w", each, key=each if int(each) % 2 else None)) for each in order))
+    assert [body for (body,) in admin.execute("select body from messages order by seq")] == order
+    process.start(*order)
+    started = admin.execute("select workflow_id from workflows where workflow_id <> 'w' order by seq")
+    assert [workflow_id for (workflow_id,) in started] == order
+
+
+# --- the fence ----------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_waits_for_a_raise_of_its_fence_writes_nothing(
+    process: Process, store: PostgresStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    process.start("w")
+    with admin.transaction():
+        admin.execute("update executors set fence = fence + 1")
+        committing = threads.submit(process.commit, Unit("w", 1, entry(1)), sending(message("w")), ending("w"))
+        await_waiting(admin, pid_of(store))
+    with pytest.raises(Fenced):
+        committing.result()
+    assert entries_of(store, "w") == []
+    assert store.workflows(["w"])["w"].status == "PENDING"
+    assert admin.execute("select count(*) from messages").fetchone() == (0,)
+
+
+def test_a_batch_that_waits_for_a_raise_that_is_rolled_back_is_written(
+    process: Process, store: PostgresStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    process.start("w")
+    with admin.transaction(force_rollback=True):
+        admin.execute("update executors set fence = fence + 1")
+        committing = threads.submit(process.commit, Unit("w", 1, entry(1)))
+        await_waiting(admin, pid_of(store))
+    assert committing.result() == [APPLIED]
+    assert entries_of(store, "w") == [entry(1)]
+
+
+def test_a_claim_waits_for_the_batch_in_flight_and_reads_what_it_wrote(
+    process: Process, open_store: OpenStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    """The batch is paused between its check of the fence and its commit; what it starts is claimed too."""
+    store = process.store
+    assert isinstance(store, PostgresStore)
+    heir = Process(heirs := open_store(), "heir")
+    process.start("w")
+    with admin.transaction():
+        admin.execute("lock table entries in share mode")
+        committing = threads.submit(process.commit, Unit("w", 1, entry(1)), Unit(start=new("late")))
+        await_waiting(admin, pid_of(store))
+        claiming = threads.submit(heir.claim, "here")
+        await_waiting(admin, pid_of(heirs))
+    assert committing.result() == [APPLIED, APPLIED]
+    assert claiming.result() == ["w", "late"]
+    assert entries_of(heirs, "w") == [entry(1)]
+    with pytest.raises(Fenced):
+        process.commit(Unit("w", 1, entry(2)))
+
+
+def test_two_executors_that_take_each_other_for_dead_do_not_deadlock(
+    open_store: OpenStore, threads: ThreadPoolExecutor
+) -> None:
+    a, b = Process(open_store(), "a"), Process(open_store(), "b")
+    a.start("w")
+    for _ in range(50):
+        both = [threads.submit(a.claim, "b"), threads.submit(b.claim, "a")]
+        outcomes = [future.exception() for future in both]
+        assert all(each is None or isinstance(each, Fenced) for each in outcomes)
+        assert None in outcomes
+        for process in (a, b):
+            fence = process.store.refence(process.executor_id)
+            process.fence = fence[0] if fence else process.store.enlist(process.executor_id, "", NOW_MS + LEASE_MS)
+
+
+# --- lost connections ------------------------------------------------------------------------------------
+
+
+def every_kind_of_answer(process: Process) -> tuple[Batch, Callable[[list[Answer]], None]]:
+    process.start("w", "v", "gone")
+    process.commit(ending("gone"), sending(message("w", "first")))
+    batch = process.batch(
+        Unit("w", 1, entry(1)),
+        Unit(start=new("w")),
+        sending(message("w"), message("unknown")),
+        ending("gone"),
+        taking("w", 2),
+        taking("v", 1, otherwise=opened(1)),
+        Unit(start=new("fresh")),
+    )
+
+    def check(answers: list[Answer]) -> None:
+        assert [type(each).__name__ for each in answers] == [
+            "Applied", "InUse", "NoSuchWorkflow", "Stale", "Taken", "Nothing", "Applied",
+        ]  # fmt: skip
+        assert isinstance(answers[1], InUse)
+        assert answers[1].workflow.workflow_id == "w"
+        assert answers[2] == NoSuchWorkflow(("unknown",))
+        assert isinstance(answers[3], Stale)
+        assert isinstance(answers[4], Taken)
+        assert answers[4].body == "first"
+
+    return batch, check
+
+
+def test_a_batch_whose_backend_was_killed_before_the_commit_did_not_land(
+    process: Process, store: PostgresStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    batch, check = every_kind_of_answer(process)
+    with admin.transaction():
+        admin.execute("lock table entries in share mode")
+        committing = threads.submit(store.commit, batch)
+        await_waiting(admin, pid_of(store))
+        admin.execute("select pg_terminate_backend(%s)", (pid_of(store),))
+        with pytest.raises(Unavailable) as caught:
+            committing.result()
+    assert caught.value.ambiguous
+    with pytest.raises(Unavailable):
+        store.commit(batch)
+    store.reconnect()
+    assert store.recall(batch) is None
+    assert entries_of(store, "w") == []
+    answers = store.commit(batch)
+    check(answers)
+    assert store.recall(batch) == answers
+
+
+def test_a_recall_waits_for_the_old_backend_and_repeats_its_answers(
+    process: Process, store: PostgresStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    """The connection breaks while the server works on the batch, and the server goes on."""
+    batch, check = every_kind_of_answer(process)
+    with admin.transaction():
+        admin.execute("lock table entries in share mode")
+        committing = threads.submit(store.commit, batch)
+        await_waiting(admin, pid_of(store))
+        cut(store)
+        with pytest.raises(Unavailable) as caught:
+            committing.result()
+        assert caught.value.ambiguous
+        store.reconnect()
+        recalling = threads.submit(store.recall, batch)
+        await_waiting(admin, pid_of(store))
+    answers = recalling.result()
+    assert answers is not None
+    check(answers)
+    assert [each.position for each in entries_of(store, "w")] == [1, 2]
+
+
+def test_a_batch_that_lands_after_its_recall_is_not_written_twice(
+    process: Process, store: PostgresStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    """The old backend stalls before it touches its row. It goes on when the batch is being sent again."""
+    process.start("w")
+    batch = process.batch(sending(message("w", "once")))
+    with admin.transaction():
+        admin.execute("lock table executors in share mode")  # lets recall look, and nobody write
+        committing = threads.submit(store.commit, batch)
+        await_waiting(admin, pid_of(store))
+        cut(store)
+        with pytest.raises(Unavailable):
+            committing.result()
+        store.reconnect()
+        assert store.recall(batch) is None
+        again = threads.submit(store.commit, batch)
+        await_waiting(admin, pid_of(store))
+    assert again.result() == [APPLIED]
+    assert process.drain("w") == ["once"]
+
+
+def test_a_store_whose_reader_was_killed_reads_again(store: PostgresStore, admin: psycopg.Connection) -> None:
+    admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidings'")
+    with pytest.raises(Unavailable):
+        store.executors()
+    store.reconnect_reader()
+    assert store.executors() == []
+
+
+def test_a_pooler_that_loses_prepared_statements_is_survived(process: Process, store: PostgresStore) -> None:
+    process.start("w")
+    for _ in range(2):
+        assert store._writer is not None
+        store._writer._connection.execute("deallocate all")
+        if store._prepared:
+            with pytest.raises(Unavailable):
+                process.commit(Unit("w", 1, entry(1)))
+            store.reconnect()
+        assert process.commit(Unit("w", 1, entry(2))) == [APPLIED]
+
+
+def test_a_database_that_takes_no_writes_is_unavailable(
+    process: Process, store: PostgresStore, admin: psycopg.Connection
+) -> None:
+    """As a server is that has become a replica."""
+    name = admin.info.dbname
+    process.start("w")
+    admin.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(sql.Identifier(name)))
+    store.reconnect()
+    with pytest.raises(Unavailable) as caught:
+        process.commit(Unit("w", 1, entry(1)))
+    assert not caught.value.ambiguous
+    admin.execute(sql.SQL("alter database {} reset default_transaction_read_only").format(sql.Identifier(name)))
+    store.reconnect()
+    assert process.commit(Unit("w", 1, entry(1))) == [APPLIED]
+
+
+@pytest.mark.parametrize("bad", ["lone \ud800 surrogate", "a \0 NUL"])
+def test_text_that_cannot_be_stored_is_a_fault_of_the_data(process: Process, store: PostgresStore, bad: str) -> None:
+    process.start("w")
+    with pytest.raises(DataError):
+        process.commit(Unit("w", 1, entry(1)), Unit("w", 1, entry(2, bad)))
+    assert entries_of(store, "w") == []
+    assert process.commit(Unit("w", 1, entry(1))) == [APPLIED]
+
+
+def test_a_number_beyond_64_bits_is_a_fault_of_the_data(process: Process) -> None:
+    process.start("w")
+    with pytest.raises(DataError):
+        process.commit(Unit("w", 1, entry(1 << 63)))
+
+
+# --- committers of several processes -----------------------------------------------------------------------
+
+
+def test_committers_whose_batches_cross_never_deadlock(open_store: OpenStore) -> None:
+    """Each sends to the other's workflows, starts the same ids and cancels the same runs, in its own order."""
+    ids = [f"w{each}" for each in range(8)]
+    a, b = Process(open_store(), "a"), Process(open_store(), "b")
+    a.start(*ids)
+    meet = threading.Barrier(2)
+    rounds = 150
+
+    def run(process: Process, order: list[str]) -> None:
+        for turn in range(rounds):
+            if process is a:
+                process.commit(*(Unit(start=new(f"{each}/{turn}")) for each in ids))
+            meet.wait()
+            units = [sending(*(message(each, key=f"{turn}") for each in order))]
+            units += [Unit(cancel=f"{each}/{turn}") for each in order]
+            units += [Unit(start=new(f"{each}/{turn}/child")) for each in order]
+            process.commit(*units)
+            meet.wait()
+
+    with ThreadPoolExecutor() as pool:
+        futures: list[Future[None]] = [pool.submit(run, a, ids), pool.submit(run, b, ids[::-1])]
+        for future in futures:
+            future.add_done_callback(lambda done: meet.abort() if done.exception() else None)
+        for future in futures:
+            future.result()
+    assert len(a.drain("w0")) == rounds
+
+
+def test_one_start_wins_and_the_other_sees_it(open_store: OpenStore, threads: ThreadPoolExecutor) -> None:
+    a, b = Process(open_store(), "a"), Process(open_store(), "b")
+    for turn in range(50):
+        both = [threads.submit(each.commit, Unit(start=new(f"w{turn}", name=each.executor_id))) for each in (a, b)]
+        answers = [answer for future in both for answer in future.result()]
+        [lost] = [answer for answer in answers if isinstance(answer, InUse)]
+        [winner] = [each for each, answer in zip((a, b), answers, strict=True) if answer == APPLIED]
+        assert lost.workflow.name == lost.workflow.executor_id == winner.executor_id
+
+
+# --- the schema, and starting ----------------------------------------------------------------------------------
+
+
+def test_sixteen_processes_migrate_at_once(postgres_url: str) -> None:
+    """All wait for one lock, that of the migrations, until the last one is there."""
+    program = "import sys; from tidings.store import open; open(sys.argv[1]).migrate()"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        with admin.transaction():
+            admin.execute("select pg_advisory_xact_lock(hashtextextended('tidings: migrate tidings', 0))")
+            started = [subprocess.Popen([sys.executable, "-c", program, postgres_url]) for _ in range(16)]
+            waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            while admin.execute(waiting).fetchone() != (16,):
+                assert all(each.poll() is None for each in started)
+        assert [each.wait() for each in started] == [0] * 16
+        assert admin.execute("select version from tidings.schema_version").fetchall() == [(SCHEMA_VERSION,)]
+
+
+def test_a_schema_may_have_any_name(open_store: OpenStore) -> None:
+    for schema in ("plain", "Upper Case", 'quote"d', "it's", "{schema}", ":name", "100%", "ü" * 31):
+        process = Process(open_store(schema))
+        process.start("w")
+        assert process.commit(sending(message("w"))) == [APPLIED]
+        assert process.drain("w") == ["hello"]
+
+
+@pytest.mark.parametrize("schema", ["", "x" * 64, "ü" * 32, "a\0b"])
+def test_a_name_that_postgresql_would_change_is_refused(schema: str) -> None:
+    with pytest.raises(DBOSInitializationError, match="schema"):
+        PostgresStore("postgresql://localhost/x", schema)
+
+
+def test_a_database_without_the_schema_must_be_migrated_first(postgres_url: str) -> None:
+    with pytest.raises(DBOSInitializationError, match="migrate it first"):
+        PostgresStore(postgres_url, SCHEMA).connect()
+
+
+def test_a_newer_schema_is_refused(store: PostgresStore, admin: psycopg.Connection, postgres_url: str) -> None:
+    admin.execute("update schema_version set version = version + 1")
+    other = PostgresStore(postgres_url, SCHEMA)
+    for start in (other.migrate, other.connect):
+        with pytest.raises(DBOSInitializationError, match="newer"):
+            start()
+
+
+def test_a_current_schema_asks_for_no_right_to_create(store: PostgresStore, admin: psycopg.Connection) -> None:
+    name = f"{admin.info.dbname}_user"
+    admin.execute(sql.SQL("create role {} login").format(sql.Identifier(name)))
+    try:
+        url = f"postgresql://{name}@127.0.0.1:{admin.info.port}/{admin.info.dbname}"
+        admin.execute(sql.SQL("grant usage on schema tidings to {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("grant all on all tables in schema tidings to {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("grant all on all sequences in schema tidings to {}").format(sql.Identifier(name)))
+        other = PostgresStore(url, SCHEMA)
+        other.migrate()
+        other.connect()
+        Process(other).start("w")
+        other.close()
+        with pytest.raises(DBOSInitializationError, match=r"permission denied.*may create"):
+            PostgresStore(url, "another").migrate()
+    finally:
+        admin.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(name)))
+
+
+def test_a_session_keeps_the_promises_whatever_the_servers_defaults_are(store: PostgresStore) -> None:
+    with store._database.open() as connection:
+        for name, value in (("synchronous_commit", "on"), ("default_transaction_isolation", "read committed")):
+            assert connection.execute(sql.SQL("show {}").format(sql.Identifier(name))).fetchone() == (value,)
+
+
+def test_a_server_that_is_too_old_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "OLDEST_SERVER", 99)
+    with pytest.raises(DBOSInitializationError, match="needs 99 or newer"):
+        PostgresStore(postgres_url, SCHEMA).migrate()
+
+
+def test_a_database_that_is_not_unicode_is_refused(postgres_server: str) -> None:
+    with new_database(postgres_server) as url, psycopg.connect(url, autocommit=True) as admin:
+        name = sql.Identifier(f"{admin.info.dbname}_ascii")
+        make = sql.SQL("create database {} template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'")
+        admin.execute(make.format(name))
+        try:
+            with pytest.raises(DBOSInitializationError, match=r"SQL_ASCII.*UTF8"):
+                PostgresStore(f"{url}_ascii", SCHEMA).migrate()
+        finally:
+            admin.execute(sql.SQL("drop database {} with (force)").format(name))
+
+
+def refused(url: str) -> str:
+    """What both ways to start say about this URL."""
+    said = []
+    for start in (PostgresStore.migrate, PostgresStore.connect):
+        with pytest.raises(DBOSInitializationError) as caught:
+            start(PostgresStore(url, SCHEMA))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    return said[0]
+
+
+def test_a_database_that_does_not_exist_is_named(postgres_server: str) -> None:
+    url = postgres_server.rpartition("/")[0].replace("postgres@", "postgres:secret@") + "/nowhere"
+    said = refused(url)
+    assert 'database "nowhere" does not exist' in said
+    assert "secret" not in said
+
+
+def test_a_server_that_is_down_is_named() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        said = refused(f"postgresql://me:secret@127.0.0.1:{port}/db")
+    assert f"127.0.0.1:{port}" in said
+    assert "Connection refused" in said
+    assert "secret" not in said
+
+
+def test_a_wrong_password_is_not_repeated(threads: ThreadPoolExecutor) -> None:
+    reply = b'SFATAL\0C28P01\0Mpassword authentication failed for user "me"\0\0'
+
+    def refuse_twice(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"E" + (len(reply) + 4).to_bytes(4, "big") + reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threads.submit(refuse_twice, listener)
+        port = listener.getsockname()[1]
+        said = refused(f"postgresql://me:secret@127.0.0.1:{port}/db?sslmode=disable&gssencmode=disable")
+        serving.result()
+    assert "password authentication failed" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:sec@ret@host/db",
+        "postgresql://me:secret@host:port/db",
+        "postgresql://me:secret@host/db?nonsense=1",
+        "postgresql://me:sec%zzret@host/db",
+        "postgresql://me:secret@[::1/db",
+    ],
+)
+def test_a_url_that_cannot_be_says_so_without_the_password(url: str) -> None:
+    with pytest.raises(DBOSInitializationError) as caught:
+        PostgresStore(url, SCHEMA).migrate()
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value).replace("retr", "")
+
+
+def test_several_units_of_one_place_merge(process: Process, store: PostgresStore) -> None:
+    process.start("w")
+    process.commit(*recording("w", opened(1), entry(1, "done"), opened(1), opened(2, 5), opened(2, 6)))
+    assert entries_of(store, "w") == [entry(1, "done"), opened(2, 6)]

@@ -1,0 +1,551 @@
+"""What only the SQLite store has: the file, its connections, the side lock, the log, its errors, its plans."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.driver import Process, ending, entry, message, new, recording, sending, taking
+from tidings.error import DBOSInitializationError
+from tidings.model import APPLIED, NoSuchWorkflow, Taken, Unit
+from tidings.store import migrate as migrations
+from tidings.store.protocol import DataError, Unavailable
+from tidings.store.queries import load
+from tidings.store.sqlite import SqliteStore, connect, schema, writer
+from tidings.store.sqlite.lock import SideLock
+
+QUERIES = load("tidings.store.sqlite")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is, or is to be."""
+    return tmp_path / "tidings.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    """A store in a new file."""
+    store = SqliteStore(str(path))
+    store.migrate()
+    store.connect()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def process(store: SqliteStore) -> Process:
+    """An executor in that store."""
+    return Process(store)
+
+
+def writing_connection(store: SqliteStore) -> sqlite3.Connection:
+    assert store._writer is not None
+    return store._writer._connection
+
+
+def reading_connection(store: SqliteStore) -> sqlite3.Connection:
+    assert store._reader is not None
+    return store._reader
+
+
+def is_locked(path: Path) -> bool:
+    """Whether anybody holds the side lock."""
+    fd = os.open(f"{path}-lock", os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def size_of_log(path: Path) -> int:
+    return Path(f"{path}-wal").stat().st_size
+
+
+# --- connections ---------------------------------------------------------------------------------------
+
+
+def test_both_connections_are_durable_and_never_checkpoint_by_themselves(store: SqliteStore) -> None:
+    for connection in (writing_connection(store), reading_connection(store)):
+        found = {
+            name: connection.execute(f"pragma {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "wal_autocheckpoint")
+        }
+        assert found == {"journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0}
+        assert connection.isolation_level is None
+
+
+def test_the_reader_cannot_write(store: SqliteStore) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reading_connection(store).execute("delete from tidings_workflows")
+
+
+def test_reading_leaves_no_transaction_open(process: Process, store: SqliteStore) -> None:
+    process.start("w")
+    store.workflows(["w"])
+    store.histories(["w"])
+    assert not reading_connection(store).in_transaction
+
+
+# --- the side lock ---------------------------------------------------------------------------------------
+
+
+def test_everything_that_writes_happens_under_the_side_lock(
+    path: Path, process: Process, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 0)
+    store.reconnect()
+    seen: list[tuple[str, bool]] = []
+    writing_connection(store).set_trace_callback(lambda statement: seen.append((statement, is_locked(path))))
+    batch = process.batch(Unit(start=new("w")), sending(message("w")), taking("w", 1))
+    store.commit(batch)
+    store.recall(batch)
+    store.enlist("dead", "label", 0)
+    store.claim(process.executor, ["dead"], ["flow"], "v1", 9)
+    store.reclaim(process.executor, ["w"])
+    store.refence(process.executor_id)
+    store.retire(process.executor_id, process.fence)
+    assert all(locked for _, locked in seen)
+    assert [each for each, _ in seen].count("begin immediate") == 7
+    assert [each for each, _ in seen].count("pragma wal_checkpoint(truncate)") == 7
+    assert not is_locked(path)
+
+
+def test_the_lock_is_given_back_after_an_error(path: Path, process: Process) -> None:
+    with pytest.raises(DataError):
+        process.commit(sending(message("\ud800")))
+    assert not is_locked(path)
+
+
+def test_two_locks_of_one_process_keep_each_other_out(path: Path) -> None:
+    with closing(SideLock(str(path))) as lock, lock:
+        assert is_locked(path)
+    assert not is_locked(path)
+
+
+def test_a_link_to_the_database_has_the_same_lock(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    with closing(SideLock(str(link))) as lock, lock:
+        assert is_locked(path)
+
+
+# --- the log ---------------------------------------------------------------------------------------------
+
+
+def test_a_log_that_has_grown_large_is_truncated(
+    path: Path, process: Process, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.start("w")
+    assert size_of_log(path) > 0
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1_000_000)
+    store.reconnect()
+    process.commit(*recording("w", entry(1, "x" * 900_000)))
+    assert size_of_log(path) > 900_000
+    process.commit(*recording("w", entry(2, "x" * 100_000)))
+    assert size_of_log(path) == 0
+
+
+def test_a_reader_in_the_way_delays_the_checkpoint_and_nothing_else(
+    path: Path, process: Process, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 100_000)
+    store.reconnect()
+    process.start("w")
+    statements: list[str] = []
+    with closing(connect.connect(str(path))) as reader:
+        reader.execute("begin")
+        reader.execute("select count(*) from tidings_workflows").fetchall()
+        process.commit(*recording("w", entry(1, "x" * 110_000)))
+        in_the_way = size_of_log(path)
+        assert in_the_way > 100_000
+        writing_connection(store).set_trace_callback(statements.append)
+        process.commit(*recording("w", entry(2)))
+        assert not any("checkpoint" in each for each in statements)  # not at every commit
+        reader.rollback()
+    process.commit(*recording("w", entry(3, "x" * 110_000)))
+    assert size_of_log(path) == 0
+    [history] = store.histories(["w"])
+    assert len(history.entries) == 3
+
+
+def test_a_checkpoint_that_fails_does_not_fail_the_commit(
+    store: SqliteStore, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 0)
+    store.reconnect()
+    failing(store, "pragma wal_checkpoint(truncate)", error(sqlite3.SQLITE_IOERR))
+    assert process.commit(Unit(start=new("w"))) == [APPLIED]
+    assert "to be tried again" in caplog.text
+
+
+def test_the_last_connection_to_close_leaves_one_file(path: Path, store: SqliteStore, process: Process) -> None:
+    process.start("w")
+    store.close()
+    assert not Path(f"{path}-wal").exists()
+
+
+# --- errors ------------------------------------------------------------------------------------------------
+
+
+def error(code: int) -> sqlite3.Error:
+    """An error as SQLite raises it."""
+    made = sqlite3.OperationalError("made by the test")
+    made.sqlite_errorcode = code
+    return made
+
+
+class FailingConnection:
+    """A connection on which one statement fails, before it is executed or after."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, error: Exception, execute_first: bool) -> None:
+        self._connection = connection
+        self._failing = (statement, error, execute_first)
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        """Execute, or fail."""
+        failing, error, execute_first = self._failing
+        if statement == failing:
+            if execute_first:
+                self._connection.execute(statement, *parameters)
+            raise error
+        return self._connection.execute(statement, *parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def failing(store: SqliteStore, statement: str, error: Exception, *, execute_first: bool = False) -> None:
+    """Let a statement of the writer fail from now on."""
+    assert store._writer is not None
+    fake: Any = FailingConnection(store._writer._connection, statement, error, execute_first)
+    store._writer._connection = fake
+
+
+@pytest.mark.parametrize("execute_first", [True, False], ids=["landed", "did not land"])
+def test_an_error_in_commit_is_ambiguous_and_recall_tells(
+    store: SqliteStore, process: Process, execute_first: bool
+) -> None:
+    process.start("w")
+    failing(store, "commit", error(sqlite3.SQLITE_IOERR_FSYNC), execute_first=execute_first)
+    batch = process.batch(sending(message("w")), taking("w", 1), sending(message("no")))
+    with pytest.raises(Unavailable, match=r"tidings\.sqlite: made by the test") as raised:
+        store.commit(batch)
+    assert raised.value.ambiguous
+    store.reconnect()
+    answers = store.recall(batch)
+    if not execute_first:
+        assert answers is None
+        answers = store.commit(batch)
+    assert answers is not None
+    assert (answers[0], answers[2]) == (APPLIED, NoSuchWorkflow(("no",)))
+    assert isinstance(answers[1], Taken)
+    assert answers[1].body == "hello"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_BUSY_SNAPSHOT,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    ],
+)
+def test_what_may_pass_is_unavailable_and_rolled_back(store: SqliteStore, process: Process, code: int) -> None:
+    connection = writing_connection(store)
+    failing(store, QUERIES["workflow_states"], error(code))
+    with pytest.raises(Unavailable) as raised:
+        process.commit(Unit(start=new("w")))
+    assert not raised.value.ambiguous
+    assert not connection.in_transaction
+    store.reconnect()
+    assert process.commit(Unit(start=new("w"))) == [APPLIED]
+
+
+def test_a_mistake_of_ours_is_not_dressed_up(store: SqliteStore, process: Process) -> None:
+    connection = writing_connection(store)
+    failing(store, QUERIES["workflow_states"], error(sqlite3.SQLITE_ERROR))
+    with pytest.raises(sqlite3.OperationalError, match="made by the test"):
+        process.commit(Unit(start=new("w")))
+    assert not connection.in_transaction
+
+
+def test_a_disk_that_is_full_is_survived(store: SqliteStore, process: Process) -> None:
+    process.start("w")
+    (pages,) = writing_connection(store).execute("pragma page_count").fetchone()
+    writing_connection(store).execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(Unavailable, match="full"):
+        process.commit(*recording("w", entry(1, "x" * 100_000)))
+    writing_connection(store).execute(f"pragma max_page_count = {pages + 100}")
+    assert process.commit(*recording("w", entry(1, "x" * 100_000))) == [APPLIED]
+
+
+def test_another_programs_transaction_makes_the_store_unavailable(
+    path: Path, process: Process, store: SqliteStore
+) -> None:
+    writing_connection(store).execute("pragma busy_timeout = 0")
+    with closing(sqlite3.connect(path, isolation_level=None)) as another:
+        another.execute("begin immediate")
+        with pytest.raises(Unavailable, match="locked"):
+            process.start("w")
+        another.execute("rollback")
+    process.start("w")
+
+
+def test_what_does_not_fit_an_integer_or_a_limit_is_a_data_error(store: SqliteStore, process: Process) -> None:
+    process.start("w")
+    with pytest.raises(DataError):
+        process.commit(*recording("w", entry(2**63)))
+    writing_connection(store).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+    with pytest.raises(DataError):
+        process.commit(*recording("w", entry(1, "x" * 10_001)))
+    assert process.commit(*recording("w", entry(1))) == [APPLIED]
+
+
+def test_an_entry_of_an_unknown_workflow_is_a_data_error(process: Process) -> None:
+    with pytest.raises(DataError):
+        process.commit(*recording("unknown", entry(1)))
+
+
+def test_without_a_connection_the_store_is_unavailable(path: Path, store: SqliteStore, process: Process) -> None:
+    store.close()
+    path.rename(path.with_suffix(".away"))
+    calls: list[Callable[[], object]] = [
+        process.commit,
+        store.executors,
+        store.reconnect,
+        store.reconnect_reader,
+        process.commit,
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable):
+            call()
+    path.with_suffix(".away").rename(path)
+    store.reconnect()
+    store.reconnect_reader()
+    assert process.commit(Unit(start=new("w")), ending("w")) == [APPLIED, APPLIED]
+
+
+# --- a file that cannot be ---------------------------------------------------------------------------------
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "missing" / "tidings.sqlite"))
+    for start in (store.migrate, store.connect):
+        with pytest.raises(DBOSInitializationError, match=r"there is no directory .*/missing: create it first"):
+            start()
+
+
+def test_a_missing_file_is_not_made_by_connecting(path: Path) -> None:
+    with pytest.raises(DBOSInitializationError, match="migrate it first"):
+        SqliteStore(str(path)).connect()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(DBOSInitializationError, match="this is a directory"):
+        SqliteStore(str(tmp_path)).migrate()
+
+
+def test_another_kind_of_file_is_left_alone(path: Path) -> None:
+    path.write_text("Dear diary,\n" * 1_000)
+    with pytest.raises(DBOSInitializationError, match="not an SQLite database"):
+        SqliteStore(str(path)).migrate()
+    assert path.read_text() == "Dear diary,\n" * 1_000
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be nobody for a while, where the tests run as root, who may write anywhere."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+
+
+def test_a_file_that_may_not_be_written_is_refused() -> None:
+    directory = Path(tempfile.mkdtemp())  # not pytest's, into which nobody else may look
+    try:
+        path = directory / "tidings.sqlite"
+        SqliteStore(str(path)).migrate()
+        path.chmod(0o444)
+        directory.chmod(0o555)
+        with without_rights(), pytest.raises(DBOSInitializationError, match=r"this user may not write to it"):
+            SqliteStore(str(path)).migrate()
+    finally:
+        directory.chmod(0o755)
+        shutil.rmtree(directory)
+
+
+# --- the schema --------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_an_application_keeps_what_it_has(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as application:
+        application.execute("pragma user_version = 42")
+        application.execute("create table orders (id integer)")
+        application.execute("insert into orders values (7)")
+        application.commit()
+    SqliteStore(str(path)).migrate()
+    with closing(sqlite3.connect(path)) as application:
+        assert application.execute("pragma user_version").fetchone() == (42,)
+        assert application.execute("select * from orders").fetchall() == [(7,)]
+
+
+def test_a_schema_of_the_future_is_refused(path: Path, store: SqliteStore) -> None:
+    store.close()
+    with closing(sqlite3.connect(path)) as future:
+        future.execute("update tidings_schema set version = 7")
+        future.commit()
+    for start in (store.migrate, store.connect):
+        with pytest.raises(DBOSInitializationError, match=r"schema version 7 is newer than this library's 1: upgrade"):
+            start()
+
+
+def test_a_migration_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = migrations.Migration(2, "0002_broken.sql", "create table tidings_more (a);\nnonsense;\n")
+    everything = [*migrations.pending("tidings.store.sqlite", 0, ""), broken]
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "pending", lambda *_: everything)
+        with pytest.raises(DBOSInitializationError, match="nonsense"):
+            SqliteStore(str(path)).migrate()
+    with closing(sqlite3.connect(path)) as after:
+        assert after.execute("select name from sqlite_master where name like 'tidings%'").fetchall() == []
+    SqliteStore(str(path)).migrate()
+
+
+def test_a_script_is_split_into_statements() -> None:
+    script = "-- what\ncreate table a (b text default ';');  -- why; so\n\ncreate trigger t after insert on a begin\n"
+    script += "  delete from a; select 1;\nend;\n-- the end\n"
+    assert [each.split()[:2] for each in schema.statements(script)] == [["create", "table"], ["create", "trigger"]]
+    with pytest.raises(ValueError, match="without its end"):
+        list(schema.statements("create table a (b)"))
+
+
+# --- statements --------------------------------------------------------------------------------------------
+
+
+def nulls_for(statement: str) -> dict[str, None] | list[None]:
+    """Parameters that bind, whatever they mean."""
+    named = re.findall(r":([a-z_]+)", statement)
+    if named:
+        return dict.fromkeys(named)
+    numbered = [int(each) for each in re.findall(r"\?(\d+)", statement)]
+    return [None] * (max(numbered) if numbered else statement.count("?"))
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+def test_every_query_prepares_on_a_migrated_database(store: SqliteStore, name: str) -> None:
+    statement = QUERIES[name]
+    writing_connection(store).execute(f"explain {statement}", nulls_for(statement)).fetchall()
+
+
+def plan_of(store: SqliteStore, name: str) -> str:
+    statement = QUERIES[name]
+    found = writing_connection(store).execute(f"explain query plan {statement}", nulls_for(statement))
+    return "\n".join(row[3] for row in found)
+
+
+def test_a_take_searches_the_index_of_the_unread(store: SqliteStore) -> None:
+    plan = plan_of(store, "take_message")
+    assert "SEARCH m USING INDEX tidings_messages_unread (destination_seq=? AND topic=?)" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("name", ["claimable_workflows", "owned_workflows", "disown_workflows", "leftovers"])
+def test_pending_workflows_are_found_by_their_index(store: SqliteStore, name: str) -> None:
+    plan = plan_of(store, name)
+    assert "tidings_workflows_pending" in plan
+    assert "SCAN tidings_workflows\n" not in f"{plan}\n"
+
+
+@pytest.mark.parametrize("name", ["read_entries", "read_event_places", "latest_events", "all_events"])
+def test_what_workflows_recorded_is_found_by_their_numbers(store: SqliteStore, name: str) -> None:
+    assert not re.search(r"SCAN (e|w|m|latest)\b", plan_of(store, name))
+
+
+@pytest.mark.parametrize("topic", [None, "t"])
+def test_a_take_costs_the_same_after_many_read_messages(
+    process: Process, store: SqliteStore, topic: str | None
+) -> None:
+    """Counted in instructions of SQLite's machine."""
+    process.start("w", "v")
+    instructions: list[None] = []
+
+    def cost(workflow_id: str, position: int) -> int:
+        instructions.clear()
+        connection = writing_connection(store)
+        connection.set_progress_handler(lambda: instructions.append(None), 1)
+        assert isinstance(process.take(workflow_id, position, topic), Taken)
+        connection.set_progress_handler(None, 1)
+        return len(instructions)
+
+    process.commit(sending(message("v", topic=topic)))
+    first = cost("v", 1)
+    process.commit(sending(*(message("w", topic=topic) for _ in range(2_001))))
+    process.commit(*(taking("w", position, topic) for position in range(1, 2_001)))
+    assert cost("w", 2_001) <= first + 20
+
+
+# --- which SQLite this is ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "affected"),
+    [
+        ((3, 37, 0), True),
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 0), True),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+    ],
+)
+def test_versions_with_the_wal_reset_bug_are_known(version: tuple[int, int, int], affected: bool) -> None:
+    assert connect.has_wal_reset_bug(version) is affected
+
+
+def test_the_wal_reset_bug_is_warned_of_once(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
+    connect.warn_of_wal_reset_bug.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        store.connect()
+        store.connect()
+    assert caplog.text.count("PRAGMA wal_autocheckpoint=0") == 1
+
+
+def test_an_old_sqlite_is_refused() -> None:
+    connect.check_version()
+    with pytest.raises(DBOSInitializationError, match=r"carries SQLite 3\.34\.1, and tidings needs 3\.37\.0"):
+        connect.check_version((3, 34, 1))

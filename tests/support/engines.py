@@ -1,0 +1,120 @@
+"""Engines for tests: launched on a database that may be made to fail, and stopped at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from tests.support.faulty import PATIENCE_SECONDS, FaultyStore
+from tidings import store as stores
+from tidings.api.caller import Process
+from tidings.api.config import settings_from
+from tidings.api.workflows import REGISTRY
+from tidings.engine.clock import Clock
+from tidings.engine.engine import Engine
+from tidings.engine.probes import Point
+from tidings.store.protocol import Store
+
+VERSION = "tests"
+
+
+class FaultyEngine:
+    """An engine whose store is faulty, with short ways to its parts."""
+
+    def __init__(self, engine: Engine, store: FaultyStore) -> None:
+        self.engine = engine
+        self.store = store
+
+    @property
+    def executor_id(self) -> str:
+        """The id under which it owns its runs now."""
+        return self.engine.committer.executor.executor_id
+
+    def ended(self, workflow_id: str) -> threading.Event:
+        """Return what is set when an execution of this workflow is over, however."""
+        event = threading.Event()
+
+        def note(ended: str) -> None:
+            if ended == workflow_id:
+                event.set()
+
+        self.engine.probes.set(Point.RUN_ENDED, note)
+        return event
+
+    def await_waiting(self, count: int) -> None:
+        """Wait until that many arrivals are watched for, by runs that have looked and found nothing."""
+        wait_until(lambda: len(self.engine.waiters) == count)
+
+
+def make_engine(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    lease_ms: int = 10_000,
+    max_executor_threads: int = 64,
+    version: str = VERSION,
+    migrate: bool = True,
+) -> FaultyEngine:
+    """Build an engine on `url`, for all registered workflows; nothing is opened yet."""
+    settings = settings_from(
+        {
+            "name": "tests",
+            "system_database_url": url,
+            "application_version": version,
+            "max_executor_threads": max_executor_threads,
+            "run_migrations": migrate,
+        }
+    )
+    opened: list[FaultyStore] = []
+    real_open = stores.open
+
+    def open_faulty(url: str, schema: str = "tidings") -> Store:
+        opened.append(FaultyStore(real_open(url, schema)))
+        return opened[0]
+
+    with mock.patch.object(stores, "open", open_faulty):
+        engine = Engine(dataclasses.replace(settings, lease_ms=lease_ms), REGISTRY, clock)
+    return FaultyEngine(engine, opened[0])
+
+
+@contextmanager
+def launched(faulty: FaultyEngine) -> Iterator[FaultyEngine]:
+    """Start the engine, as the one that `DBOS` uses; stop it at the end of the block."""
+    former = Process.engine
+    faulty.engine.start()
+    Process.engine = faulty.engine
+    try:
+        yield faulty
+    finally:
+        Process.engine = former
+        faulty.engine.stop()
+
+
+@contextmanager
+def running(
+    url: str,
+    *,
+    clock: Clock | None = None,
+    lease_ms: int = 10_000,
+    max_executor_threads: int = 64,
+    version: str = VERSION,
+) -> Iterator[FaultyEngine]:
+    """Build and launch an engine."""
+    faulty = make_engine(
+        url, clock=clock, lease_ms=lease_ms, max_executor_threads=max_executor_threads, version=version
+    )
+    with launched(faulty):
+        yield faulty
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a fact that nothing announces. It is not slept for: the look goes on until it is there."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        pause.wait(0.001)
