@@ -12,8 +12,8 @@ READY  := $(VENV)/.ready
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## Run the checkout example: kill it at any moment, start it again, and it goes on
-	$(BIN)/python -m examples.checkout
+demo: $(READY) ## Run the checkout example; kill it at any moment, start it again, and it goes on (ARGS="--port 8001")
+	$(BIN)/python -m examples.checkout $(ARGS)
 
 test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down)
 	$(BIN)/python -m pytest $(ARGS)

@@ -27,6 +27,8 @@ def main() -> None:
     try:
         if options.auto:
             sys.exit(0 if story.play() else 1)
+        if not options.folder.is_dir():
+            sys.exit(f"There is no folder {options.folder}. Make it first, or name another with --folder.")
         with chdir(options.folder), _listen(options.port) as listener:
             _welcome(listener.getsockname()[1], options.pay_within)
             _serve(listener, options.pay_within)
@@ -87,7 +89,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=8000, help="where to listen; 0 is any free port (default: 8000)")
     parser.add_argument("--pay-within", type=float, default=60, metavar="SECONDS", help="time to pay (default: 60)")
-    parser.add_argument("--folder", type=Path, default=".", help="where the shop's files are (default: here)")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where the shop's files are (default: here)")
     parser.add_argument("--auto", action="store_true", help="play a customer and a power cut, and check the books")
     return parser.parse_args()
 

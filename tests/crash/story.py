@@ -196,3 +196,4 @@ def _tell_on_a_loop() -> dict[str, Any]:
 
 
 TELL: dict[Face, Callable[[], dict[str, Any]]] = {"blocking": tell_blocking, "async": _tell_on_a_loop}
+WORKFLOWS = (left, child_async, right_blocking, child_blocking, right_async)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.crash.story import ENDS, LEFT, RIGHT, TELL, Face, executed
-from tests.support.engines import launched, make_engine
-from tests.support.faulty import Moment
+from tests.crash.story import ENDS, LEFT, RIGHT, TELL, WORKFLOWS, Face, executed
+from tests.support.engines import launched, make_engine, register
+from tests.support.faulty import FaultyStore, Moment
 from tests.support.records import EntryRow, Inspector, Records
 from tidings.error import DBOSShutdownError
 from tidings.store import open as open_store
+from tidings.store.protocol import Batch
 
 KILL_PAIRS = 12
 
@@ -35,6 +36,7 @@ def face(request: pytest.FixtureRequest) -> Face:
 @pytest.fixture
 def story(database_url: str, face: Face) -> Iterator[Story]:
     """The story in this face, in a database with the tables in it."""
+    register(*WORKFLOWS)
     open_store(database_url).migrate()
     with Inspector(database_url) as inspector:
         yield Story(database_url, face, inspector)
@@ -66,6 +68,21 @@ def test_killed_twice(story: Story) -> None:
     assert deaths > KILL_PAIRS, "hardly any died a second time"
 
 
+@pytest.mark.parametrize("landed", [True, False, None], ids=["landed", "not landed", "before"])
+def test_the_connection_lost_at_every_commit(story: Story, landed: bool | None) -> None:
+    expected, _ = story.tell()
+    lost: set[int] = set()
+
+    def is_first_try(batch: Batch) -> bool:
+        is_first = batch.number not in lost
+        lost.add(batch.number)
+        return is_first
+
+    final, _ = story.tell(prepare=lambda store: store.lose(landed=landed, where=is_first_try, times=None))
+    assert final == expected
+    assert len(lost) >= 15
+
+
 def test_the_end_is_the_one_that_was_told(story: Story) -> None:
     final, died = story.tell()
     assert not died
@@ -87,8 +104,13 @@ class Story:
         self._url = url
         self._inspector = inspector
 
-    def tell(self, *kills: tuple[int, Moment]) -> tuple[dict[str, Any], int]:
-        """Tell it in an empty database, dying at each of `kills` in turn; return its end, and how often it died."""
+    def tell(
+        self, *kills: tuple[int, Moment], prepare: Callable[[FaultyStore], object] = lambda store: None
+    ) -> tuple[dict[str, Any], int]:
+        """Tell it in an empty database, dying at each of `kills` in turn; return its end, and how often it died.
+
+        `prepare` sets traps in the store of each process.
+        """
         self._inspector.clear()
         executed.clear()
         before = self._inspector.read()
@@ -96,7 +118,7 @@ class Story:
         for kill in (*kills, None):
             done = {entry.name for entry in before.entries if entry.state == "DONE"}
             ran_before = len(executed)
-            ends = self._live(kill)
+            ends = self._live(kill, prepare)
             after = self._inspector.read()
             check_nothing_changed(before, after)
             assert not done.intersection(executed[ran_before:]), "a recorded step ran again"
@@ -108,9 +130,12 @@ class Story:
         check_consistent(before)
         return normal(before), died
 
-    def _live(self, kill: tuple[int, Moment] | None) -> dict[str, Any] | None:
+    def _live(
+        self, kill: tuple[int, Moment] | None, prepare: Callable[[FaultyStore], object]
+    ) -> dict[str, Any] | None:
         """Be one process: until the end, which is returned, or until it is killed."""
         faulty = make_engine(self._url, migrate=False)
+        prepare(faulty.store)
         if kill is not None:
             faulty.store.kill_at(*kill)
         try:

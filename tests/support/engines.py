@@ -6,10 +6,12 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any, TypeVar
 from unittest import mock
 
-from tests.support.faulty import PATIENCE_SECONDS, FaultyStore
+from tests.support.faulty import PATIENCE_SECONDS, FaultyStore, Gate
 from tidings import store as stores
 from tidings.api.caller import Process
 from tidings.api.config import settings_from
@@ -20,6 +22,8 @@ from tidings.engine.probes import Point
 from tidings.store.protocol import Store
 
 VERSION = "tests"
+
+T = TypeVar("T")
 
 
 class FaultyEngine:
@@ -34,19 +38,25 @@ class FaultyEngine:
         """The id under which it owns its runs now."""
         return self.engine.committer.executor.executor_id
 
-    def ended(self, workflow_id: str) -> threading.Event:
-        """Return what is set when an execution of this workflow is over, however."""
-        event = threading.Event()
+    def executions_over(self) -> list[str]:
+        """Return a list that grows by a workflow's id whenever an execution is over, however."""
+        ended: list[str] = []
+        self.engine.probes.set(Point.RUN_ENDED, ended.append)
+        return ended
 
-        def note(ended: str) -> None:
-            if ended == workflow_id:
-                event.set()
+    def hold_committer(self) -> Gate:
+        """Stop the committer between two batches; what is handed over meanwhile is its next batch."""
+        gate = Gate()
+        _ = self.engine.committer.call(gate)
+        gate.await_reached()
+        return gate
 
-        self.engine.probes.set(Point.RUN_ENDED, note)
-        return event
+    def await_queued(self, count: int) -> None:
+        """Wait until so many units and errands are queued behind what the committer does now."""
+        wait_until(lambda: len(self.engine.committer._inbox._items) == count)
 
-    def await_waiting(self, count: int) -> None:
-        """Wait until that many arrivals are watched for, by runs that have looked and found nothing."""
+    def await_watching(self, count: int) -> None:
+        """Wait until so many keys are watched for."""
         wait_until(lambda: len(self.engine.waiters) == count)
 
 
@@ -118,3 +128,23 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         pause.wait(0.001)
+
+
+def aside(function: Callable[[], T]) -> Future[T]:
+    """Call `function` in a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def register(*workflows: Any) -> None:
+    """Register workflows that a module defined, for other tests may have cleared the registry since."""
+    for workflow in workflows:
+        REGISTRY.add_workflow(workflow.__tidings_workflow__)

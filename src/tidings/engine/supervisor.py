@@ -118,7 +118,7 @@ class Supervisor:
             forget(executor_id)
         self._exhausted.update(dead)
         if total:
-            logger.info("recovering %d workflows of processes that have ended", total)
+            logger.info("recovered %d pending workflow%s of processes that have ended", total, "s" * (total > 1))
 
     def _dead(self, executors: Iterable[Executor]) -> list[Executor]:
         """The executors whose process is gone, and whose workflows were not claimed before."""
