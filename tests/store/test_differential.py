@@ -77,10 +77,9 @@ class Receive(Struct, frozen=True):
 
 
 class PutBack(Struct, frozen=True):
-    """Put back what was taken at that place, if anything was."""
+    """Put back one of the messages that were taken, if any were."""
 
-    workflow: str
-    position: int
+    which: int
 
 
 class Publish(Struct, frozen=True):
@@ -111,14 +110,15 @@ Part = SimplePart | PutBack
 
 
 class Commit(Struct, frozen=True):
-    """Commit a batch; a process that finds itself fenced asks what it still owns."""
+    """Commit a batch, and perhaps recall it; a process that finds itself fenced asks what it still owns."""
 
     process: str
     parts: list[Part]
+    recall: bool = False
 
 
 class Recall(Struct, frozen=True):
-    """Recall the process's last batch, or one that was never committed."""
+    """Recall the process's last batch, whatever came in between, or one that was never committed."""
 
     process: str
     committed: bool
@@ -167,14 +167,14 @@ parts = st.one_of(
     st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
     st.builds(Send, st.lists(sent, min_size=1, max_size=3), st.none() | workflows),
     st.builds(Receive, workflows, positions, topics, st.booleans()),
-    st.builds(PutBack, workflows, positions),
+    st.builds(PutBack, st.integers(0, 2)),
     st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans()),
     st.builds(End, maybe_unknown, st.sampled_from((1, 1, 2)), st.sampled_from((Status.SUCCESS, Status.ERROR))),
     st.builds(Cancel, maybe_unknown),
 )
 operations = st.one_of(
-    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6)),
-    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6)),
+    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6), st.booleans()),
+    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6), st.booleans()),
     st.builds(Recall, processes, st.booleans()),
     st.builds(
         Claim,
@@ -215,15 +215,15 @@ class World:
             name = self.prefix + process
             self.fences[process] = self.same(lambda store: store.enlist(name, "label", NOW_MS))
         match operation:
-            case Commit(_, wanted):
+            case Commit(_, wanted, recall):
                 self.commit(process, wanted)
+                if recall:
+                    self.recall(process)
             case Recall(_, committed):
                 if not committed:
                     unit = Unit(cancel=self.prefix + "a")
                     self.last[process] = (self.batch(process, [unit]), self.batch(process, [unit]))
-                if process in self.last:
-                    of_model, of_store = self.last[process]
-                    self.same(lambda store: store.recall(of_model if store is self.model else of_store))
+                self.recall(process)
             case Claim(_, dead, names, version, limit):
                 ids = [self.prefix + each for each in dead if each != process]
                 kinds = [self.prefix + each for each in names]
@@ -262,15 +262,22 @@ class World:
                 if isinstance(mine, Taken) and isinstance(theirs, Taken) and unit.entry is not None:
                     self.taken[unit.workflow_id or "", unit.entry.position] = (mine.seq, theirs.seq)
 
+    def recall(self, process: str) -> None:
+        """Recall the process's last batch."""
+        if process in self.last:
+            of_model, of_store = self.last[process]
+            self.same(lambda store: store.recall(of_model if store is self.model else of_store))
+
     def units(self, part: Part, exist: set[str], touched: set[tuple[str, str, int]]) -> tuple[Unit, Unit] | None:
         """Make the unit of a part, for the model and for the store; `None` if the engine would not make it."""
         if isinstance(part, PutBack):
-            numbers = self.taken.pop((self.prefix + part.workflow, part.position), None)
-            if numbers is None:
+            if not self.taken:
                 return None
-            touched.add((self.prefix + part.workflow, "r", part.position))
-            entry = Entry("r", part.position, next(self.counter), "recv", EntryState.ABANDONED)
-            back = Unit(self.prefix + part.workflow, 1, entry, put_back=numbers[0])
+            workflow_id, position = list(self.taken)[part.which % len(self.taken)]
+            numbers = self.taken.pop((workflow_id, position))
+            touched.add((workflow_id, "r", position))
+            entry = Entry("r", position, next(self.counter), "recv", EntryState.ABANDONED)
+            back = Unit(workflow_id, 1, entry, put_back=numbers[0])
             return back, replace(back, put_back=numbers[1])
         if not self.can_be(part, exist, touched):
             return None
@@ -375,7 +382,11 @@ class World:
         return said[0]
 
     def compare_all(self) -> None:
-        """Compare everything that can be read."""
+        """Receive what is left, and compare everything that can be read."""
+        topics = None, "", "t"
+        takes = itertools.product(WORKFLOWS, topics, range(2))
+        left: list[Part] = [Receive(each, 100 + n, topic, False) for n, (each, topic, _) in enumerate(takes)]
+        self.perform(Commit("p", left, recall=True))
         ids = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
         names = [self.prefix + "flow"]
         self.same(lambda store: store.workflows(ids))

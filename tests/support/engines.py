@@ -118,6 +118,8 @@ def running(
         url, clock=clock, lease_ms=lease_ms, max_executor_threads=max_executor_threads, version=version
     )
     with launched(faulty):
+        # The supervisor's first round is over: what is queued from now on is the test's.
+        wait_until(lambda: faulty.store.calls["claim"] > 0)
         yield faulty
 
 

@@ -1,0 +1,250 @@
+"""A fence that moves: what another process took over is dropped here, and nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from tests.support.engines import VERSION, aside, launched, make_engine, running, wait_until
+from tests.support.faulty import move_fence
+from tests.support.records import read_records
+from tidings import DBOS, SetWorkflowID
+from tidings.error import DBOSException
+from tidings.store import open as open_store
+from tidings.store.protocol import Batch, Store
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Store]:
+    """Another process's store on the same database."""
+    store = open_store(database_url)
+    store.migrate()
+    store.connect()
+    yield store
+    store.close()
+
+
+def _writes(name: str) -> Callable[[Batch], bool]:
+    """Accept batches in which an operation of this name is recorded."""
+    return lambda batch: any(unit.entry is not None and unit.entry.name == name for unit in batch.units)
+
+
+def test_a_batch_whose_fence_moves_changes_nothing_and_the_claimer_goes_on(database_url: str, other: Store) -> None:
+    ran: list[str] = []
+
+    @DBOS.workflow(name="fenced")
+    def fenced() -> list[str]:
+        DBOS.set_event("before", 1)
+        first = DBOS.run_step({"name": "first"}, lambda: ran.append("first") or "first")
+        DBOS.set_event("between", 2)
+        second = DBOS.run_step({"name": "second"}, lambda: ran.append("second") or "second")
+        return [first, second]
+
+    @DBOS.workflow(name="kept")
+    def kept() -> str:
+        return str(DBOS.recv("go", None))
+
+    with running(database_url) as here:
+        over = here.executions_over()
+        with SetWorkflowID("kept"):
+            handle = DBOS.start_workflow(kept)
+        here.await_watching(1)
+        gate = here.store.hold(where=_writes("second"))
+        with SetWorkflowID("w"):
+            taken = DBOS.start_workflow(fenced)
+        gate.await_reached()
+        [claimed] = move_fence(other, here.executor_id, names=["fenced"], version=VERSION)
+        assert (claimed.workflow_id, claimed.epoch) == ("w", 2)
+        gate.open()
+        wait_until(lambda: over == ["w"])
+
+        # Nothing of the held batch is there, and the run that stayed is told nothing of all this.
+        assert [entry.name for entry in read_records(database_url).entries_of("w")] == ["first"]
+        DBOS.send("kept", "on", "go")
+        assert handle.get_result() == "on"
+
+        there = make_engine(database_url)
+        with launched(there):  # The claimer has no lease: whoever comes next takes over from it.
+            assert taken.get_result() == ["first", "second"]
+    assert ran == ["first", "second", "second"]
+    assert read_records(database_url).workflow("w").epoch == 3
+
+
+def test_a_process_taken_for_dead_goes_on_as_a_new_one(database_url: str, other: Store) -> None:
+    @DBOS.workflow(name="waits")
+    def waits() -> str:
+        return str(DBOS.recv("go", None))
+
+    with running(database_url) as here:
+        over = here.executions_over()
+        with SetWorkflowID("lost"):
+            DBOS.start_workflow(waits)
+        here.await_watching(1)
+        former = here.executor_id
+        assert len(move_fence(other, former, names=["waits"], version=VERSION)) == 1
+        DBOS.send("lost", "on", "go")  # Finds the fence moved, and the row gone; is written all the same, once.
+        assert over == ["lost"]
+        assert here.executor_id != former
+        assert [message.body for message in read_records(database_url).messages] == ['"on"']
+        with SetWorkflowID("new"):
+            handle = DBOS.start_workflow(waits)
+        DBOS.send("new", "fresh", "go")
+        assert handle.get_result() == "fresh"
+
+
+def test_a_lost_run_writes_nothing_though_its_batch_is_split(database_url: str, other: Store) -> None:
+    """The fence moves under a batch that also holds a unit the store cannot keep."""
+    proceed, published, finish = threading.Event(), threading.Event(), threading.Event()
+
+    @DBOS.workflow(name="lost")
+    def lost() -> None:
+        DBOS.run_step({"name": "begun"}, lambda: None)
+        proceed.wait()
+        DBOS.set_event("late", 1)
+        published.set()
+        finish.wait()
+
+    with running(database_url) as here:
+        over = here.executions_over()
+        here.store.poison(lambda unit: any(message.topic == "poison" for message in unit.messages))
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(lost)
+        held = here.hold_committer()
+        proceed.set()
+        published.wait()
+        here.await_queued(1)
+        sending = aside(lambda: DBOS.send("w", 1, "poison"))
+        here.await_queued(2)
+        gate = here.store.hold(where=lambda batch: len(batch.units) == 2)
+        held.open()
+        gate.await_reached()
+        move_fence(other, here.executor_id, names=["lost"], version=VERSION)
+        gate.open()
+        with pytest.raises(DBOSException, match="cannot keep"):
+            sending.result()
+        finish.set()
+        wait_until(lambda: over == ["w"])
+    assert read_records(database_url).events_of("w") == {}
+
+
+def test_a_takeover_waits_for_the_batch_in_flight(postgres_url: str) -> None:
+    """PostgreSQL, in the midst of a batch: fence checked, not committed. The claim comes after it, or before."""
+
+    @DBOS.workflow(name="flight")
+    def flight() -> str:
+        return str(DBOS.run_step({"name": "only"}, lambda: "done"))
+
+    @DBOS.workflow(name="parked")
+    def parked() -> None:
+        DBOS.recv("never", None)
+
+    with running(postgres_url) as here:
+        with SetWorkflowID("parked"):
+            DBOS.start_workflow(parked)
+        here.await_watching(1)
+        store = open_store(postgres_url)
+        store.connect()
+        with psycopg.connect(postgres_url) as blocker:
+            # The end of "parked" waits for this row, after its batch has renewed the executor's.
+            blocker.execute("select 1 from tidings.workflows where workflow_id = 'parked' for update")
+            cancelling = aside(lambda: DBOS.cancel_workflow("parked"))
+            _await_blocked(postgres_url, 1)
+            claiming = aside(lambda: move_fence(store, here.executor_id, names=["parked"], version=VERSION))
+            _await_blocked(postgres_url, 2)
+            blocker.rollback()
+        cancelling.result()
+        assert claiming.result() == [], "the batch was first, and ended what the claim wanted"
+        store.close()
+    assert read_records(postgres_url).workflow("parked").status == "CANCELLED"
+
+
+def _await_blocked(url: str, count: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+
+        def blocked() -> int:
+            query = (
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0"
+            )
+            [(found,)] = connection.execute(query).fetchall()
+            return int(found)
+
+        wait_until(lambda: blocked() == count)
+
+
+def test_a_claim_that_meets_a_moved_fence_is_made_again(database_url: str, other: Store) -> None:
+    """A run whose loop was closed is claimed again, though at that moment the fence moves."""
+    @DBOS.workflow(name="homeless")
+    async def homeless() -> str:
+        return str(await DBOS.recv_async("go", None))
+
+    async def start() -> None:
+        with SetWorkflowID("w"):
+            await DBOS.start_workflow_async(homeless)
+        await asyncio.to_thread(here.await_watching, 1)
+
+    with running(database_url) as here:
+        gate = here.store.hold("reclaim")
+        asyncio.run(start())
+        gate.await_reached()
+        move_fence(other, here.executor_id, names=["nobody's"], version=VERSION)
+        gate.open()
+        DBOS.send("w", "home", "go")
+        assert DBOS.get_result("w", timeout_seconds=20) == "home"
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, landed: bool) -> None:
+    @DBOS.workflow(name="orphan")
+    def orphan() -> str:
+        return str(DBOS.recv("go", None))
+
+    with running(database_url) as first:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(orphan)
+        first.await_watching(1)
+    second = make_engine(database_url)
+    second.store.lose("claim", landed=landed)
+    with launched(second):
+        DBOS.send("w", "found", "go")
+        assert DBOS.get_result("w", timeout_seconds=20) == "found"
+
+
+def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database_url: str, other: Store) -> None:
+    """The fence moves while a claimed run's history is read: its epoch is old before it begins."""
+    ran: list[str] = []
+
+    @DBOS.workflow(name="between")
+    def between() -> None:
+        DBOS.recv("go", None)
+        DBOS.run_step({"name": "late"}, lambda: ran.append("late"))
+
+    @DBOS.workflow(name="destination")
+    def destination() -> None:
+        DBOS.recv("go", None)
+
+    with running(database_url) as first:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(between)
+        first.await_watching(1)
+        DBOS.send("w", 1, "other")
+    second = make_engine(database_url)
+    gate = second.store.hold("histories")
+    with launched(second):
+        over = second.executions_over()
+        gate.await_reached()
+        with SetWorkflowID("d"):
+            DBOS.start_workflow(destination)
+        [claimed] = move_fence(other, second.executor_id, names=["between"], version=VERSION)
+        assert claimed.epoch == 3
+        DBOS.send("d", 1, "note")  # Finds the fence moved; the run is not there yet.
+        DBOS.send("w", 1, "go")
+        gate.open()
+        wait_until(lambda: over == ["w"])
+        assert ran == []
+        assert read_records(database_url).workflow("w").epoch == 3
+        assert {entry.state for entry in read_records(database_url).entries_of("w")} == {"OPEN"}
