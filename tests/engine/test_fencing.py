@@ -98,11 +98,12 @@ def test_a_process_taken_for_dead_goes_on_as_a_new_one(database_url: str, other:
 
 def test_a_lost_run_writes_nothing_though_its_batch_is_split(database_url: str, other: Store) -> None:
     """The fence moves under a batch that also holds a unit the store cannot keep."""
-    proceed, published, finish = threading.Event(), threading.Event(), threading.Event()
+    begun, proceed, published, finish = (threading.Event() for _ in range(4))
 
     @DBOS.workflow(name="lost")
     def lost() -> None:
         DBOS.run_step({"name": "begun"}, lambda: None)
+        begun.set()
         proceed.wait()
         DBOS.set_event("late", 1)
         published.set()
@@ -113,6 +114,7 @@ def test_a_lost_run_writes_nothing_though_its_batch_is_split(database_url: str, 
         here.store.poison(lambda unit: any(message.topic == "poison" for message in unit.messages))
         with SetWorkflowID("w"):
             DBOS.start_workflow(lost)
+        begun.wait()
         held = here.hold_committer()
         proceed.set()
         published.wait()

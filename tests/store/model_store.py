@@ -105,12 +105,12 @@ class ModelStore:
         lease_until_ms = batch.now_ms + batch.lease_ms
         self.records.executors[batch.executor_id] = replace(executor, lease_until_ms=lease_until_ms)
         self.records.landed[batch.executor_id] = (batch.number, answers)
-        return self._with_present_records(answers)
+        return self._as_of_now(batch, answers)
 
     def recall(self, batch: Batch) -> list[Answer] | None:
         """Repeat the answers of the last batch."""
         number, answers = self.records.landed.get(batch.executor_id, (0, []))
-        return self._with_present_records(answers) if number == batch.number else None
+        return self._as_of_now(batch, answers) if number == batch.number else None
 
     def _apply(self, batch: Batch) -> list[Answer]:
         units = list(enumerate(batch.units))
@@ -124,9 +124,6 @@ class ModelStore:
                 answers[index] = self._take(unit)
         for index, unit in applied:
             self._write(unit, answers[index])
-        for index, unit in applied:
-            if unit.messages:
-                answers[index] = Applied(self._ended(unit))
         return answers
 
     def _meet_conditions(self, batch: Batch) -> list[Answer]:
@@ -169,10 +166,6 @@ class ModelStore:
     def _find_destinations(self, unit: Unit) -> Answer:
         missing = [m.destination_id for m in unit.messages if m.destination_id not in self.records.workflows]
         return NoSuchWorkflow(tuple(dict.fromkeys(missing))) if missing else APPLIED
-
-    def _ended(self, unit: Unit) -> tuple[str, ...]:
-        ids = dict.fromkeys(message.destination_id for message in unit.messages)
-        return tuple(each for each in ids if self.records.workflows[each].status is not Status.PENDING)
 
     def _end(
         self,
@@ -225,11 +218,19 @@ class ModelStore:
                 raise DataError("that version is there already")
             self.records.events[version] = unit.event
 
-    def _with_present_records(self, answers: list[Answer]) -> list[Answer]:
-        return [
-            InUse(self.records.workflows[answer.workflow.workflow_id]) if isinstance(answer, InUse) else answer
-            for answer in answers
-        ]
+    def _as_of_now(self, batch: Batch, answers: list[Answer]) -> list[Answer]:
+        """Show other workflows in answers as they are now: after the batch, or when it is recalled."""
+        return [self._present(unit, answer) for unit, answer in zip(batch.units, answers, strict=True)]
+
+    def _present(self, unit: Unit, answer: Answer) -> Answer:
+        match answer:
+            case InUse(workflow):
+                return InUse(self.records.workflows[workflow.workflow_id])
+            case Applied():
+                ids = dict.fromkeys(message.destination_id for message in unit.messages)
+                return Applied(tuple(each for each in ids if self._status(each) is not Status.PENDING))
+            case _:
+                return answer
 
     # --- executors ----------------------------------------------------------------------------------
 

@@ -497,11 +497,11 @@ def test_a_batch_that_landed_is_recalled_with_its_answers(process: Process) -> N
 
 
 def test_a_batch_without_refusals_is_recalled_after_one_with(process: Process) -> None:
-    process.store.commit(_every_answer(process))
-    batch = process.batch(*recording("w", entry(20)), taking("w", 21))
-    answers = process.store.commit(batch)
-    assert answers == [APPLIED, NOTHING]
-    assert process.store.recall(batch) == answers
+    process.start("w")
+    assert process.commit(sending(message("no")), Unit(cancel="no")) == [NoSuchWorkflow(("no",))] * 2
+    batch = process.batch(*recording("w", entry(1)), taking("w", 2))
+    assert process.store.commit(batch) == [APPLIED, NOTHING]
+    assert process.store.recall(batch) == [APPLIED, NOTHING]
 
 
 def test_a_batch_that_did_not_land_is_not_recalled(process: Process) -> None:

@@ -38,6 +38,7 @@ from tidings.model import (
 from tidings.store.protocol import Batch, DataError, Fenced, Store
 
 SEQUENCES = 1_000  # on each store
+
 NUMBERS = itertools.count(1)
 
 # --- operations, as data -------------------------------------------------------------------------------
@@ -167,6 +168,8 @@ parts = st.one_of(
     st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
     st.builds(Send, st.lists(sent, min_size=1, max_size=3), st.none() | workflows),
     st.builds(Receive, workflows, positions, topics, st.booleans()),
+    st.builds(Receive, workflows, positions, topics, st.booleans()),
+    st.builds(PutBack, st.integers(0, 2)),
     st.builds(PutBack, st.integers(0, 2)),
     st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans()),
     st.builds(End, maybe_unknown, st.sampled_from((1, 1, 2)), st.sampled_from((Status.SUCCESS, Status.ERROR))),
@@ -187,8 +190,11 @@ operations = st.one_of(
     st.builds(Reclaim, processes, st.lists(maybe_unknown, min_size=1, max_size=3, unique=True)),
     st.builds(Retire, processes),
 )
-all_started = st.just(Commit("p", [Start(each, "flow", "v1", None) for each in WORKFLOWS]))
-sequences = st.tuples(st.lists(all_started, max_size=1), st.lists(operations, min_size=1, max_size=10))
+# Most sequences find the workflows started and mail waiting, or little would ever be taken and put back.
+STARTED = Commit("p", [Start(each, "flow", "v1", None) for each in WORKFLOWS])
+MAILED = Commit("p", [Send([(each, topic, None) for topic in (None, None, "", "t")], None) for each in WORKFLOWS])
+beginnings = st.sampled_from(([STARTED, MAILED], [STARTED, MAILED], [STARTED], []))
+sequences = st.tuples(beginnings, st.lists(operations, min_size=3, max_size=10))
 
 
 # --- one sequence ----------------------------------------------------------------------------------------

@@ -32,6 +32,13 @@ class FaultyEngine:
     def __init__(self, engine: Engine, store: FaultyStore) -> None:
         self.engine = engine
         self.store = store
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Stop the engine, once."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self.engine.stop()
 
     @property
     def executor_id(self) -> str:
@@ -43,6 +50,10 @@ class FaultyEngine:
         ended: list[str] = []
         self.engine.probes.set(Point.RUN_ENDED, ended.append)
         return ended
+
+    def gate(self) -> Gate:
+        """Return a gate that a thread of this engine may be sent to."""
+        return Gate()
 
     def hold_committer(self) -> Gate:
         """Stop the committer between two batches; what is handed over meanwhile is its next batch."""
@@ -101,7 +112,7 @@ def launched(faulty: FaultyEngine) -> Iterator[FaultyEngine]:
         yield faulty
     finally:
         Process.engine = former
-        faulty.engine.stop()
+        faulty.stop()
 
 
 @contextmanager

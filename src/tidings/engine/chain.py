@@ -74,12 +74,11 @@ class Chain:
         """Why no unit of this chain may commit now. Asked by the committer for each batch."""
         return self.dead or self.failure
 
-    def settle_failure(self) -> BaseException | None:
-        """Take the failure of a deferred unit as met, so that the run's end can be written."""
-        with self._lock:
-            failure, self.failure = self.failure, None
-            self._last = None
-            return failure
+    def successor(self) -> Chain:
+        """Return a chain without this one's failure, which goes on to refuse what was handed over behind it."""
+        chain = Chain(self._committer)
+        chain.dead = self.dead
+        return chain
 
     def _check(self) -> None:
         refusal = self.dead or self.failure

@@ -30,7 +30,7 @@ from tidings.core.operations.messages import arrival_key
 from tidings.core.operations.results import end_key
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
-from tidings.engine.outage import GivenUp, retrying
+from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
 from tidings.engine.probes import Point, Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.waiters import Waiters
@@ -42,9 +42,6 @@ from tidings.store.protocol import Batch, DataError, Fenced, Store
 logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
-
-_STOP_SECONDS = 10.0
-
 
 class Sender(Protocol):
     """The chain of a job: whether its units may still commit, and where a failure is left."""
@@ -122,15 +119,21 @@ class Committer:
         self.executor = executor
         self._thread.start()
 
-    def stop(self) -> None:
-        """Write what was handed over, then stop. A store that is away is not waited for."""
+    def stop(self) -> bool:
+        """Write what was handed over, then stop. A store that is away is not waited for.
+
+        Returns:
+            Whether it has stopped: a commit that hangs is left behind, and uses its connection still.
+        """
         self._inbox.close()
         self._stop.set()
-        self._thread.join(_STOP_SECONDS)
+        self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             logger.warning(
-                "the database holds the last commit up; leaving after %g s without its answer", _STOP_SECONDS
+                "the database holds the last commit up; leaving after %g s without its answer", STOP_SECONDS
             )
+            return False
+        return True
 
     def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False) -> Job:
         """Hand over a unit. The job is settled when it is durable, or cannot be."""
@@ -139,7 +142,10 @@ class Committer:
         self._bytes += job.size
         self._units += 1
         if not self._inbox.put(job):
-            job.settle(error=self._closed())
+            error = self._closed()
+            if unit.workflow_id is not None:
+                chain.failure = error  # Its barrier must let no step begin.
+            job.settle(error=error)
         return job
 
     def withdraw(self, job: Job) -> bool:
@@ -218,7 +224,8 @@ class Committer:
                 self._fail(jobs[0], error)
             else:
                 middle = len(jobs) // 2
-                self._commit(jobs[:middle])
+                # Both halves are admitted anew: the fence may have moved meanwhile, and runs been lost.
+                self._commit(self._admit(jobs[:middle]))
                 self._commit(self._admit(jobs[middle:]))
         except GivenUp:
             settle_all((job, None, self._closed()) for job in jobs)
@@ -239,7 +246,7 @@ class Committer:
             try:
                 answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
             except Fenced:
-                self.executor = self._retrying(partial(self._owner.fence_moved, self._store))
+                self._refence()
                 jobs = self._admit(jobs)
                 if not jobs:
                     return [], []
@@ -249,13 +256,21 @@ class Committer:
 
     def _do(self, errand: Errand) -> None:
         try:
-            value = self._retrying(partial(errand.function, self._store))
+            try:
+                value = self._retrying(partial(errand.function, self._store))
+            except Fenced:
+                self._refence()
+                value = self._retrying(partial(errand.function, self._store))
         except GivenUp:
             errand.settle(error=self._closed())
         except Exception as error:
             errand.settle(error=error)
         else:
             errand.settle(value)
+
+    def _refence(self) -> None:
+        """Go on under the fence as it is now, without the runs that were taken over."""
+        self.executor = self._retrying(partial(self._owner.fence_moved, self._store))
 
     def _retrying(self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None) -> T:
         return retrying(ask, self._store.reconnect, self._stop, self._probes, recall)

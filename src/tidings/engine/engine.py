@@ -102,11 +102,12 @@ class Engine:
         self.workers.stop()
         self._background.stop()
         _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor))
-        self.committer.stop()
+        has_stopped = self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
-        self.reader.stop()
-        self.supervisor.stop()
-        self.store.close()
+        has_stopped = self.reader.stop() and has_stopped
+        self.supervisor.stop(wait=has_stopped)
+        if has_stopped:  # A connection must not be closed under the thread that uses it.
+            self.store.close()
 
     # --- what the committer asks of the owner of the runs --------------------------------------------
 

@@ -14,6 +14,7 @@ from tidings.store.protocol import Unavailable
 logger = logging.getLogger("tidings")
 T = TypeVar("T")
 
+STOP_SECONDS = 10.0  # How long a stop waits for a store that neither answers nor fails.
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 10.0

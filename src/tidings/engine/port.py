@@ -88,6 +88,17 @@ class Port:
     def withdraw(self, job: Job) -> bool:
         return self._parts.committer.withdraw(job)
 
+    def settle_failure(self) -> BaseException | None:
+        """Take the failure of a unit as met, so that the run's end can be written.
+
+        A kill that comes in between is missed, and need not be seen: the end counts only while the
+        workflow is pending under this run's epoch.
+        """
+        failure = self.chain.failure
+        if failure is not None:
+            self.chain = self.chain.successor()
+        return failure
+
     def detach(self) -> None:
         """End this execution, and only it: its event loop is closing."""
         if self._workflow_id is not None and self.chain.dead is None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tidings.core.effects import FindAllEvents, FindEvent, FindWorkflow, Query
 from tidings.engine.mailbox import Mailbox
-from tidings.engine.outage import GivenUp, retrying
+from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
 from tidings.engine.probes import Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
@@ -40,10 +40,12 @@ class Reader:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
+        """Answer what was asked, then stop. False if a query hangs, and uses its connection still."""
         self._inbox.close()
         self._stop.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
+        return not self._thread.is_alive()
 
     def ask(self, question: Query | Callable[[Store], Any]) -> Ticket:
         """Put a query, or an errand on the reading connection."""

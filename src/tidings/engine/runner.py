@@ -108,7 +108,7 @@ class Runner:
                     value = live.function.function(*live.args, **live.kwargs)
                 except Exception as failure:
                     error = failure
-                value = drive(conclude(live.run, value, error, live.port.chain.settle_failure), live.port)
+                value = drive(conclude(live.run, value, error, live.port.settle_failure), live.port)
             except BaseException as ending:
                 self._ended(live, None, ending)
                 if not isinstance(ending, (Exception, DBOSBaseException)):
@@ -151,7 +151,7 @@ class Runner:
                     if is_closing(asyncio.get_running_loop()):
                         live.port.detach()
                     error = failure
-                value = await drive_async(conclude(live.run, value, error, live.port.chain.settle_failure), live.port)
+                value = await drive_async(conclude(live.run, value, error, live.port.settle_failure), live.port)
             except BaseException as ending:
                 self._ended(live, None, ending)
                 if not isinstance(ending, (Exception, DBOSBaseException, asyncio.CancelledError)):

@@ -56,11 +56,13 @@ class Supervisor:
         """Report what will not be recovered, and begin."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, *, wait: bool) -> None:
+        """Look no more; `wait` for the end of the last look, which may wait for the committer."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._thread.join()
+        if wait:
+            self._thread.join()
 
     def take_up(self, live: LiveRun) -> None:
         """Execute a run again whose event loop was closed."""

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tidings.engine.ticket import Ticket
+from tidings.engine.ticket import Ticket, settle_all
+from tidings.error import DBOSShutdownError
 
 
 class Workers:
@@ -22,18 +23,22 @@ class Workers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._changed = threading.Condition()
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], Ticket | None]] = deque()
         self._running = 0
         self._idle = 0
         self._returning = 0
         self._stopped = False
         self._mine = threading.local()
 
-    def start(self, job: Callable[[], None]) -> None:
-        """Run `job` in a thread as soon as there is a slot."""
+    def start(self, job: Callable[[], None], ticket: Ticket | None = None) -> None:
+        """Run `job` in a thread as soon as there is a slot; fail `ticket` if there will be none."""
         with self._changed:
-            self._jobs.append(job)
-            self._fill()
+            if not self._stopped:
+                self._jobs.append((job, ticket))
+                self._fill()
+                return
+        if ticket is not None:
+            ticket.settle(error=_stopped())
 
     def call(self, function: Callable[[], Any]) -> Ticket:
         """Run `function` in a thread; the ticket gives its result or error."""
@@ -47,15 +52,17 @@ class Workers:
             else:
                 ticket.settle(value)
 
-        self.start(job)
+        self.start(job, ticket)
         return ticket
 
     def stop(self) -> None:
         """Start no more jobs. Threads that work or wait are left to end by themselves."""
         with self._changed:
             self._stopped = True
+            never_begun = [ticket for _, ticket in self._jobs if ticket is not None]
             self._jobs.clear()
             self._changed.notify_all()
+        settle_all((ticket, None, _stopped()) for ticket in never_begun)
 
     @contextlib.contextmanager
     def parked(self) -> Iterator[None]:
@@ -64,9 +71,7 @@ class Workers:
             yield
             return
         with self._changed:
-            self._running -= 1
-            self._mine.slot = False
-            self._fill()
+            self._leave()
         try:
             yield
         finally:
@@ -77,6 +82,14 @@ class Workers:
                 self._returning -= 1
                 self._running += 1
                 self._mine.slot = True
+
+    def _leave(self) -> None:
+        """Give this thread's slot to one that comes back from a wait, or to the next job."""
+        self._running -= 1
+        self._mine.slot = False
+        self._fill()
+        if self._returning:
+            self._changed.notify_all()
 
     def _fill(self) -> None:
         """Wake or start a thread for the next job. Those that come back from a wait go first."""
@@ -97,7 +110,7 @@ class Workers:
                 self._idle -= 1
                 if self._stopped or not self._jobs or self._running + self._returning >= self._limit:
                     return
-                job = self._jobs.popleft()
+                job, _ = self._jobs.popleft()
                 self._running += 1
                 self._mine.slot = True
                 self._fill()
@@ -105,8 +118,8 @@ class Workers:
                 job()
             finally:
                 with self._changed:
-                    self._running -= 1
-                    self._mine.slot = False
-                    self._fill()
-                    if self._returning:
-                        self._changed.notify_all()
+                    self._leave()
+
+
+def _stopped() -> DBOSShutdownError:
+    return DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on")
