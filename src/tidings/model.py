@@ -9,9 +9,12 @@ Times are milliseconds since the epoch on the store's clock.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
+
+# What an operation that publishes an event is called in the history: the event's row is its entry.
+SET_EVENT: Final = "DBOS.set_event"
 
 
 class Status(StrEnum):

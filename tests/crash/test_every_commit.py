@@ -130,9 +130,7 @@ class Story:
         check_consistent(before)
         return normal(before), died
 
-    def _live(
-        self, kill: tuple[int, Moment] | None, prepare: Callable[[FaultyStore], object]
-    ) -> dict[str, Any] | None:
+    def _live(self, kill: tuple[int, Moment] | None, prepare: Callable[[FaultyStore], object]) -> dict[str, Any] | None:
         """Be one process: until the end, which is returned, or until it is killed."""
         faulty = make_engine(self._url, migrate=False)
         prepare(faulty.store)

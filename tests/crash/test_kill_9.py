@@ -25,7 +25,9 @@ _ROOT = Path(__file__).parents[2]
 def test_each_order_is_paid_once(database_url: str, seed: int) -> None:
     dice = random.Random(seed)
     kills = 0
-    while (results := _live(database_url, dice.randint(1, 18) if kills < LEAST_KILLS else dice.randint(10, 60))) is None:
+    while (
+        results := _live(database_url, dice.randint(1, 18) if kills < LEAST_KILLS else dice.randint(10, 60))
+    ) is None:
         kills += 1
         assert kills < 100, "it makes no progress"
     assert kills >= LEAST_KILLS

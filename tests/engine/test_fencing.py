@@ -52,7 +52,7 @@ def test_a_batch_whose_fence_moves_changes_nothing_and_the_claimer_goes_on(datab
         over = here.executions_over()
         with SetWorkflowID("kept"):
             handle = DBOS.start_workflow(kept)
-        here.await_watching(1)
+        here.await_waiting(1)
         gate = here.store.hold(where=_writes("second"))
         with SetWorkflowID("w"):
             taken = DBOS.start_workflow(fenced)
@@ -83,7 +83,7 @@ def test_a_process_taken_for_dead_goes_on_as_a_new_one(database_url: str, other:
         over = here.executions_over()
         with SetWorkflowID("lost"):
             DBOS.start_workflow(waits)
-        here.await_watching(1)
+        here.await_waiting(1)
         former = here.executor_id
         assert len(move_fence(other, former, names=["waits"], version=VERSION)) == 1
         DBOS.send("lost", "on", "go")  # Finds the fence moved, and the row gone; is written all the same, once.
@@ -147,7 +147,7 @@ def test_a_takeover_waits_for_the_batch_in_flight(postgres_url: str) -> None:
     with running(postgres_url) as here:
         with SetWorkflowID("parked"):
             DBOS.start_workflow(parked)
-        here.await_watching(1)
+        here.await_waiting(1)
         store = open_store(postgres_url)
         store.connect()
         with psycopg.connect(postgres_url) as blocker:
@@ -180,6 +180,7 @@ def _await_blocked(url: str, count: int) -> None:
 
 def test_a_claim_that_meets_a_moved_fence_is_made_again(database_url: str, other: Store) -> None:
     """A run whose loop was closed is claimed again, though at that moment the fence moves."""
+
     @DBOS.workflow(name="homeless")
     async def homeless() -> str:
         return str(await DBOS.recv_async("go", None))
@@ -187,7 +188,7 @@ def test_a_claim_that_meets_a_moved_fence_is_made_again(database_url: str, other
     async def start() -> None:
         with SetWorkflowID("w"):
             await DBOS.start_workflow_async(homeless)
-        await asyncio.to_thread(here.await_watching, 1)
+        await asyncio.to_thread(here.await_waiting, 1)
 
     with running(database_url) as here:
         gate = here.store.hold("reclaim")
@@ -208,7 +209,7 @@ def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, lande
     with running(database_url) as first:
         with SetWorkflowID("w"):
             DBOS.start_workflow(orphan)
-        first.await_watching(1)
+        first.await_waiting(1)
     second = make_engine(database_url)
     second.store.lose("claim", landed=landed)
     with launched(second):
@@ -232,7 +233,7 @@ def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database
     with running(database_url) as first:
         with SetWorkflowID("w"):
             DBOS.start_workflow(between)
-        first.await_watching(1)
+        first.await_waiting(1)
         DBOS.send("w", 1, "other")
     second = make_engine(database_url)
     gate = second.store.hold("histories")

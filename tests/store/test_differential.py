@@ -256,6 +256,8 @@ class World:
         exist |= {start.workflow for start in starts if start.parent is None or start.parent in exist}
         pairs = [pair for part in wanted if (pair := self.units(part, exist, touched)) is not None]
         both = (self.batch(process, [a for a, _ in pairs]), self.batch(process, [b for _, b in pairs]))
+        if any(unit.put_back is not None for unit, _ in pairs):
+            self.last.clear()  # Nobody recalls a take that somebody else has put back: a run has one owner at a time.
         self.last[process] = both
         answers: list[list[Answer]] = []
 

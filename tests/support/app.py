@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.support.face import off_loop
@@ -18,6 +18,7 @@ from tidings import DBOS, DBOSConfig
 from tidings.api.caller import Process
 from tidings.engine.engine import Engine
 from tidings.engine.probes import Point
+from tidings.error import DBOSShutdownError
 from tidings.model import Unit
 
 WaitKey = tuple[str | None, ...]
@@ -121,6 +122,27 @@ class App:
         await crash.until(bool)
         await self._bury()
         await self.launch()
+
+    async def crash_at_every_commit(self, point: Point, program: Callable[[str], Awaitable[None]]) -> int:
+        """Run `program`, dying at its first commit, then anew at its second, and so on, until it gets through.
+
+        After each crash the same program is run again on what was recovered. It is called with a name for its
+        workflows: the same again after a crash, so that its starts are repeats.
+
+        Returns:
+            The number of commits that it died at.
+        """
+        for count in itertools.count(1):
+            crash = self.crash_at(count, point)
+            try:
+                await program(f"{count}")
+            except DBOSShutdownError:
+                await self.restart_after(crash)
+                await program(f"{count}")
+            else:
+                self.engine.probes.set(point, None)
+                return count - 1
+        raise AssertionError
 
     async def close(self) -> None:
         """End the application of this test, and forget its workflows."""

@@ -51,10 +51,6 @@ class FaultyEngine:
         self.engine.probes.set(Point.RUN_ENDED, ended.append)
         return ended
 
-    def gate(self) -> Gate:
-        """Return a gate that a thread of this engine may be sent to."""
-        return Gate()
-
     def hold_committer(self) -> Gate:
         """Stop the committer between two batches; what is handed over meanwhile is its next batch."""
         gate = Gate()
@@ -65,6 +61,16 @@ class FaultyEngine:
     def await_queued(self, count: int) -> None:
         """Wait until so many units and errands are queued behind what the committer does now."""
         wait_until(lambda: len(self.engine.committer._inbox._items) == count)
+
+    def await_waiting(self, count: int) -> None:
+        """Wait until so many operations have looked, found nothing, and wait to be woken."""
+        engine = self.engine
+
+        def waiting() -> int:
+            ports = [engine.port, *(live.port for live in engine.runner.all_live())]
+            return sum(len(port.chain._waits) for port in ports)
+
+        wait_until(lambda: waiting() == count)
 
     def await_watching(self, count: int) -> None:
         """Wait until so many keys are watched for."""

@@ -177,5 +177,9 @@ class Gate:
     def open(self) -> None:
         self._event.set()
 
+    def wait(self) -> None:
+        """Wait in a thread."""
+        self._event.wait()
+
     async def opened(self) -> None:
         await off_loop(self._event.wait)

@@ -157,7 +157,8 @@ class FaultyStore:
     ) -> Gate:
         """Hold the next such call at a gate."""
         gate = Gate()
-        self.set(Trap(gate, on=on, moment=moment, number=number, where=where))
+        # In front of what raises: who is held is held before anything else happens.
+        self.traps.insert(0, Trap(gate, on=on, moment=moment, number=number, where=where))
         return gate
 
     # --- writing ------------------------------------------------------------------------------------

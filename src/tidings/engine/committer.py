@@ -43,6 +43,7 @@ logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
 
+
 class Sender(Protocol):
     """The chain of a job: whether its units may still commit, and where a failure is left."""
 
@@ -129,9 +130,7 @@ class Committer:
         self._stop.set()
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
-            logger.warning(
-                "the database holds the last commit up; leaving after %g s without its answer", STOP_SECONDS
-            )
+            logger.warning("the database holds the last commit up; leaving after %g s without its answer", STOP_SECONDS)
             return False
         return True
 

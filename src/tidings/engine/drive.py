@@ -117,7 +117,7 @@ async def _committed(job: Job, port: Port) -> Any:
         while not job.settled:
             with contextlib.suppress(asyncio.CancelledError):
                 await job
-            if not job.settled and is_closing(asyncio.get_running_loop()):
+            if is_closing(asyncio.get_running_loop()):
                 raise
         task = asyncio.current_task()
         assert task is not None

@@ -82,18 +82,24 @@ class Store(Protocol):
         """Write `batch` in one transaction, durably, and answer each unit in its order.
 
         The first statement renews the executor's row under its fence and notes `batch.number`.
-        Within a batch: starts, then destinations are looked up, then outcomes and cancellations,
+        Within a batch: starts, then destinations are looked up, then outcomes, cancellations,
         messages (`seq` in list order), takes (each a different message, the oldest first, in list
         order per topic), then the rest. An entry replaces an OPEN one at its place and no other.
+        What answers show of other workflows (`InUse`, `Applied.ended`) is as of the batch's end.
+
+        A batch is tried again under its number. One that has landed is never written twice.
 
         Raises:
-            DataError, Fenced, Unavailable
+            DataError: also for a version of an event that is there already.
+            Fenced: also for a batch that has landed, if this store was not left in doubt about it.
+            Unavailable
         """
 
     def recall(self, batch: Batch) -> list[Answer] | None:
         """Tell whether `batch` landed: its answers, as `commit` gave them, or `None` if it did not.
 
-        Waits until a backend that still works on it has ended.
+        Waits until a backend that still works on it has ended. What answers show of other workflows
+        is as of now. Without the executor's row nothing tells, and it counts as not landed.
         """
 
     def reconnect(self) -> None:
@@ -103,7 +109,10 @@ class Store(Protocol):
         """Add an executor's row and return its fence."""
 
     def retire(self, executor_id: str, fence: int) -> None:
-        """Remove the row of an executor under this fence; its pending workflows lose their owner."""
+        """Remove the row of an executor under this fence; its pending workflows lose their owner.
+
+        Changes nothing under another fence.
+        """
 
     def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
         """Return the executor's fence and the pending runs it owns, id to epoch, as of now.
@@ -123,7 +132,11 @@ class Store(Protocol):
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
-        """Raise the epoch of these runs, where they are pending and this executor's already."""
+        """Raise the epoch of these runs, where they are pending and this executor's already.
+
+        Raises:
+            Fenced: the executor's own fence has moved.
+        """
 
     # --- reading: the reader's thread --------------------------------------------------------------
 

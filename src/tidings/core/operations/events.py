@@ -32,7 +32,6 @@ from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.model import EventRead, PublishedEvent, Unit
 from tidings.serialization import Serializer, load
 
-SET_EVENT = "DBOS.set_event"
 GET_EVENT = "DBOS.get_event"
 GET_ALL_EVENTS = "DBOS.get_all_events"
 

@@ -9,7 +9,6 @@ decided in one place.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -24,19 +23,19 @@ from tidings.model import (
     Executor,
     History,
     Leftover,
-    RecordedEntry,
     Status,
     Taken,
     WorkflowRecord,
 )
 from tidings.store import refusals
-from tidings.store.postgres import changes, rows, schema
+from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import texts
 from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
 from tidings.store.postgres.statements import Call, Value
-from tidings.store.postgres.wire import Lost, Row, ServerError, Wire
+from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
+from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
@@ -172,7 +171,7 @@ class PostgresStore:
                 Call("remove_idle_executors", {"executor_ids": gone}),
                 _COMMIT,
             )
-        return [rows.workflow_of(row) for row in answers["claim_workflows"]]
+        return [workflow_of(row) for row in answers["claim_workflows"]]
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """See `Store.reclaim`."""
@@ -184,7 +183,7 @@ class PostgresStore:
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id]))
             answers = self._write(Call("reclaim_workflows", wanted), _COMMIT)
-        return [rows.workflow_of(row) for row in answers["reclaim_workflows"]]
+        return [workflow_of(row) for row in answers["reclaim_workflows"]]
 
     # --- reading: the reader's thread --------------------------------------------------------------
 
@@ -196,23 +195,11 @@ class PostgresStore:
         """See `Store.histories`."""
         ids = {"workflow_ids": texts(workflow_ids)}
         answers = self._read(Call("read_entries", ids), Call("read_event_places", ids))
-        entries: defaultdict[str, list[RecordedEntry]] = defaultdict(list)
-        versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for row in answers["read_entries"]:
-            entries[row[0]].append(rows.recorded_entry_of(row))
-        for workflow_id, key, version, branch, position, ordinal, at_ms in answers["read_event_places"]:
-            highest = versions[workflow_id]
-            highest[key] = max(version, highest.get(key, version))
-            if branch is not None:
-                entries[workflow_id].append(rows.recorded_event_of(key, branch, position, ordinal, at_ms))
-        return [
-            History(each, rows.by_ordinal(entries.get(each, ())), tuple(versions.get(each, {}).items()))
-            for each in workflow_ids
-        ]
+        return histories_of(workflow_ids, answers["read_entries"], answers["read_event_places"])
 
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """See `Store.workflows`."""
-        return _by_id(self._read(_read_workflows(workflow_ids))["read_workflows"])
+        return workflows_by_id(self._read(_read_workflows(workflow_ids))["read_workflows"])
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""
@@ -368,10 +355,6 @@ def _read_workflows(workflow_ids: Collection[str]) -> Call:
     return Call("read_workflows", {"workflow_ids": texts(workflow_ids)})
 
 
-def _by_id(found: Sequence[Row]) -> dict[str, WorkflowRecord]:
-    return {row[0]: rows.workflow_of(row) for row in found}
-
-
 def _answers(batch: Batch, decision: Decision, taken: Iterable[Row], in_use: Sequence[Row]) -> list[Answer]:
     """Put answers together. `taken` says which take, counted from 1, got which message."""
     refused, states = decision
@@ -385,7 +368,7 @@ def _answers(batch: Batch, decision: Decision, taken: Iterable[Row], in_use: Seq
     for number, *message in taken:
         answers[takes[number - 1]] = Taken(*message)
     if refused:
-        records = _by_id(in_use)
+        records = workflows_by_id(in_use)
         for index, refusal in refused.items():
             answers[index] = refusals.refused(refusal, records)
     return answers

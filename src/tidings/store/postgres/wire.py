@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import pq
@@ -23,8 +23,7 @@ from psycopg.adapt import Transformer
 
 from tidings.store.postgres.arrays import Array
 from tidings.store.postgres.statements import Call, Statement, Statements, Value
-
-Row = tuple[Any, ...]
+from tidings.store.rows import Row
 
 # An answer that takes longer than the server allows a statement will not come.
 ANSWER_TIMEOUT_SECONDS: Final = 90.0

@@ -1,27 +1,9 @@
-"""Between the store's records and the rows of its tables. The order of columns is that of the queries."""
+"""From records to the parameters of statements, in the order of the queries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
-
-from tidings.model import (
-    Entry,
-    EntryState,
-    NewWorkflow,
-    PublishedEvent,
-    RecordedEntry,
-    Status,
-    Taken,
-    WorkflowRecord,
-)
-
-Row = tuple[Any, ...]
-
-# What a publishing operation is called in the history: its row is in `tidings_events`, without a name.
-SET_EVENT: Final = "DBOS.set_event"
-
-_STATES: Final = {state.value: state for state in EntryState}
+from tidings.model import Entry, NewWorkflow, PublishedEvent
+from tidings.store.rows import Row
 
 
 def row_of_start(start: NewWorkflow, executor_id: str) -> Row:
@@ -70,26 +52,3 @@ def row_of_event(workflow_id: str | None, event: PublishedEvent) -> Row:
         event.at_ms,
         event.value,
     )
-
-
-def workflow_of(row: Row) -> WorkflowRecord:
-    """Build a workflow from a row of `read_workflows` or `claim_workflow`."""
-    return WorkflowRecord(row[0], Status(row[1]), *row[2:])
-
-
-def recorded_entry_of(row: Row) -> RecordedEntry:
-    """Build an entry, with the message it took, from a row of `read_entries` without the workflow's id."""
-    branch, position, ordinal, name, state, *rest = row[:11]
-    entry = Entry(branch, position, ordinal, name, _STATES[state], *rest)
-    return RecordedEntry(entry, Taken(*row[11:]) if row[11] is not None else None)
-
-
-def recorded_event_of(key: str, branch: str, position: int, ordinal: int, at_ms: int) -> RecordedEntry:
-    """Build the entry that a published event is."""
-    entry = Entry(branch, position, ordinal, SET_EVENT, started_at_ms=at_ms, completed_at_ms=at_ms)
-    return RecordedEntry(entry, event_key=key)
-
-
-def by_ordinal(entries: Iterable[RecordedEntry]) -> tuple[RecordedEntry, ...]:
-    """Put entries into the order in which their operations began."""
-    return tuple(sorted(entries, key=lambda each: each.entry.ordinal))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -24,7 +23,6 @@ from tidings.model import (
     Executor,
     History,
     Leftover,
-    RecordedEntry,
     Status,
     Taken,
     Unit,
@@ -33,6 +31,7 @@ from tidings.model import (
 from tidings.store import refusals
 from tidings.store.protocol import Batch, Fenced
 from tidings.store.refusals import Decision, States
+from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
 from tidings.store.sqlite.connect import (
     check_version,
@@ -174,23 +173,11 @@ class SqliteStore:
 
     def histories(self, workflow_ids: Sequence[str]) -> list[History]:
         """See `Store.histories`."""
-        entries: defaultdict[str, list[RecordedEntry]] = defaultdict(list)
-        versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        ids = (_json(list(workflow_ids)),)
         with self._reading() as db:
-            ids = (_json(list(workflow_ids)),)
-            for row in db.execute(_SQL["read_entries"], ids):
-                entries[row[0]].append(rows.recorded_entry_of(row[1:]))
-            for workflow_id, key, version, branch, position, ordinal, at_ms in db.execute(
-                _SQL["read_event_places"], ids
-            ):
-                highest = versions[workflow_id]
-                highest[key] = max(version, highest.get(key, version))
-                if branch is not None:
-                    entries[workflow_id].append(rows.recorded_event_of(key, branch, position, ordinal, at_ms))
-        return [
-            History(each, rows.by_ordinal(entries.get(each, ())), tuple(versions.get(each, {}).items()))
-            for each in workflow_ids
-        ]
+            entries = db.execute(_SQL["read_entries"], ids).fetchall()
+            events = db.execute(_SQL["read_event_places"], ids).fetchall()
+        return histories_of(workflow_ids, entries, events)
 
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """See `Store.workflows`."""
@@ -336,17 +323,16 @@ def _check_fence(db: sqlite3.Connection, executor: Executor) -> None:
         raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
 
 
-def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[rows.Row]) -> list[WorkflowRecord]:
+def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[Row]) -> list[WorkflowRecord]:
     claimed = (db.execute(_SQL["claim_workflow"], (executor.executor_id, seq)).fetchall() for (seq,) in seqs)
-    return [rows.workflow_of(row) for [row] in claimed]
+    return [workflow_of(row) for [row] in claimed]
 
 
 def _read_workflows(db: sqlite3.Connection, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
-    found = db.execute(_SQL["read_workflows"], (_json(list(workflow_ids)),))
-    return {row[0]: rows.workflow_of(row) for row in found}
+    return workflows_by_id(db.execute(_SQL["read_workflows"], (_json(list(workflow_ids)),)))
 
 
-def _write_all(db: sqlite3.Connection, query: str, parameters: Sequence[rows.Row]) -> None:
+def _write_all(db: sqlite3.Connection, query: str, parameters: Sequence[Row]) -> None:
     if parameters:
         db.executemany(_SQL[query], parameters)
 
