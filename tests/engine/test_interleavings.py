@@ -494,7 +494,6 @@ def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
         assert isinstance(here.engine.committer.died, Killed)
         with pytest.raises(DBOSShutdownError):
             DBOS.start_workflow(sleeper, "step")
-        wait_until(lambda: len(over) == 4)
         assert ran == [], "a process that can write nothing starts no step"
         assert len(here.engine.waiters) == 0
 

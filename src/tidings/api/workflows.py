@@ -239,11 +239,13 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
         caller = Caller(current_engine(), scopes.of_thread())
         started = drive(_start(caller, function, args, kwargs), caller.port)
         live = started.live
-        if live is not None:
+        if live is not None and caller.workflow is None:
             caller.engine.runner.execute(live)
-            if caller.workflow is None:
-                with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
-                    return live.ended.result()
+            with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
+                return live.ended.result()
+        elif live is not None:
+            # A child has a thread of its own: in this one, cancelling the parent could not wake it.
+            caller.engine.runner.begin(live)
         return drive(get_result(caller, started.workflow_id, None), caller.port)
 
     return call

@@ -116,8 +116,11 @@ class Supervisor:
             total += len(claimed)
             if len(claimed) < _CLAIM_TOGETHER:
                 break
+        # The file of one that still owns what is not ours to run stays: it tells the next one that it is dead.
+        left = {each.executor_id for each in self._parts.reader.ask(lambda store: store.executors()).result()}
         for executor_id in dead:
-            forget(executor_id)
+            if executor_id not in left:
+                forget(executor_id)
         self._exhausted.update(dead)
         if total:
             logger.info("recovered %d pending workflow%s of processes that have ended", total, "s" * (total > 1))
