@@ -131,6 +131,7 @@ class Unit(Struct, frozen=True):
     start: NewWorkflow | None = None
     outcome: Outcome | None = None
     cancel: str | None = None  # a workflow to cancel if it is pending
+    put_back_topic: str | None = None  # of the message that is put back
 
 
 # --- answers: what a committed unit says back ---------------------------------------------------

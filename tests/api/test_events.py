@@ -330,9 +330,9 @@ async def test_e1_what_is_left_of_a_finished_try_cannot_write(app: App, face: Fa
     async def leave_a_thread_behind() -> None:
         def publish_late() -> None:
             go_on.wait()
-            for write in (lambda: DBOS.set_event("key", "late"), lambda: DBOS.send("order", "late")):
+            for write in (DBOS.set_event, DBOS.send):
                 try:
-                    write()
+                    write("order", "late")
                 except DBOSContextError as error:
                     errors.append(error)
             refused.open()

@@ -3,7 +3,12 @@
 import asyncio
 import contextlib
 import contextvars
+import os
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -48,7 +53,7 @@ async def start_waiting(app: App, face: Face, what: str, seen: list[str]) -> str
                     await face.get_result("other")
                 case "back-off":
                     await fails()
-                case "child":
+                case _:
                     await never()
         except Exception as error:
             seen.append(f"swallowed {error!r}")
@@ -257,8 +262,8 @@ async def test_w7_nothing_can_be_called_before_the_launch_or_after_destroy(app: 
 
     await DBOS.destroy_async()
     await DBOS.destroy_async()
-    calls = [
-        lambda: order(),
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        order,
         lambda: face.start(order),
         lambda: face.send("order", 1),
         lambda: face.get_event("order", "key", 0),
@@ -389,3 +394,84 @@ async def test_operations_from_foreign_threads_and_loops_are_refused(app: App, f
     assert all("from a thread or event loop that is not its own" in refusal for refusal in refusals)
     counts = app.rows.counts()
     assert (counts["events"], counts["entries"], counts["messages"]) == (0, 0, 0)
+
+
+PROGRAM = """
+import asyncio, sys, threading
+from tidings import DBOS, SetWorkflowID
+from tidings.api.caller import Process
+from tidings.engine.probes import Point
+
+how, url = sys.argv[1:]
+waiting = threading.Semaphore(0)
+
+@DBOS.workflow(name="blocking")
+def blocking():
+    return ["blocking", DBOS.recv(timeout_seconds=3600)]
+
+@DBOS.workflow(name="awaiting")
+async def awaiting():
+    return ["awaiting", await DBOS.recv_async(timeout_seconds=3600)]
+
+@DBOS.workflow(name="in a step")
+def in_a_step():
+    return DBOS.run_step({"name": "step"}, wait_for_input)
+
+def wait_for_input():
+    print("waiting", flush=True)
+    return sys.stdin.readline()
+
+async def start():
+    for workflow in (blocking, awaiting, in_a_step):
+        with SetWorkflowID(workflow.__name__):
+            await DBOS.start_workflow_async(workflow)
+    await asyncio.to_thread(waiting.acquire)
+    await asyncio.to_thread(waiting.acquire)
+
+DBOS(config={"name": "program", "system_database_url": url, "application_version": "1"})
+DBOS.launch()
+Process.engine.probes.set(Point.WAITING, lambda _: waiting.release())
+asyncio.run(start())
+print("waiting", flush=True)
+if how != "ends":
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "interrupt", "kill -9"])
+async def test_w7_a_program_ends_promptly_whatever_waits_in_it(app: App, how: str) -> None:
+    """Also the peer's defect 10. However it ends, what waited goes on in the next program."""
+    arguments = [sys.executable, "-c", PROGRAM, how, app.database_url]
+    pipe = subprocess.PIPE
+    with await off_loop(subprocess.Popen, arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert [await off_loop(program.stdout.readline) for _ in range(2)] == ["waiting\n", "waiting\n"]
+        if how == "interrupt":
+            program.send_signal(signal.SIGINT)
+        elif how == "kill -9":
+            program.kill()
+        errors = await off_loop(program.stderr.read)
+        code = await off_loop(program.wait)
+    expected = {"ends": 0, "interrupt": -signal.SIGINT, "kill -9": -signal.SIGKILL}[how]
+    assert code == expected, errors
+    assert errors.count("Traceback") == (how == "interrupt")
+
+    @DBOS.workflow(name="blocking")
+    def blocking() -> Any:
+        return ["blocking", DBOS.recv(timeout_seconds=FOREVER)]
+
+    @DBOS.workflow(name="awaiting")
+    async def awaiting() -> Any:
+        return ["awaiting", await DBOS.recv_async(timeout_seconds=FOREVER)]
+
+    @DBOS.workflow(name="in a step")
+    def in_a_step() -> Any:
+        return DBOS.run_step({"name": "step"}, os.getpid)
+
+    await app.relaunch()
+    for name in ("blocking", "awaiting"):
+        await DBOS.send_async(name, "hello")
+        assert await DBOS.get_result_async(name) == [name, "hello"]
+    assert await DBOS.get_result_async("in_a_step") == os.getpid()

@@ -1,6 +1,7 @@
 """Workflows and steps: W1 to W3 of the requirements."""
 
 import asyncio
+import itertools
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,11 +15,9 @@ from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS, SetWorkflowID
 from tidings.engine.probes import Point
 from tidings.error import (
-    DBOSAwaitedWorkflowCancelledError,
     DBOSMaxStepRetriesExceeded,
     DBOSNonExistentWorkflowError,
     DBOSRecordedError,
-    DBOSUnexpectedStepError,
 )
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
@@ -409,6 +408,7 @@ async def test_w2_a_child_has_the_id_it_was_given_and_its_errors_reach_the_paren
     async def parent() -> list[Any]:
         with SetWorkflowID("child"):
             named = await child(None)
+        failed = ""
         try:
             await child(OutOfStock("shoes"))
         except OutOfStock as error:
@@ -444,7 +444,7 @@ async def test_w3_a_failed_step_is_tried_again_after_longer_and_longer_pauses(
         await app.waiting_for_time(times)
         clock.advance(pause)
     assert await handle.get_result() == 4
-    assert [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)] == [2_000, 6_000, 18_000]
+    assert [later - earlier for earlier, later in itertools.pairwise(tries)] == [2_000, 6_000, 18_000]
 
 
 async def test_w3_a_step_that_failed_as_often_as_it_may_says_so_with_all_errors(app: App, face: Face) -> None:

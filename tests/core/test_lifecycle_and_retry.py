@@ -80,7 +80,7 @@ def _walk(policy: RetryPolicy, outcomes: list[Any]) -> tuple[Any, list[float], i
                     effect = operation.send(now)
                 case Commit():
                     effect = operation.send(APPLIED)
-                case Wait(None, deadline):
+                case Wait(None, int(deadline)):
                     pauses.append((deadline - now) / 1_000)
                     now = deadline
                     effect = operation.send(False)

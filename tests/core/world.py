@@ -140,14 +140,16 @@ class World:
     outbox: list[tuple[str, str | None, str]] = field(default_factory=list)
     published: list[tuple[str, int, str]] = field(default_factory=list)
     children: dict[str, str] = field(default_factory=dict)  # id to name
+    existing: set[str] = field(default_factory=lambda: {OTHER})
     units: list[Unit] = field(default_factory=list)  # those that applied, in order
+    times: list[int] = field(default_factory=list)  # when
     calls: list[tuple[Any, ...]] = field(default_factory=list)  # each run of a step's code
     reads: list[str] = field(default_factory=list)
     waits: list[tuple[str, int | None]] = field(default_factory=list)
 
     def apply(self, unit: Unit) -> Answer:
         """Apply a unit, whole or not at all."""
-        missing = tuple({each.destination_id for each in unit.messages} - {OTHER})
+        missing = tuple({each.destination_id for each in unit.messages} - self.existing)
         if missing:
             return NoSuchWorkflow(missing)
         answer: Answer = APPLIED
@@ -175,6 +177,7 @@ class World:
             self.children[unit.start.workflow_id] = unit.start.name
         self.outbox += [(each.destination_id, each.topic, each.body) for each in unit.messages]
         self.units.append(unit)
+        self.times.append(self.now_ms)
         return answer
 
     def _write(self, entry: Entry, taken: Taken | None) -> None:
@@ -280,19 +283,16 @@ def _schedule(executor: _Executor, program: Program, dice: random.Random) -> Non
                 if counts[key] == 0:
                     ready.append((parent, None))
             continue
-        match what:
-            case "yield":
-                ready.append((task, None))
-            case "wait":
-                waiting.append((detail, len(waiting), task))
-            case "spawn":
-                counts[id(task)] = len(detail)
-                for child in detail:
-                    parents[id(child)] = (task, id(task))
-                # Tasks begin in the order in which they are made, as on an event loop.
-                for child in detail:
-                    executor.keep.append(child)
-                    ready.append((child, None))
+        if what == "yield":
+            ready.append((task, None))
+        elif what == "wait":
+            waiting.append((detail, len(waiting), task))
+        else:
+            counts[id(task)] = len(detail)
+            for child in detail:
+                parents[id(child)] = (task, id(task))
+                executor.keep.append(child)
+                ready.append((child, None))
 
 
 class _Executor:
@@ -376,32 +376,37 @@ class _Executor:
                 return stop.value
             resume = operation.send
             try:
-                match effect:
-                    case Call(function):
-                        argument = function()
-                    case Commit(unit):
-                        argument = self._apply(unit)
+                if isinstance(effect, Wait):
+                    self.world.waits.append((path, effect.deadline_ms))
+                    if isinstance(op, Receive) and op.gives_up:
+                        raise Abandoned
+                    assert effect.deadline_ms is not None, f"{path} waits for ever"
+                    argument = yield "wait", effect.deadline_ms
+                else:
+                    argument = self._perform_at_once(effect)
+                    if isinstance(effect, Commit):
                         yield "yield", None
-                    case Defer(make):
-                        argument = self._apply(make())
-                    case Barrier() | Watch():
-                        argument = None
-                    case Now():
-                        argument = self.world.now_ms
-                    case Read(query):
-                        argument = self.world.read(query)
-                    case Wait(_, deadline_ms):
-                        self.world.waits.append((path, deadline_ms))
-                        if isinstance(op, Receive) and op.gives_up:
-                            raise Abandoned
-                        assert deadline_ms is not None, f"{path} waits for ever"
-                        argument = yield "wait", deadline_ms
-                    case _ as never:
-                        assert_never(never)
             except AssertionError:
                 raise
             except BaseException as error:
                 resume, argument = operation.throw, error
+
+    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Now) -> Any:
+        match effect:
+            case Call(function):
+                return function()
+            case Commit(unit):
+                return self._apply(unit)
+            case Defer(make):
+                return self._apply(make())
+            case Barrier() | Watch():
+                return None
+            case Now():
+                return self.world.now_ms
+            case Read(query):
+                return self.world.read(query)
+            case _ as never:
+                assert_never(never)
 
     def _apply(self, unit: Unit) -> Answer:
         assert self.run.broken is None, "nothing is written off the recorded path"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
 import psycopg
@@ -42,7 +43,9 @@ def _sends(topic: str) -> Callable[[Batch], bool]:
 def test_a_poison_unit_in_a_full_batch_fails_alone(database_url: str) -> None:
     """Hundreds of units in one batch: what its own run handed over behind it is refused, and nothing else."""
     before, behind, neighbours, events = 150, 150, 8, 40
-    handed_over, ran, raised = threading.Event(), [], []
+    handed_over = threading.Event()
+    ran: list[str] = []
+    raised: list[DBOSException] = []
 
     @DBOS.workflow(name="victim")
     async def victim() -> None:
@@ -52,9 +55,9 @@ def test_a_poison_unit_in_a_full_batch_fails_alone(database_url: str) -> None:
         for number in range(behind):
             await DBOS.set_event_async(f"behind {number}", number)
         handed_over.set()
-        for attempt in range(2):  # Whoever swallows the failure meets it again.
+        for _ in range(2):  # Whoever swallows the failure meets it again.
             try:
-                await DBOS.run_step_async({"name": "outside effect"}, lambda: ran.append(attempt))
+                await DBOS.run_step_async({"name": "outside effect"}, lambda: ran.append("ran"))
             except DBOSException as error:
                 raised.append(error)
 
@@ -67,7 +70,8 @@ def test_a_poison_unit_in_a_full_batch_fails_alone(database_url: str) -> None:
     with running(database_url) as here:
         here.store.poison(lambda unit: unit.event is not None and unit.event.key == "poison")
         held = here.hold_committer()
-        starting = [aside(lambda: DBOS.start_workflow(neighbour)) for _ in range(neighbours // 2)]
+        starting: list[Future[Any]] = []
+        starting += [aside(lambda: DBOS.start_workflow(neighbour)) for _ in range(neighbours // 2)]
         starting += [aside(lambda: DBOS.start_workflow(victim))]
         starting += [aside(lambda: DBOS.start_workflow(neighbour)) for _ in range(neighbours // 2)]
         # Each neighbour: its start, its events and its end; the victim: its start and its events.
@@ -434,14 +438,15 @@ def test_destroy_is_prompt_while_the_database_is_away(database_url: str, on: str
         first.await_waiting(1)
         first.store.lose(on, times=None)
         first.store.lose("reconnect", times=None)
+        sending: list[Future[None]] = []
         if on == "commit":
-            sending = aside(lambda: DBOS.send("w", 1, "topic"))
+            sending.append(aside(lambda: DBOS.send("w", 1, "topic")))
             assert unavailable.wait(FOREVER)
         stopping = aside(first.stop)
         stopping.result(timeout=10)
-        if on == "commit":
+        for future in sending:
             with pytest.raises(DBOSShutdownError):
-                sending.result(timeout=10)
+                future.result(timeout=10)
     # Its row is still there; its process is not, and the next launch sees that at once.
     with running(database_url):
         DBOS.send("w", "back", "topic")
@@ -460,6 +465,10 @@ def test_destroy_does_not_wait_for_a_commit_that_hangs(database_url: str, monkey
             stopping.result(timeout=10)
         finally:
             gate.open()
+    # What was left behind ends by itself, with its connection untouched until then.
+    here.engine.committer._thread.join(20)
+    here.engine.supervisor._thread.join(20)
+    here.store.close()
 
 
 def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
@@ -474,7 +483,7 @@ def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
                 DBOS.sleep(FOREVER)
             case "event":
                 DBOS.get_event("nobody", "key", FOREVER)
-            case "step":
+            case _:
                 DBOS.run_step({"name": "step"}, lambda: ran.append(1))
 
     with running(database_url) as here:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -168,15 +167,3 @@ def test_stopping_ends_idle_threads_and_fails_what_has_not_begun() -> None:
     release.set()
     assert working.result() == "was begun"
     wait_until(lambda: workers._idle == workers._running == 0)
-
-
-def test_a_job_that_fails_gives_its_slot_back() -> None:
-    workers = Workers(1)
-    ended: list[Callable[[], None]] = []
-
-    def exit_thread() -> None:
-        raise SystemExit  # The one error that a thread may end with in silence.
-
-    workers.start(exit_thread)
-    assert workers.call(lambda: ended).result() is ended
-    workers.stop()

@@ -28,6 +28,7 @@ from tidings.model import (
     PublishedEvent,
     RecordedEntry,
     Take,
+    Taken,
     Unit,
 )
 from tidings.serialization import Serializer
@@ -136,13 +137,15 @@ class Run:
         *,
         messages: tuple[Message, ...] = (),
         take: Take | None = None,
-        put_back: int | None = None,
+        put_back: Taken | None = None,
         event: PublishedEvent | None = None,
         start: NewWorkflow | None = None,
         outcome: Outcome | None = None,
     ) -> Unit:
         """Make a unit of this run."""
-        return Unit(self.workflow_id, self.epoch, entry, messages, take, put_back, event, start, outcome)
+        if put_back is not None:
+            return Unit(self.workflow_id, self.epoch, entry, put_back=put_back.seq, put_back_topic=put_back.topic)
+        return Unit(self.workflow_id, self.epoch, entry, messages, take, None, event, start, outcome)
 
 
 class Slot:

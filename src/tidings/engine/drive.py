@@ -24,6 +24,7 @@ from tidings.engine.loops import is_closing
 from tidings.engine.port import Port, Watching
 from tidings.engine.ticket import Ticket
 from tidings.error import DBOSContextError
+from tidings.serialization import recorded_error
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ def _meaning(error: asyncio.CancelledError, effect: Effect, port: Port) -> BaseE
         port.detach()
         return error
     if isinstance(effect, Call) and not _is_cancelled(asyncio.current_task()):
-        return error  # Nobody cancelled this task: the error is the user code's own.
+        return recorded_error(error)  # Nobody cancelled this task: it is an error of the user's code.
     return Abandoned()
 
 
@@ -112,16 +113,17 @@ async def _committed(job: Job, port: Port) -> Any:
     try:
         return await job
     except asyncio.CancelledError:
-        if is_closing(asyncio.get_running_loop()) or port.withdraw(job):
-            raise
+        loop = asyncio.get_running_loop()
+        if is_closing(loop) or port.withdraw(job) or port.is_outside:
+            raise  # What an outside caller handed over may still be written: nobody tells it any more.
         while not job.settled:
             with contextlib.suppress(asyncio.CancelledError):
                 await job
-            if is_closing(asyncio.get_running_loop()):
-                raise
+            if is_closing(loop):
+                raise  # Whatever comes of the unit, its run finds it when it is taken up again.
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().call_soon(_cancel_again, task)
+        loop.call_soon(_cancel_again, task)
         return await job
 
 

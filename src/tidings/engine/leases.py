@@ -38,7 +38,12 @@ class Lease:
         self.release()
         self._file = _lock(_path(executor_id), create=True)
         until = self._clock.now_ms() + self._lease_ms
-        return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
+        try:
+            return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
+        except BaseException:
+            self.release()
+            forget(executor_id)
+            raise
 
     def retire(self, store: Store, executor: Executor) -> None:
         """Give everything back: the row, its workflows, the file."""

@@ -38,7 +38,7 @@ async def _wait_for_ever() -> None:
             await loop.create_future()
     finally:
         _closing.add(loop)
-        del _sentinels[loop]  # The task holds its loop: left here, neither would ever go.
+        _sentinels.pop(loop, None)  # The task holds its loop: left here, neither would ever go.
 
 
 class BackgroundLoop:
@@ -51,7 +51,7 @@ class BackgroundLoop:
     def get(self) -> asyncio.AbstractEventLoop:
         """Return the loop, running."""
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run, args=(self._loop,), name="tidings-loop", daemon=True).start()
             return self._loop

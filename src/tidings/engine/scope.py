@@ -71,7 +71,9 @@ def standing(scope: Scope | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _scope.reset(token)
+        # A coroutine whose loop was closed is ended by whoever collects it, in another context.
+        with contextlib.suppress(ValueError):
+            _scope.reset(token)
 
 
 def of_thread() -> Scope | None:

@@ -155,6 +155,9 @@ class Store(Protocol):
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """Read the latest value of each key; `None` if the workflow does not exist."""
 
+    def owned(self, executor_id: str) -> list[str]:
+        """Read which pending workflows this executor owns."""
+
     def executors(self) -> list[Executor]:
         """Read all executors."""
 

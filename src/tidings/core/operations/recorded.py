@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tidings.core.effects import BARRIER, NOW, Abandoned, Commit, Defer, Failed, Operation, Wait
 from tidings.core.history import Slot
 from tidings.error import DBOSException
-from tidings.model import Entry, EntryState
+from tidings.model import Entry, EntryState, Taken
 from tidings.serialization import dump, dump_error, load, load_error
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def refuse(
     error: BaseException,
     started_at_ms: int,
     *,
-    put_back: int | None = None,
+    put_back: Taken | None = None,
     child_workflow_id: str | None = None,
 ) -> Operation[Failed]:
     """Record an error before it is raised, so that a replay raises it too."""

@@ -212,6 +212,11 @@ class PostgresStore:
         found = self._read(Call("all_events", {"workflow_id": workflow_id}))["all_events"]
         return {key: value for key, value in found if key is not None} if found else None
 
+    def owned(self, executor_id: str) -> list[str]:
+        """See `Store.owned`."""
+        found = self._read(Call("owned_workflows", {"executor_id": executor_id}))["owned_workflows"]
+        return [workflow_id for workflow_id, _ in found]
+
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
         return [Executor(*row) for row in self._read(Call("read_executors"))["read_executors"]]

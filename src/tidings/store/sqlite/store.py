@@ -196,6 +196,11 @@ class SqliteStore:
             found = db.execute(_SQL["all_events"], (workflow_id,)).fetchall()
         return {key: value for key, value in found if key is not None} if found else None
 
+    def owned(self, executor_id: str) -> list[str]:
+        """See `Store.owned`."""
+        with self._reading() as db:
+            return [workflow_id for workflow_id, _ in db.execute(_SQL["owned_workflows"], (executor_id,))]
+
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
         with self._reading() as db:
