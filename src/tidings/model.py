@@ -55,6 +55,9 @@ class Entry(Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     started_at_ms: int | None = None
     completed_at_ms: int | None = None
+    # Where the result stands among the results of its run, and how many operations had begun before it.
+    finished: int | None = None
+    begun: int | None = None
 
 
 class Message(Struct, frozen=True, gc=False):

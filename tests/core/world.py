@@ -25,6 +25,7 @@ from tidings.core.effects import (
     Operation,
     Query,
     Read,
+    Turn,
     Wait,
     Watch,
 )
@@ -391,7 +392,7 @@ class _Executor:
             except BaseException as error:
                 resume, argument = operation.throw, error
 
-    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Now) -> Any:
+    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Turn | Now) -> Any:
         match effect:
             case Call(function):
                 return function()
@@ -399,7 +400,7 @@ class _Executor:
                 return self._apply(unit)
             case Defer(make):
                 return self._apply(make())
-            case Barrier() | Watch():
+            case Barrier() | Watch() | Turn():
                 return None
             case Now():
                 return self.world.now_ms

@@ -100,6 +100,29 @@ def test_a_process_taken_for_dead_goes_on_as_a_new_one(database_url: str, other:
         assert handle.get_result() == "fresh"
 
 
+def test_what_landed_before_the_process_was_taken_for_dead_is_not_written_again(
+    database_url: str, other: Store
+) -> None:
+    """The answer of a commit is lost, and for so long that others take over before it can be asked for."""
+
+    @DBOS.workflow(name="waits")
+    def waits() -> str:
+        return str(DBOS.recv("go", None))
+
+    with running(database_url) as here:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(waits)
+        here.await_waiting(1)
+        here.store.lose(landed=True)
+        gate = here.store.hold("reconnect")
+        sending = aside(lambda: DBOS.send("w", "once", "note"))
+        gate.await_reached()
+        move_fence(other, here.executor_id, names=["waits"], version=VERSION)
+        gate.open()
+        sending.result(timeout=20)
+    assert [message.body for message in read_records(database_url).messages] == ['"once"']
+
+
 def test_a_lost_run_writes_nothing_though_its_batch_is_split(database_url: str, other: Store) -> None:
     """The fence moves under a batch that also holds a unit the store cannot keep."""
     begun, proceed, published, finish = (threading.Event() for _ in range(4))
@@ -214,7 +237,7 @@ def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, lande
         with SetWorkflowID("w"):
             DBOS.start_workflow(orphan)
         first.await_waiting(1)
-    second = make_engine(database_url)
+    second = make_engine(database_url, lease_ms=300)  # What nobody executes is found at the second look.
     second.store.lose("claim", landed=landed)
     with launched(second):
         DBOS.send("w", "found", "go")
@@ -246,12 +269,15 @@ def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database
         gate.await_reached()
         with SetWorkflowID("d"):
             DBOS.start_workflow(destination)
-        [claimed] = move_fence(other, second.executor_id, names=["between"], version=VERSION)
+        [claimed] = move_fence(other, second.executor_id, names=["between"], version=VERSION, lease_until_ms=2**60)
         assert claimed.epoch == 3
         DBOS.send("d", 1, "note")  # Finds the fence moved; the run is not there yet.
         DBOS.send("w", 1, "go")
+        rounds = second.store.calls["executors"]
         gate.open()
-        wait_until(lambda: second.store.calls["executors"] == 2)  # The last question of this look for the dead.
-        assert ran == over == []
-        assert read_records(database_url).workflow("w").epoch == 3
-        assert {entry.state for entry in read_records(database_url).entries_of("w")} == {"OPEN"}
+        wait_until(lambda: second.store.calls["executors"] > rounds)  # The supervisor is through with the claim.
+        assert second.engine.runner.live("w") is None
+        assert over == ran == []
+    records = read_records(database_url)
+    assert (records.workflow("w").epoch, records.workflow("w").executor_id) == (3, "claimer")
+    assert {entry.state for entry in records.entries_of("w")} == {"OPEN"}

@@ -258,12 +258,15 @@ class FaultyStore:
                 trap.act()
 
 
-def move_fence(store: Store, executor_id: str, *, names: Sequence[str], version: str) -> list[WorkflowRecord]:
+def move_fence(
+    store: Store, executor_id: str, *, names: Sequence[str], version: str, lease_until_ms: int = 0
+) -> list[WorkflowRecord]:
     """Claim from an executor that is taken for dead, as another process would; raises its fence.
 
-    The claimer has no lease: whoever looks next takes over from it.
+    Without a lease the claimer is dead itself: whoever looks next takes over from it.
     """
-    claimer = Executor("claimer", "claimer", 0, store.enlist("claimer", "claimer", 0))
+    fence = store.enlist("claimer", "claimer", lease_until_ms)
+    claimer = Executor("claimer", "claimer", lease_until_ms, fence)
     return store.claim(claimer, [executor_id], names, version, 1_000)
 
 

@@ -241,7 +241,7 @@ def _policy(
     backoff_rate: float,
     should_retry: ShouldRetry | None,
 ) -> RetryPolicy:
-    if not isinstance(max_attempts, int) or isinstance(max_attempts, bool):
+    if type(max_attempts) is not int:
         raise TypeError(f"max_attempts must be a whole number, not {max_attempts!r}")
     if max_attempts < 1:
         raise ValueError(f"max_attempts must be 1 or more, not {max_attempts}")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar, cast
 
-from tidings.core.effects import Abandoned, Call, Commit, Effect, Failed, Operation, Wait, Watch
+from tidings.core.effects import Abandoned, Call, Commit, Effect, Failed, Operation, Turn, Wait, Watch
 from tidings.engine.committer import Job
 from tidings.engine.loops import is_closing
 from tidings.engine.port import Port, Watching
@@ -54,6 +54,8 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket, port.parked():
                 return ticket.result()
+        case Turn():
+            return None  # A blocking workflow has one branch.
         case _:
             begun = port.perform(effect)
             return begun.result() if isinstance(begun, Ticket) else begun
@@ -91,6 +93,9 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket:
                 return await ticket
+        case Turn():
+            assert port.turns is not None
+            return await port.turns.wait(effect)
         case Commit():
             return await _committed(port.perform(effect), port)
         case _:

@@ -22,7 +22,9 @@ def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
     for each in [each for each in _sentinels if each.is_closed()]:
         del _sentinels[each]  # Closed without a word: its sentinel will never run again.
     if loop not in _sentinels:
-        _sentinels[loop] = loop.create_task(_wait_for_ever(), name="tidings-sentinel")
+        sentinel = loop.create_task(_wait_for_ever(), name="tidings-sentinel")
+        sentinel._log_destroy_pending = False  # type: ignore[attr-defined]  # It has nothing to lose.
+        _sentinels[loop] = sentinel
 
 
 def is_closing(loop: asyncio.AbstractEventLoop) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Read, Wait, WakeKey, Watch
+from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Read, Turn, Wait, WakeKey, Watch
 from tidings.engine.chain import Chain
 from tidings.engine.clock import Clock
 from tidings.engine.committer import Committer, Job
@@ -17,6 +17,7 @@ from tidings.engine.probes import Point, Probes
 from tidings.engine.reader import Reader
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.timers import Timers
+from tidings.engine.turns import Turns
 from tidings.engine.waiters import Arrival, Waiters
 from tidings.error import DBOSRunEndedError
 
@@ -36,13 +37,14 @@ class Parts(Struct, frozen=True):
 class Port:
     """Performs effects for one run, or for code outside of any."""
 
-    __slots__ = ("_parts", "_workflow_id", "chain", "is_detached")
+    __slots__ = ("_parts", "_workflow_id", "chain", "is_detached", "turns")
 
     def __init__(self, parts: Parts, workflow_id: str | None = None, chain: Chain | None = None) -> None:
         self._parts = parts
         self._workflow_id = workflow_id
         self.chain = chain or Chain(parts.committer)
         self.is_detached = False
+        self.turns: Turns | None = None
 
     @property
     def is_outside(self) -> bool:
@@ -66,7 +68,7 @@ class Port:
                 return self.chain.defer(make)
             case Read(query):
                 return self._parts.reader.ask(query)
-            case Call() | Watch() | Wait():
+            case Call() | Watch() | Wait() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
 
     def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:

@@ -31,6 +31,7 @@ from tidings.engine.probes import Point
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.scope import Scope, standing
 from tidings.engine.ticket import Ticket
+from tidings.engine.turns import Turns
 from tidings.engine.workers import Workers
 from tidings.error import DBOSRunEndedError, DBOSUnexpectedStepError, DBOSWorkflowCancelledError
 
@@ -215,6 +216,7 @@ class Runner:
 
     async def _execute_async(self, live: LiveRun) -> None:
         live.run.root.owner = asyncio.current_task()
+        live.port.turns = Turns(live.run) if live.run.turns else None
         value: Any = None
         error: BaseException | None = None
         with standing(Scope(live.run, live.port, live.run.root)):
