@@ -246,6 +246,7 @@ async def test_w7_destroy_does_not_wait_for_what_waits_and_the_next_launch_goes_
     waiting = asyncio.ensure_future(face.get_result(workflow_id))
     await app.waiting("end", workflow_id)
     await DBOS.destroy_async()
+    await app.ended(workflow_id)
     assert seen == ["DBOSRunEndedError"]
     with pytest.raises(DBOSShutdownError, match="shut down in this process"):
         await waiting

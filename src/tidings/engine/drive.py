@@ -18,11 +18,12 @@ from collections.abc import Callable
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar, cast
 
-from tidings.core.effects import Abandoned, Call, Commit, Effect, Failed, Operation, Turn, Wait, Watch
+from tidings.core.effects import Abandoned, Call, Commit, Defer, Effect, Failed, Operation, Turn, Wait, Watch
 from tidings.engine.committer import Job
 from tidings.engine.loops import is_closing
 from tidings.engine.port import Port, Watching
 from tidings.engine.ticket import Ticket
+from tidings.engine.turns import Turns
 from tidings.error import DBOSContextError
 from tidings.serialization import recorded_error
 
@@ -95,9 +96,11 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
                 return await ticket
         case Turn():
             assert port.turns is not None
-            return await port.turns.wait(effect)
+            return await _turn(effect, port.turns)
         case Commit():
             return await _committed(port.perform(effect), port)
+        case Defer():
+            return await _handed_over(port.perform(effect))
         case _:
             begun = port.perform(effect)
             return await begun if isinstance(begun, Ticket) else begun
@@ -130,6 +133,37 @@ async def _committed(job: Job, port: Port) -> Any:
         assert task is not None
         loop.call_soon(_cancel_again, task)
         return await job
+
+
+async def _turn(turn: Turn, turns: Turns) -> None:
+    """Await a turn. A recorded result once won over whatever cancelled its await, and wins again."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    was_cancelled = False
+    while True:
+        try:
+            await turns.wait(turn)
+        except asyncio.CancelledError:
+            if turn.finished is None or is_closing(loop):
+                raise
+            was_cancelled = True
+        else:
+            break
+    if was_cancelled:
+        loop.call_soon(_cancel_again, task)
+
+
+async def _handed_over(room: Ticket | None) -> None:
+    """Await that there is room again. What was handed over stays so: a cancellation comes after it."""
+    if room is None:
+        return
+    try:
+        await room
+    except asyncio.CancelledError:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if is_closing(loop) or task is None:
+            raise
+        loop.call_soon(_cancel_again, task)
 
 
 def _cancel_again(task: asyncio.Task[Any]) -> None:

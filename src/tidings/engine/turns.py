@@ -34,6 +34,8 @@ class Turns:
 
     async def wait(self, turn: Turn) -> None:
         """Wait for the turn of a recorded result, or of a new operation."""
+        if turn.finished is not None and turn.finished not in self._run.turns:
+            return  # It had come when a cancellation overtook it.
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         if turn.finished is None:
@@ -44,11 +46,6 @@ class Turns:
         late = loop.call_later(_SAY_AFTER_SECONDS, self._say, turn)
         try:
             await future
-        except asyncio.CancelledError:
-            if turn.finished is not None and turn.finished in self._run.turns:  # Given up earlier than the first time.
-                self._run.turns.remove(turn.finished)
-                self.look()
-            raise
         finally:
             late.cancel()
 
