@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
 from tidings.engine.chain import Chain
-from tidings.engine.leases import forget, is_dead
+from tidings.engine.leases import is_dead, sweep
 from tidings.engine.port import Parts
 from tidings.engine.registry import Registry
 from tidings.engine.runner import LiveRun, Runner
@@ -79,6 +79,7 @@ class Supervisor:
         while True:
             try:
                 if first:
+                    sweep()
                     self._report_leftovers()
                 self._resume_detached()
                 self._resume_unattended()
@@ -118,11 +119,6 @@ class Supervisor:
             total += count
             if count < _CLAIM_TOGETHER:
                 break
-        # The file of one that still owns what is not ours to run stays: it tells the next one that it is dead.
-        left = {each.executor_id for each in self._parts.reader.ask(lambda store: store.executors()).result()}
-        for executor_id in dead:
-            if executor_id not in left:
-                forget(executor_id)
         self._exhausted.update(dead)
         if total:
             logger.info("recovered %d pending workflow%s of processes that have ended", total, "s" * (total > 1))

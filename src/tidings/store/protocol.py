@@ -16,11 +16,15 @@ everything that may pass (connection, disk, lock, timeout): the same call may be
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
+
+# How long the row of a dead executor is kept after its lease: a process that was cut off in the
+# middle of a commit must find it, to learn whether the commit landed.
+KEEP_EXECUTORS_MS: Final = 24 * 3_600_000
 
 
 class StoreError(Exception):
@@ -128,7 +132,7 @@ class Store(Protocol):
         In one transaction: check the executor's own fence (else `Fenced`), raise the fences of the
         `dead` ones, so that a batch of theirs in flight either ends before or changes nothing, then
         raise each run's epoch. Only workflows of these `names` and this `app_version`. Rows of dead
-        executors that own nothing pending any more are removed.
+        executors that own nothing pending any more are removed, a day after their lease.
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:

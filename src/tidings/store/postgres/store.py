@@ -33,7 +33,7 @@ from tidings.store.postgres.arrays import texts
 from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
-from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
 
@@ -168,7 +168,7 @@ class PostgresStore:
             answers = self._write(
                 Call("raise_fences", {"executor_ids": gone}),
                 Call("claim_workflows", wanted | {"executor_id": executor.executor_id}),
-                Call("remove_idle_executors", {"executor_ids": gone}),
+                Call("remove_idle_executors", {"executor_ids": gone, "keep_ms": KEEP_EXECUTORS_MS}),
                 _COMMIT,
             )
         return [workflow_of(row) for row in answers["claim_workflows"]]

@@ -29,7 +29,7 @@ from tidings.model import (
     WorkflowRecord,
 )
 from tidings.store import refusals
-from tidings.store.protocol import Batch, Fenced
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
@@ -155,7 +155,7 @@ class SqliteStore:
             db.execute(_SQL["raise_fences"], (gone,))
             wanted = {"dead": gone, "names": _json(list(names)), "app_version": app_version, "limit": limit}
             claimed = _raise_epochs(db, executor, db.execute(_SQL["claimable_workflows"], wanted).fetchall())
-            db.execute(_SQL["remove_idle_executors"], (gone,))
+            db.execute(_SQL["remove_idle_executors"], (gone, self.now_ms() - KEEP_EXECUTORS_MS))
             return claimed
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
