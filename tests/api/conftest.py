@@ -1,12 +1,13 @@
 """Scenarios through the class `DBOS`, each written once and run with both faces on both stores."""
 
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.app import App
+from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Blocking, Face
 
@@ -41,6 +42,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     clock = ManualClock()
     monkeypatch.setattr("tidings.engine.engine.SystemClock", lambda: clock)
     return clock
+
+
+@pytest.fixture
+def log() -> Iterator[Sightings]:
+    """What tidings logs from now on: a test waits until it has said enough."""
+    sightings = Sightings()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            sightings.note(record.getMessage())
+
+    handler, logger = Handler(), logging.getLogger("tidings")
+    logger.addHandler(handler)
+    yield sightings
+    logger.removeHandler(handler)
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 import math
 import random
 import tempfile
 import threading
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,21 +71,6 @@ def test_these_are_all_operations() -> None:
     names = dir(DBOS)
     both = {name for name in names if f"{name}_async" in names}
     assert both - MAY_BE_CALLED_ON_A_LOOP == OPERATIONS.keys()
-
-
-@pytest.fixture
-def log() -> Iterator[Sightings]:
-    """What tidings logs from now on: a test waits until it has said enough."""
-    sightings = Sightings()
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            sightings.note(record.getMessage())
-
-    handler, logger = Handler(), logging.getLogger("tidings")
-    logger.addHandler(handler)
-    yield sightings
-    logger.removeHandler(handler)
 
 
 # --- calls in the wrong place -----------------------------------------------------------------------
@@ -1006,6 +990,41 @@ async def test_code_that_ends_before_what_it_recorded_is_noticed(
     found = "DBOS.recv" if operations == 2 else f"step {operations + 1}"
     what = f"was recorded with {found} at operation {operations + 1}, but the code now calls nothing: it ended;"
     await _changed(app, face, before, after, what)
+
+
+async def test_parameters_that_changed_are_noticed_and_keep_no_other_workflow_from_going_on(
+    app: App, face: Face
+) -> None:
+    def define(changed: bool) -> Callable[..., Any]:
+        async def order(count: int, size: int = 1) -> Any:
+            return [count, size, await face.recv(timeout_seconds=FOREVER)]
+
+        if changed:
+            order.__defaults__ = None
+        return face.workflow()(order)
+
+    @face.workflow()
+    async def other() -> Any:
+        return await face.recv(timeout_seconds=FOREVER)
+
+    for workflow_id, workflow, arguments in (("w", define(False), (1,)), ("other", other, ())):
+        await face.start(workflow, *arguments, workflow_id=workflow_id)
+        await app.waiting("message", workflow_id, None)
+    await app.crash()
+    recorded = _history(app)
+    define(True)
+    await app.launch()
+    await app.waiting("message", "other", None)
+    with pytest.raises(DBOSUnexpectedStepError, match=r"calls .*order\(count: .*missing a required .*'size'"):
+        await face.get_result("w")
+    await DBOS.destroy_async()
+    assert _history(app) == recorded
+    define(False)
+    await app.launch()
+    for workflow_id in ("w", "other"):
+        await face.send(workflow_id, "hello")
+    assert await face.get_result("w") == [1, 1, "hello"]
+    assert await face.get_result("other") == "hello"
 
 
 async def test_code_that_changed_cannot_swallow_the_error(app: App, face: Face) -> None:

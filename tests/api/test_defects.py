@@ -301,7 +301,14 @@ EXITS = {
             outlived()
 
         handle = DBOS.start_workflow(order)
-        threading.Thread(target=handle.get_result, daemon=True).start()
+
+        def await_result():
+            try:
+                handle.get_result()
+            except DBOSShutdownError:
+                print("shut down")
+
+        threading.Thread(target=await_result, daemon=True).start()
         await_waiting(2)
     """,
     "async, in the background": """
@@ -344,6 +351,7 @@ import asyncio, os, sys, threading
 from tidings import DBOS
 from tidings.api.caller import Process
 from tidings.engine.probes import Point
+from tidings.error import DBOSShutdownError
 
 def outlived():
     os._exit(99)

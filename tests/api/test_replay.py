@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import App
+from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face
 from tidings import DBOS
@@ -220,7 +220,7 @@ async def test_w4_a_change_in_a_parallel_branch_is_noticed(app: App, awaiting: A
 
 
 async def test_w4_workflows_of_another_version_are_reported_and_go_on_with_their_own(
-    app: App, face: Face, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    app: App, face: Face, clock: ManualClock, log: Sightings
 ) -> None:
     """At once: the clock stands still, so no lease has to run out for it."""
 
@@ -233,12 +233,12 @@ async def test_w4_workflows_of_another_version_are_reported_and_go_on_with_their
         await face.start(order, workflow_id=name)
         await app.waiting("message", name, "last")
     await app.crash()
-    caplog.clear()
+    log.seen.clear()
     await app.launch(application_version="2")
-    await app.relaunch()  # Its shutdown waits for the supervisor, so the launch before it has reported.
-    reports = [message for message in caplog.messages if "not recovered here" in message]
-    assert reports[0].startswith("3 pending workflows of 'order' are not recovered here, for example 'order 1'")
-    assert "started by version '1' of the code, and this is '2'" in reports[0]
+    await log.until(lambda seen: any("not recovered here" in message for message in seen))
+    [report] = [message for message in log.seen if "not recovered here" in message]
+    assert report.startswith("3 pending workflows of 'order' are not recovered here, for example 'order 1'")
+    assert "started by version '1' of the code, and this is '2'" in report
     await face.send("order 1", None, "last")
     own = await face.start(order)
     await app.waiting("message", own.workflow_id, "last")

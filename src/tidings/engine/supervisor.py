@@ -11,15 +11,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
 from tidings.engine.chain import Chain
 from tidings.engine.leases import is_dead, sweep
 from tidings.engine.port import Parts
-from tidings.engine.registry import Registry
+from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
-from tidings.error import DBOSException, DBOSShutdownError, DBOSWorkflowFunctionNotFoundError
+from tidings.error import (
+    DBOSException,
+    DBOSShutdownError,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowFunctionNotFoundError,
+)
 from tidings.model import Executor, Unit, WorkflowRecord
 from tidings.serialization import Serializer, load
 from tidings.store.protocol import Store
@@ -184,12 +190,13 @@ class Supervisor:
                 if function is None:
                     raise DBOSWorkflowFunctionNotFoundError(workflow_id, record.name)
                 inputs = load(self._serializer, record.inputs, f"the arguments of workflow {workflow_id!r}")
+                args, kwargs = _arguments(inputs, function, workflow_id)
             except DBOSException as error:
                 logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
                 self._parts.waiters.fail(end_key(workflow_id), error)
                 continue
             run = Run(workflow_id, record.epoch, record.name, self._serializer, by_id.get(workflow_id))
-            live = self._runner.prepare_claimed(run, function, tuple(inputs["args"]), inputs["kwargs"], generation)
+            live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
             if live is None:
                 return  # What is ours all the same is found unattended at the next looks.
             self._runner.begin(live)
@@ -213,3 +220,14 @@ class Supervisor:
                 each.example_id,
                 reason,
             )
+
+
+def _arguments(inputs: Any, function: WorkflowFunction, workflow_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Take the recorded arguments apart. One that does not fit must not keep other workflows from going on."""
+    try:
+        args, kwargs = tuple(inputs["args"]), dict(inputs["kwargs"])
+        function.signature.bind(*args, **kwargs)
+    except Exception as error:
+        called = f"{function.name}{function.signature} ({error})"
+        raise DBOSUnexpectedStepError(workflow_id, "its start", "other arguments", called) from error
+    return args, kwargs
