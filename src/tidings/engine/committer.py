@@ -26,23 +26,25 @@ from typing import Any, Protocol, TypeVar
 
 from tidings.core.effects import WakeKey
 from tidings.core.operations.events import event_key
-from tidings.core.operations.messages import arrival_key
+from tidings.core.operations.messages import MESSAGE, arrival_key
 from tidings.core.operations.results import end_key
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
 from tidings.engine.probes import Point, Probes
 from tidings.engine.ticket import Ticket, settle_all
-from tidings.engine.waiters import Waiters
+from tidings.engine.waiters import Waiters, cancelled_name, wake_name
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError
 from tidings.limits import MAX_BATCH_BYTES, MAX_BATCH_UNITS, MAX_BYTES_IN_FLIGHT, MAX_UNITS_IN_FLIGHT
 from tidings.model import Answer, Applied, Executor, Unit
-from tidings.store.protocol import Batch, DataError, Fenced, Store
+from tidings.store.protocol import WAKE_ALL, Batch, DataError, Fenced, Store
 
 logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
 
+# More names than this say no more than that much has changed.
+MAX_NAMES = 2_000
 
 class Sender(Protocol):
     """The chain of a job: whether its units may still commit, and where a failure is left."""
@@ -86,6 +88,9 @@ class Owner(Protocol):
 
     def was_cancelled(self, workflow_id: str) -> None:
         """Stop the run of a workflow that is now CANCELLED, if it is here."""
+
+    def runs_here(self, workflow_id: str) -> bool:
+        """Tell whether this process executes that workflow."""
 
     def was_lost(self, error: BaseException) -> None:
         """Stop all runs: nothing can be written any more."""
@@ -239,9 +244,9 @@ class Committer:
             self._number += 1
             executor = self.executor
             now = self._clock.now_ms()
-            batch = Batch(
-                executor.executor_id, executor.fence, self._number, now, self._lease_ms, [job.unit for job in jobs]
-            )
+            units = [job.unit for job in jobs]
+            wakes = self._names_for_others(units)
+            batch = Batch(executor.executor_id, executor.fence, self._number, now, self._lease_ms, units, wakes)
             try:
                 answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
             except Fenced:
@@ -252,6 +257,18 @@ class Committer:
                 continue
             self.last_commit_ms = now
             return jobs, answers
+
+    def _names_for_others(self, units: list[Unit]) -> list[str]:
+        """Return what other processes may wait for. Whoever receives a message runs in one process only."""
+        keys: list[WakeKey] = []
+        names: set[str] = set()
+        for unit in units:
+            if unit.messages or unit.event is not None or unit.outcome is not None or unit.cancel is not None:
+                _add_wake_keys(unit, keys)
+                if unit.cancel is not None:
+                    names.add(cancelled_name(unit.cancel))
+        names.update(wake_name(key) for key in keys if not (key[0] == MESSAGE and self._owner.runs_here(key[1] or "")))
+        return sorted(names) if len(names) <= MAX_NAMES else [WAKE_ALL]
 
     def _do(self, errand: Errand) -> None:
         try:

@@ -3,6 +3,7 @@
     code ── operation ── driver ── port ─┬─ chain ── committer ── store (writing connection)
                                          ├─ reader ────────────── store (reading connection)
                                          ├─ waiters   who waits for what
+                                         │    └── hearing  what other processes have changed
                                          └─ timers    until when
     runner      executes runs, on event loops or on workers (threads)
     supervisor  keeps the lease, recovers the runs of processes that died
@@ -19,6 +20,7 @@ import os
 from tidings import store as stores
 from tidings.engine.clock import Clock, SystemClock
 from tidings.engine.committer import Committer
+from tidings.engine.hearing import Hearing
 from tidings.engine.leases import Lease
 from tidings.engine.loops import BackgroundLoop
 from tidings.engine.port import Parts, Port
@@ -55,6 +57,7 @@ class Engine:
         self.committer = Committer(self.store, self, self.waiters, self.clock, self.probes, settings.lease_ms)
         self.reader = Reader(self.store, self.probes)
         self.timers = Timers(self.clock)
+        self.hearing = Hearing(self.store, self.waiters, self.probes, self.was_cancelled, self._look_for_cancelled)
         self._background = BackgroundLoop()
         self._lease = Lease(settings.executor_label, settings.lease_ms, self.clock)
         parts = Parts(
@@ -81,6 +84,7 @@ class Engine:
             self.store.connect()
             self.clock.synchronise(self.store.now_ms())
             executor = self._lease.enlist(self.store)
+            self.hearing.start(executor.executor_id)
         except Unavailable as error:
             self.store.close()
             raise DBOSInitializationError(f"the database did not answer: {error}") from error
@@ -105,6 +109,7 @@ class Engine:
         has_stopped = self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
         has_stopped = self.reader.stop() and has_stopped
+        self.hearing.stop()
         self.supervisor.stop(wait=has_stopped)
         if has_stopped:  # A connection must not be closed under the thread that uses it.
             self.store.close()
@@ -131,6 +136,16 @@ class Engine:
     def was_cancelled(self, workflow_id: str) -> None:
         """A workflow is CANCELLED: wake its run from whatever it waits for."""
         self.runner.kill(workflow_id, DBOSWorkflowCancelledError(workflow_id))
+
+    def runs_here(self, workflow_id: str) -> bool:
+        """Tell whether this process executes that workflow."""
+        return self.runner.live(workflow_id) is not None
+
+    def _look_for_cancelled(self) -> None:
+        """Stop the runs of workflows that were cancelled elsewhere, unheard."""
+        ids = [live.run.workflow_id for live in self.runner.all_live()]
+        for workflow_id in self.reader.ask(lambda store: store.cancelled_among(ids)).result() if ids else ():
+            self.was_cancelled(workflow_id)
 
     def was_lost(self, error: BaseException) -> None:
         """Nothing can be written any more: nobody may hang for it."""

@@ -7,11 +7,35 @@ twice or for nothing, but it comes after the change is durable, and every waiter
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import threading
 from collections.abc import Iterable
 
 from tidings.core.effects import WakeKey
 from tidings.engine.ticket import Ticket
+
+_CANCELLED = "!"  # begins no name of a key
+
+
+def wake_name(key: WakeKey) -> str:
+    """Return how other processes call `key`: short, and of fixed length.
+
+    Two keys of one name wake each other's waiters for nothing, which does no harm.
+    """
+    # Between the parts stands a character that no part can hold; no topic is not the empty topic.
+    text = "\0".join("\0" if part is None else part for part in key)
+    return base64.urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=9).digest()).decode()
+
+
+def cancelled_name(workflow_id: str) -> str:
+    """Return the name that tells the process which runs a workflow that it is cancelled."""
+    return _CANCELLED + base64.urlsafe_b64encode(workflow_id.encode()).decode()
+
+
+def cancelled_workflow(name: str) -> str | None:
+    """Return the workflow that `cancelled_name` named so; `None` for any other name."""
+    return base64.urlsafe_b64decode(name[1:]).decode() if name.startswith(_CANCELLED) else None
 
 
 class Arrival(Ticket):
@@ -30,6 +54,7 @@ class Waiters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._arrivals: dict[WakeKey, list[Arrival]] = {}
+        self._names: dict[str, WakeKey] = {}  # of the keys in `_arrivals`
         self._failed: dict[WakeKey, BaseException] = {}
 
     def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
@@ -39,7 +64,11 @@ class Waiters:
             for key in keys:
                 if key in self._failed:
                     arrival.settle(error=self._failed[key])
-                self._arrivals.setdefault(key, []).append(arrival)
+                arrivals = self._arrivals.get(key)
+                if arrivals is None:
+                    arrivals = self._arrivals[key] = []
+                    self._names[wake_name(key)] = key
+                arrivals.append(arrival)
         return arrival
 
     def forget(self, arrival: Arrival) -> None:
@@ -50,7 +79,7 @@ class Waiters:
                 if arrivals is not None and arrival in arrivals:
                     arrivals.remove(arrival)
                     if not arrivals:
-                        del self._arrivals[key]
+                        self._remove(key)
 
     def take(self, keys: Iterable[WakeKey]) -> list[Arrival]:
         """Remove and return the arrivals of these keys, for the caller to settle with True."""
@@ -59,14 +88,33 @@ class Waiters:
             return taken
         with self._lock:
             for key in keys:
-                taken += self._arrivals.pop(key, ())
+                taken += self._remove(key)
         return taken
+
+    def take_named(self, names: Iterable[str]) -> list[Arrival]:
+        """Remove and return the arrivals of the keys that other processes call so."""
+        with self._lock:
+            keys = [key for name in names if (key := self._names.get(name)) is not None]
+        return self.take(keys)
+
+    def take_all(self) -> list[Arrival]:
+        """Remove and return all arrivals: each of them has to look."""
+        with self._lock:
+            keys = list(self._arrivals)
+        return self.take(keys)
+
+    def _remove(self, key: WakeKey) -> list[Arrival]:
+        arrivals = self._arrivals.pop(key, None)
+        if arrivals is None:
+            return []
+        del self._names[wake_name(key)]
+        return arrivals
 
     def fail(self, key: WakeKey, error: BaseException) -> None:
         """Raise `error` from all that waits for `key`, now and later: it cannot come here."""
         with self._lock:
             self._failed[key] = error
-            arrivals = self._arrivals.pop(key, [])
+            arrivals = self._remove(key)
         for arrival in arrivals:
             arrival.settle(error=error)
 

@@ -16,11 +16,14 @@ everything that may pass (connection, disk, lock, timeout): the same call may be
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
+
+# A name that wakes everybody: too much has changed to name it, or names were missed.
+WAKE_ALL: Final = "*"
 
 
 class StoreError(Exception):
@@ -47,7 +50,8 @@ class Batch(Struct, frozen=True):
     """Units that are committed together, under one executor's fence.
 
     `number` grows with every batch of the executor and is written with it. `now_ms` and
-    `lease_ms` renew the lease: it runs until `now_ms + lease_ms`.
+    `lease_ms` renew the lease: it runs until `now_ms + lease_ms`. `wakes` are the names, short and
+    without spaces, that listeners of other executors hear once the batch is durable.
     """
 
     executor_id: str
@@ -56,6 +60,27 @@ class Batch(Struct, frozen=True):
     now_ms: int
     lease_ms: int
     units: Sequence[Unit]
+    wakes: Sequence[str] = ()
+
+
+class Listener(Protocol):
+    """Hears what the batches of other executors wake. Used by one thread, but for `interrupt`.
+
+    What it hears are hints. After it was lost, or where it hears `WAKE_ALL`, all must look.
+    """
+
+    def hear(self, timeout_seconds: float, *, eager: bool) -> list[str]:
+        """Wait for names, at most so long. `eager` says that somebody in this process waits for some.
+
+        Raises:
+            Unavailable: the connection is lost, and so may names be.
+        """
+
+    def interrupt(self) -> None:
+        """Let `hear` return soon. From any thread, until `close`."""
+
+    def close(self) -> None:
+        """Hear no more."""
 
 
 class Store(Protocol):
@@ -149,6 +174,9 @@ class Store(Protocol):
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """Read these workflows; an id that does not exist is missing from the answer."""
 
+    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Return which of these workflows are cancelled."""
+
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """Read the latest value of each (workflow id, key), in order."""
 
@@ -163,3 +191,8 @@ class Store(Protocol):
 
     def reconnect_reader(self) -> None:
         """Replace the reading connection. Raises `Unavailable` if that fails."""
+
+    # --- hearing: the listener's thread --------------------------------------------------------------
+
+    def listen(self, executor_id: str) -> Listener:
+        """Begin to hear of the batches of all other executors. Raises `Unavailable` if that fails."""

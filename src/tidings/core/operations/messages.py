@@ -26,6 +26,7 @@ from tidings.serialization import load
 SEND = "DBOS.send"
 SEND_BULK = "DBOS.send_bulk"
 RECV = "DBOS.recv"
+MESSAGE = "message"
 
 # Messages that only lack the time at which they are sent.
 Letters = Callable[[int], tuple[OutgoingMessage, ...]]
@@ -52,7 +53,7 @@ class Message:
 
 def arrival_key(workflow_id: str, topic: str | None) -> WakeKey:
     """What a receiver on `topic` waits for."""
-    return ("message", workflow_id, topic)
+    return (MESSAGE, workflow_id, topic)
 
 
 def send(slot: Slot, letters: Letters) -> Operation[Sequence[str]]:
