@@ -46,6 +46,7 @@ T = TypeVar("T")
 # More names than this say no more than that much has changed.
 MAX_NAMES = 2_000
 
+
 class Sender(Protocol):
     """The chain of a job: whether its units may still commit, and where a failure is left."""
 
@@ -58,13 +59,14 @@ class Sender(Protocol):
 class Job(Ticket):
     """A unit on its way to the store. Settled with its answer when it is durable."""
 
-    __slots__ = ("begun", "chain", "deferred", "size", "unit", "withdrawn")
+    __slots__ = ("begun", "chain", "deferred", "size", "unit", "wakes", "withdrawn")
 
-    def __init__(self, unit: Unit, chain: Sender, deferred: bool) -> None:
+    def __init__(self, unit: Unit, chain: Sender, deferred: bool, wakes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.unit = unit
         self.chain = chain
         self.deferred = deferred
+        self.wakes = wakes
         self.size = _size(unit)
         self.begun = False
         self.withdrawn = False
@@ -139,9 +141,9 @@ class Committer:
             return False
         return True
 
-    def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False) -> Job:
-        """Hand over a unit. The job is settled when it is durable, or cannot be."""
-        job = Job(unit, chain, deferred)
+    def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False, wakes: tuple[str, ...] = ()) -> Job:
+        """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
+        job = Job(unit, chain, deferred, wakes)
         # Not exact under threads, and need not be: it bounds, it does not count.
         self._bytes += job.size
         self._units += 1
@@ -245,7 +247,7 @@ class Committer:
             executor = self.executor
             now = self._clock.now_ms()
             units = [job.unit for job in jobs]
-            wakes = self._names_for_others(units)
+            wakes = self._names_for_others(jobs)
             batch = Batch(executor.executor_id, executor.fence, self._number, now, self._lease_ms, units, wakes)
             try:
                 answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
@@ -258,17 +260,26 @@ class Committer:
             self.last_commit_ms = now
             return jobs, answers
 
-    def _names_for_others(self, units: list[Unit]) -> list[str]:
-        """Return what other processes may wait for. Whoever receives a message runs in one process only."""
+    def _names_for_others(self, jobs: list[Job]) -> list[str]:
+        """Return what other processes may wait for.
+
+        Whoever receives a message runs in one process only. If that is this one when the batch lands,
+        no other has to hear of it: to move the run, another process raises our fence first. Then the
+        batch does not land, and the names are made anew; or it landed before, and whoever takes the
+        run over looks later.
+        """
         keys: list[WakeKey] = []
         names: set[str] = set()
-        for unit in units:
+        own: list[str] = []
+        for job in jobs:
+            unit = job.unit
+            own += job.wakes
             if unit.messages or unit.event is not None or unit.outcome is not None or unit.cancel is not None:
                 _add_wake_keys(unit, keys)
                 if unit.cancel is not None:
                     names.add(cancelled_name(unit.cancel))
         names.update(wake_name(key) for key in keys if not (key[0] == MESSAGE and self._owner.runs_here(key[1] or "")))
-        return sorted(names) if len(names) <= MAX_NAMES else [WAKE_ALL]
+        return own + (sorted(names) if len(names) <= MAX_NAMES else [WAKE_ALL])
 
     def _do(self, errand: Errand) -> None:
         try:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
+from functools import partial
 
 from tidings import store as stores
 from tidings.engine.clock import Clock, SystemClock
@@ -31,6 +33,7 @@ from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.settings import Settings
 from tidings.engine.starting import Starter
 from tidings.engine.supervisor import Supervisor
+from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import Waiters
 from tidings.engine.workers import Workers
@@ -57,7 +60,8 @@ class Engine:
         self.committer = Committer(self.store, self, self.waiters, self.clock, self.probes, settings.lease_ms)
         self.reader = Reader(self.store, self.probes)
         self.timers = Timers(self.clock)
-        self.hearing = Hearing(self.store, self.waiters, self.probes, self.was_cancelled, self._look_for_cancelled)
+        self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, settings)
+        self._looks: list[Ticket] = []
         self._background = BackgroundLoop()
         self._lease = Lease(settings.executor_label, settings.lease_ms, self.clock)
         parts = Parts(
@@ -84,15 +88,18 @@ class Engine:
             self.store.connect()
             self.clock.synchronise(self.store.now_ms())
             executor = self._lease.enlist(self.store)
-            self.hearing.start(executor.executor_id)
+            self.hearing.listen(executor.executor_id)
         except Unavailable as error:
+            self._lease.release()
             self.store.close()
             raise DBOSInitializationError(f"the database did not answer: {error}") from error
         except BaseException:
+            self._lease.release()
             self.store.close()
             raise
         self.committer.start(executor)
         self.reader.start()
+        self.hearing.start()
         self.timers.start()
         self.supervisor.start()
 
@@ -102,6 +109,7 @@ class Engine:
             return  # A forked child has none of the threads, and must not touch the parent's connections.
         self.port.chain.kill(DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on"))
         self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "tidings was shut down"))
+        self.hearing.stop()
         self.timers.stop()
         self.workers.stop()
         self._background.stop()
@@ -109,7 +117,6 @@ class Engine:
         has_stopped = self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
         has_stopped = self.reader.stop() and has_stopped
-        self.hearing.stop()
         self.supervisor.stop(wait=has_stopped)
         if has_stopped:  # A connection must not be closed under the thread that uses it.
             self.store.close()
@@ -123,7 +130,9 @@ class Engine:
         if found is None:
             logger.error("this process was taken for dead and its workflows were taken over; it goes on as a new one")
             self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "another process took it over"))
-            return self._lease.enlist(store)
+            renamed = self._lease.enlist(store)
+            self.hearing.go_on_as(renamed.executor_id)
+            return renamed
         fence, owned = found
         for live in self.runner.all_live():
             run = live.run
@@ -141,11 +150,30 @@ class Engine:
         """Tell whether this process executes that workflow."""
         return self.runner.live(workflow_id) is not None
 
-    def _look_for_cancelled(self) -> None:
-        """Stop the runs of workflows that were cancelled elsewhere, unheard."""
-        ids = [live.run.workflow_id for live in self.runner.all_live()]
-        for workflow_id in self.reader.ask(lambda store: store.cancelled_among(ids)).result() if ids else ():
+    # --- what the listener asks of it -----------------------------------------------------------------
+
+    def are_there(self) -> bool:
+        """Tell whether this process executes anything."""
+        return self.runner.has_live
+
+    def stop_cancelled(self, among: Collection[str] | None = None) -> None:
+        """Look which of these workflows, or of all, were cancelled, and stop their runs. Waits for nothing."""
+        if among is not None:
+            ids = [workflow_id for workflow_id in among if self.runs_here(workflow_id)]
+        else:
+            # A look at all that has not begun yet is as good as one more. Of two, the second has not.
+            self._looks = [look for look in self._looks if not look.settled]
+            ids = [live.run.workflow_id for live in self.runner.all_live()] if len(self._looks) < 2 else []
+        if ids:
+            look = self.reader.ask(partial(self._stop_cancelled, ids))
+            if among is None:
+                self._looks.append(look)
+
+    def _stop_cancelled(self, workflow_ids: list[str], store: Store) -> None:
+        for workflow_id in store.cancelled_among(workflow_ids):
             self.was_cancelled(workflow_id)
+
+    # --- the end --------------------------------------------------------------------------------------
 
     def was_lost(self, error: BaseException) -> None:
         """Nothing can be written any more: nobody may hang for it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tidings.core.effects import WakeKey
 from tidings.engine.ticket import Ticket
@@ -21,7 +21,7 @@ _CANCELLED = "!"  # begins no name of a key
 def wake_name(key: WakeKey) -> str:
     """Return how other processes call `key`: short, and of fixed length.
 
-    Two keys of one name wake each other's waiters for nothing, which does no harm.
+    Should two keys ever have one name (72 bits), the waiters of one look later: a name is only a hint.
     """
     # Between the parts stands a character that no part can hold; no topic is not the empty topic.
     text = "\0".join("\0" if part is None else part for part in key)
@@ -34,8 +34,13 @@ def cancelled_name(workflow_id: str) -> str:
 
 
 def cancelled_workflow(name: str) -> str | None:
-    """Return the workflow that `cancelled_name` named so; `None` for any other name."""
-    return base64.urlsafe_b64decode(name[1:]).decode() if name.startswith(_CANCELLED) else None
+    """Return the workflow that `cancelled_name` named so; `None` for any other name, and for nonsense."""
+    if not name.startswith(_CANCELLED):
+        return None
+    try:
+        return base64.urlsafe_b64decode(name[1:]).decode()
+    except ValueError:  # Anybody may notify.
+        return None
 
 
 class Arrival(Ticket):
@@ -56,10 +61,12 @@ class Waiters:
         self._arrivals: dict[WakeKey, list[Arrival]] = {}
         self._names: dict[str, WakeKey] = {}  # of the keys in `_arrivals`
         self._failed: dict[WakeKey, BaseException] = {}
+        self.on_first: Callable[[], None] | None = None  # called when somebody waits where nobody did
 
     def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
         """Register an arrival. Where what it waits for can no longer come, it has failed already."""
         arrival = Arrival(keys)
+        is_first = not self._arrivals
         with self._lock:
             for key in keys:
                 if key in self._failed:
@@ -69,6 +76,8 @@ class Waiters:
                     arrivals = self._arrivals[key] = []
                     self._names[wake_name(key)] = key
                 arrivals.append(arrival)
+        if is_first and self.on_first is not None:
+            self.on_first()
         return arrival
 
     def forget(self, arrival: Arrival) -> None:
@@ -107,7 +116,7 @@ class Waiters:
         arrivals = self._arrivals.pop(key, None)
         if arrivals is None:
             return []
-        del self._names[wake_name(key)]
+        self._names.pop(wake_name(key), None)
         return arrivals
 
     def fail(self, key: WakeKey, error: BaseException) -> None:
@@ -122,6 +131,16 @@ class Waiters:
         """Take a failure back: what `key` stands for may come again."""
         with self._lock:
             self._failed.pop(key, None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._arrivals
+
+    @property
+    def key_count(self) -> int:
+        """How many different keys are waited for."""
+        return len(self._arrivals)
 
     def __len__(self) -> int:
         with self._lock:

@@ -15,7 +15,7 @@ everything that may pass (connection, disk, lock, timeout): the same call may be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -24,6 +24,9 @@ from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, 
 
 # A name that wakes everybody: too much has changed to name it, or names were missed.
 WAKE_ALL: Final = "*"
+
+# What begins a name that only the executor that sent it hears, and so learns that it does hear.
+PROBE: Final = "?"
 
 
 class StoreError(Exception):
@@ -51,7 +54,8 @@ class Batch(Struct, frozen=True):
 
     `number` grows with every batch of the executor and is written with it. `now_ms` and
     `lease_ms` renew the lease: it runs until `now_ms + lease_ms`. `wakes` are the names, short and
-    without spaces, that listeners of other executors hear once the batch is durable.
+    without spaces, that listeners of other executors hear once the batch is durable, and not before;
+    they are part of it. A name that begins with `PROBE` is heard by this executor's own listener alone.
     """
 
     executor_id: str
@@ -66,21 +70,30 @@ class Batch(Struct, frozen=True):
 class Listener(Protocol):
     """Hears what the batches of other executors wake. Used by one thread, but for `interrupt`.
 
-    What it hears are hints. After it was lost, or where it hears `WAKE_ALL`, all must look.
+    It hears what is committed after `listen` returned. What it hears are hints: names of units that
+    were refused are among them. After it was lost, or where it hears `WAKE_ALL`, all must look.
+
+    Attributes:
+        obstacle: what may keep a listener of this store from hearing, for the log.
     """
 
-    def hear(self, timeout_seconds: float, *, eager: bool) -> list[str]:
-        """Wait for names, at most so long. `eager` says that somebody in this process waits for some.
+    obstacle: str
+
+    def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
+        """Wait for names, at most so long; none where it was interrupted.
+
+        `is_awaited` tells whether anybody in this process waits now. A listener that has to look
+        asks it before each look, and looks seldom while nobody does; who begins to wait interrupts.
 
         Raises:
             Unavailable: the connection is lost, and so may names be.
         """
 
     def interrupt(self) -> None:
-        """Let `hear` return soon. From any thread, until `close`."""
+        """Let `hear`, or the next one, return soon. From any thread; harmless after `close`."""
 
     def close(self) -> None:
-        """Hear no more."""
+        """Hear no more; harmless when repeated."""
 
 
 class Store(Protocol):
@@ -195,4 +208,4 @@ class Store(Protocol):
     # --- hearing: the listener's thread --------------------------------------------------------------
 
     def listen(self, executor_id: str) -> Listener:
-        """Begin to hear of the batches of all other executors. Raises `Unavailable` if that fails."""
+        """Begin to hear what the batches of other executors wake. Raises `Unavailable` if that fails."""

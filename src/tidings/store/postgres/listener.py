@@ -1,65 +1,83 @@
 """Hears the notifications of other processes, on a connection of its own.
 
 A payload is the id of the executor that sent it, and the names it wakes. Notifications are hints: a
-connection that is lost loses some, and who listens anew must look for itself.
+connection that is lost loses some, and who listens anew must look for itself. Anybody who may
+connect can notify: what makes no sense is passed over, and no name is more than a reason to look.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import selectors
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from tidings.store.postgres.connect import Database
+from tidings.store.wakes import audible
+
+_LONGEST_SELECT_SECONDS: Final = 3_600.0
 
 
 class PostgresListener:
     """See `store.protocol.Listener`."""
 
+    obstacle = (
+        "a pooler in transaction mode, such as PgBouncer, delivers no notifications: "
+        "give tidings a URL past it, or pool by session"
+    )
+
     def __init__(self, database: Database, executor_id: str) -> None:
         self._database = database
         self._executor_id = executor_id
-        self._interrupt, self._ring = os.pipe()
-        os.set_blocking(self._interrupt, False)
-        self._selector = selectors.DefaultSelector()
+        self._closing = threading.Lock()
         try:
             self._connection = database.open()
-            self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
+            try:
+                self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
+                connection = self._connection.pgconn.socket
+            except BaseException:
+                self._connection.close()
+                raise
         except psycopg.Error as error:
-            self._close_pipe()
             raise database.unavailable(error) from error
-        self._selector.register(self._connection.pgconn.socket, selectors.EVENT_READ)
-        self._selector.register(self._interrupt, selectors.EVENT_READ)
+        # Not blocking: one byte is as good as many.
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._selector.register(self._bell, selectors.EVENT_READ)
 
-    def hear(self, timeout_seconds: float, *, eager: bool) -> list[str]:  # a look costs nothing here
-        """See `Listener.hear`."""
+    def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
+        """See `Listener.hear`. The server pushes, so it makes no difference here who waits."""
         names: list[str] = []
         try:
-            for key, _ in self._selector.select(timeout_seconds):
-                if key.fd == self._interrupt:
-                    os.read(self._interrupt, 1_024)
+            for key, _ in self._selector.select(min(timeout_seconds, _LONGEST_SELECT_SECONDS)):
+                if key.fileobj is self._bell:
+                    self._bell.recv(1_024)
                 else:
                     self._connection.pgconn.consume_input()
             while (notification := self._connection.pgconn.notifies()) is not None:
-                by, *named = notification.extra.decode().split()
-                if by != self._executor_id:
-                    names += named
+                by, *named = notification.extra.decode(errors="replace").split() or [""]
+                names += audible(named, by, self._executor_id)
         except (psycopg.Error, OSError) as error:
             raise self._database.unavailable(error) from error
         return names
 
     def interrupt(self) -> None:
         """See `Listener.interrupt`."""
-        os.write(self._ring, b"!")
+        with self._closing, contextlib.suppress(OSError):  # Full, or closed.
+            self._rope.send(b"!")
 
     def close(self) -> None:
         """See `Listener.close`."""
-        self._selector.close()
-        self._connection.close()
-        self._close_pipe()
-
-    def _close_pipe(self) -> None:
-        os.close(self._interrupt)
-        os.close(self._ring)
+        with self._closing:
+            self._selector.close()
+            self._connection.close()
+            self._bell.close()
+            self._rope.close()

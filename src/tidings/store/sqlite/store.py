@@ -45,8 +45,8 @@ from tidings.store.sqlite.writer import Writer, not_connected
 
 _SQL: Final = schema.SQL
 
-# How long wake-ups are kept. A listener that was away for longer must look for itself.
-KEEP_WAKES_MS: Final = 60_000
+# How long wake-ups are kept. A listener that was away for longer lets everybody look.
+KEEP_WAKES_MS: Final = 10_000
 
 _Numbered = list[tuple[int, Unit]]  # units that apply, with their index in the batch
 
