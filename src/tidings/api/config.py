@@ -50,7 +50,6 @@ class DBOSConfig(_Required, total=False):
     serializer: Serializer
 
 
-_POLLING_INTERVAL = "notification_listener_polling_interval_sec"
 _TYPES: dict[str, type] = {
     "name": str,
     "system_database_url": str,
@@ -60,7 +59,7 @@ _TYPES: dict[str, type] = {
     "run_migrations": bool,
     "max_executor_threads": int,
     "use_listen_notify": bool,
-    _POLLING_INTERVAL: float,
+    "notification_listener_polling_interval_sec": float,
 }
 _DEFAULT_THREADS = 64
 _DEFAULT_POLLING_SECONDS = 0.2
@@ -88,7 +87,7 @@ def settings_from(config: DBOSConfig) -> Settings:
         max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
         serializer=config.get("serializer") or JSONSerializer(),
         use_listen_notify=config.get("use_listen_notify", True),
-        polling_interval_seconds=config.get(_POLLING_INTERVAL, _DEFAULT_POLLING_SECONDS),
+        polling_interval_seconds=config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS),
     )
 
 
@@ -110,11 +109,11 @@ def _check(config: dict[str, object]) -> None:
     threads = config.get("max_executor_threads")
     if isinstance(threads, int) and threads < 1:
         raise DBOSInitializationError(f"the configuration's 'max_executor_threads' must be 1 or more, not {threads}")
-    interval = config.get(_POLLING_INTERVAL)
+    interval = config.get("notification_listener_polling_interval_sec")
     if isinstance(interval, (int, float)) and not 0 < interval <= _LONGEST_POLLING_SECONDS:
         raise DBOSInitializationError(
-            f"the configuration's {_POLLING_INTERVAL!r} must be more than 0 and at most {_LONGEST_POLLING_SECONDS} "
-            f"seconds, not {interval}"
+            "the configuration's 'notification_listener_polling_interval_sec' must be more than 0 and at most "
+            f"{_LONGEST_POLLING_SECONDS} seconds, not {interval}"
         )
     serializer = config.get("serializer")
     if serializer is not None:
