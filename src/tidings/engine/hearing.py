@@ -249,6 +249,8 @@ class Hearing:
         listener = self._store.listen(executor_id)
         with self._lock:
             self._listener = listener
+        if self._stopped or self._executor_id != executor_id:
+            listener.interrupt()  # Who changed that meanwhile found no listener to interrupt.
         self._listening_as = executor_id
         self._probe_at = self._recheck_at = 0.0
 
