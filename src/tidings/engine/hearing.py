@@ -192,11 +192,11 @@ class Hearing:
         return not self._is_idle
 
     def _wake(self, names: list[str]) -> None:
+        if self._sent is not None and self._sent.name in names:
+            self._was_heard()
         if WAKE_ALL in names:
             self._recheck()
             return
-        if self._sent is not None and self._sent.name in names:
-            self._was_heard()
         cancelled = [each for name in names if (each := cancelled_workflow(name)) is not None]
         if cancelled:
             self._runs.stop_cancelled(cancelled)
