@@ -5,7 +5,6 @@ Checked at the call that passes the value, before anything is written.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from tidings.error import DBOSLimitError
@@ -52,7 +51,7 @@ def check_timeout(value: object, what: str = "timeout_seconds") -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} must be a number of seconds or None, not {value!r}")
-    if math.isnan(value) or value < 0:
+    if not value >= 0:  # Neither is NaN.
         raise DBOSLimitError(f"{what} must be 0 or more seconds, or None to wait without limit; got {value!r}")
     return None if value > MAX_TIMEOUT_SECONDS else float(value)
 

@@ -55,6 +55,9 @@ class Entry(Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     started_at_ms: int | None = None
     completed_at_ms: int | None = None
+    # Where the result stands among the results of its run, and how many operations had begun before it.
+    finished: int | None = None
+    begun: int | None = None
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -131,6 +134,7 @@ class Unit(Struct, frozen=True):
     start: NewWorkflow | None = None
     outcome: Outcome | None = None
     cancel: str | None = None  # a workflow to cancel if it is pending
+    put_back_topic: str | None = None  # of the message that is put back
 
 
 # --- answers: what a committed unit says back ---------------------------------------------------

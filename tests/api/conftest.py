@@ -17,7 +17,7 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
 
     What is lost when the power fails is tested elsewhere; here 100,000 syncs would only cost time, as on PostgreSQL.
     """
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="tidings-", dir=memory if memory.is_dir() else tmp_path) as directory:
         yield f"sqlite:///{directory}/tidings.sqlite"
 

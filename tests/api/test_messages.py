@@ -574,7 +574,7 @@ async def test_m9_100_recv_at_once_on_one_topic_none_hangs(app: App, awaiting: A
     """Also the peer's defect 3."""
 
     @DBOS.workflow()
-    async def order() -> list[int]:
+    async def order() -> Any:
         return await asyncio.gather(*(DBOS.recv_async(timeout_seconds=FOREVER) for _ in range(100)))
 
     handle = await awaiting.start(order)
@@ -639,9 +639,7 @@ async def test_m10_a_none_message_is_told_from_a_timeout(app: App, face: Face, c
 
     @face.workflow()
     async def order() -> list[Any]:
-        received = []
-        for _ in range(2):
-            received.append(await face.recv(timeout_seconds=60, default="timeout"))
+        received = [await face.recv(timeout_seconds=60, default="timeout") for _ in range(2)]
         for _ in range(2):
             message = await face.recv_message(timeout_seconds=60)
             received.append("timeout" if message is None else message.value)

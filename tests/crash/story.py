@@ -35,7 +35,7 @@ def _work(key: str, value: Any) -> Any:
     return value
 
 
-def _fail(key: str, value: Any) -> None:
+def _fail(key: str, value: Any) -> Any:
     executed.append(key)
     raise ValueError(str(value))
 

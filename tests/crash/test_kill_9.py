@@ -60,14 +60,12 @@ def _live(url: str, lines: int) -> dict[str, Any] | None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert process.stdout is not None
-    said = 0
-    for line in process.stdout:
+    for said, line in enumerate(process.stdout, 1):
         if line.startswith(END):
             _, errors = process.communicate()
             assert process.returncode == 0, errors
             found: dict[str, Any] = json.loads(line.removeprefix(END))
             return found
-        said += 1
         if said == lines:
             process.send_signal(signal.SIGKILL)
             break

@@ -36,12 +36,16 @@ def _writes(name: str) -> Callable[[Batch], bool]:
 def test_a_batch_whose_fence_moves_changes_nothing_and_the_claimer_goes_on(database_url: str, other: Store) -> None:
     ran: list[str] = []
 
+    def work(name: str) -> str:
+        ran.append(name)
+        return name
+
     @DBOS.workflow(name="fenced")
     def fenced() -> list[str]:
         DBOS.set_event("before", 1)
-        first = DBOS.run_step({"name": "first"}, lambda: ran.append("first") or "first")
+        first = DBOS.run_step({"name": "first"}, work, "first")
         DBOS.set_event("between", 2)
-        second = DBOS.run_step({"name": "second"}, lambda: ran.append("second") or "second")
+        second = DBOS.run_step({"name": "second"}, work, "second")
         return [first, second]
 
     @DBOS.workflow(name="kept")
@@ -86,14 +90,40 @@ def test_a_process_taken_for_dead_goes_on_as_a_new_one(database_url: str, other:
         here.await_waiting(1)
         former = here.executor_id
         assert len(move_fence(other, former, names=["waits"], version=VERSION)) == 1
+        found = other.refence(former)
+        assert found is not None
+        other.retire(former, found[0])  # As it happens to a row that nobody has asked for in a day.
         DBOS.send("lost", "on", "go")  # Finds the fence moved, and the row gone; is written all the same, once.
-        assert over == ["lost"]
+        wait_until(lambda: over == ["lost"])
         assert here.executor_id != former
         assert [message.body for message in read_records(database_url).messages] == ['"on"']
         with SetWorkflowID("new"):
             handle = DBOS.start_workflow(waits)
         DBOS.send("new", "fresh", "go")
         assert handle.get_result() == "fresh"
+
+
+def test_what_landed_before_the_process_was_taken_for_dead_is_not_written_again(
+    database_url: str, other: Store
+) -> None:
+    """The answer of a commit is lost, and for so long that others take over before it can be asked for."""
+
+    @DBOS.workflow(name="witness")
+    def witness() -> str:
+        return str(DBOS.recv("go", None))
+
+    with running(database_url) as here:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(witness)
+        here.await_waiting(1)
+        here.store.lose(landed=True)
+        gate = here.store.hold("reconnect")
+        sending = aside(lambda: DBOS.send("w", "once", "note"))
+        gate.await_reached()
+        move_fence(other, here.executor_id, names=["witness"], version=VERSION)
+        gate.open()
+        sending.result(timeout=20)
+    assert [message.body for message in read_records(database_url).messages] == ['"once"']
 
 
 def test_a_lost_run_writes_nothing_though_its_batch_is_split(database_url: str, other: Store) -> None:
@@ -210,7 +240,7 @@ def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, lande
         with SetWorkflowID("w"):
             DBOS.start_workflow(orphan)
         first.await_waiting(1)
-    second = make_engine(database_url)
+    second = make_engine(database_url, lease_ms=300)  # What nobody executes is found at the second look.
     second.store.lose("claim", landed=landed)
     with launched(second):
         DBOS.send("w", "found", "go")
@@ -242,12 +272,15 @@ def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database
         gate.await_reached()
         with SetWorkflowID("d"):
             DBOS.start_workflow(destination)
-        [claimed] = move_fence(other, second.executor_id, names=["between"], version=VERSION)
+        [claimed] = move_fence(other, second.executor_id, names=["between"], version=VERSION, lease_until_ms=2**60)
         assert claimed.epoch == 3
         DBOS.send("d", 1, "note")  # Finds the fence moved; the run is not there yet.
         DBOS.send("w", 1, "go")
+        rounds = second.store.calls["executors"]
         gate.open()
-        wait_until(lambda: over == ["w"])
-        assert ran == []
-        assert read_records(database_url).workflow("w").epoch == 3
-        assert {entry.state for entry in read_records(database_url).entries_of("w")} == {"OPEN"}
+        wait_until(lambda: second.store.calls["executors"] > rounds)  # The supervisor is through with the claim.
+        assert second.engine.runner.live("w") is None
+        assert over == ran == []
+    records = read_records(database_url)
+    assert (records.workflow("w").epoch, records.workflow("w").executor_id) == (3, "claimer")
+    assert {entry.state for entry in records.entries_of("w")} == {"OPEN"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
 import psycopg
@@ -13,12 +15,14 @@ import pytest
 from tests.support.engines import FaultyEngine, aside, launched, make_engine, running, wait_until
 from tests.support.faulty import Gate, Killed, Moment, Trap
 from tests.support.records import read_records
-from tidings import DBOS, SetWorkflowID
+from tidings import DBOS, SendMessage, SetWorkflowID
 from tidings.engine import committer as committers
 from tidings.engine.probes import Point
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
+    DBOSConflictingWorkflowError,
     DBOSException,
+    DBOSNonExistentWorkflowError,
     DBOSShutdownError,
 )
 from tidings.model import Status, Unit
@@ -42,7 +46,9 @@ def _sends(topic: str) -> Callable[[Batch], bool]:
 def test_a_poison_unit_in_a_full_batch_fails_alone(database_url: str) -> None:
     """Hundreds of units in one batch: what its own run handed over behind it is refused, and nothing else."""
     before, behind, neighbours, events = 150, 150, 8, 40
-    handed_over, ran, raised = threading.Event(), [], []
+    handed_over = threading.Event()
+    ran: list[str] = []
+    raised: list[DBOSException] = []
 
     @DBOS.workflow(name="victim")
     async def victim() -> None:
@@ -52,9 +58,9 @@ def test_a_poison_unit_in_a_full_batch_fails_alone(database_url: str) -> None:
         for number in range(behind):
             await DBOS.set_event_async(f"behind {number}", number)
         handed_over.set()
-        for attempt in range(2):  # Whoever swallows the failure meets it again.
+        for _ in range(2):  # Whoever swallows the failure meets it again.
             try:
-                await DBOS.run_step_async({"name": "outside effect"}, lambda: ran.append(attempt))
+                await DBOS.run_step_async({"name": "outside effect"}, lambda: ran.append("ran"))
             except DBOSException as error:
                 raised.append(error)
 
@@ -67,7 +73,8 @@ def test_a_poison_unit_in_a_full_batch_fails_alone(database_url: str) -> None:
     with running(database_url) as here:
         here.store.poison(lambda unit: unit.event is not None and unit.event.key == "poison")
         held = here.hold_committer()
-        starting = [aside(lambda: DBOS.start_workflow(neighbour)) for _ in range(neighbours // 2)]
+        starting: list[Future[Any]] = []
+        starting += [aside(lambda: DBOS.start_workflow(neighbour)) for _ in range(neighbours // 2)]
         starting += [aside(lambda: DBOS.start_workflow(victim))]
         starting += [aside(lambda: DBOS.start_workflow(neighbour)) for _ in range(neighbours // 2)]
         # Each neighbour: its start, its events and its end; the victim: its start and its events.
@@ -155,6 +162,17 @@ async def _jump(cancel: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     real_time = loop.time
     loop.time = lambda: real_time() + 2 * FOREVER  # type: ignore[method-assign]
+
+
+def _has_jumped(here: FaultyEngine) -> bool:
+    """Tell whether the timeouts of the background loop have run out, and were handled."""
+    loop = here.engine._background.get()
+    return asyncio.run_coroutine_threadsafe(_time(), loop).result(20) > FOREVER + time.monotonic()
+
+
+async def _time() -> float:
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop().time()
 
 
 async def _task_group(receive: Callable[[], Awaitable[Any]], cancel: asyncio.Event) -> Any:
@@ -265,6 +283,35 @@ def _count_cancelled(here: FaultyEngine) -> Callable[[], int]:
 
     here.engine.committer.withdraw = counting  # type: ignore[method-assign]
     return lambda: len(asked)
+
+
+def test_an_event_given_up_while_too_much_is_in_flight_is_published_all_the_same(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was handed over: that answer wins over the cancellation, now as in every replay."""
+    monkeypatch.setattr(committers, "MAX_UNITS_IN_FLIGHT", 0)
+    outcomes: list[Any] = []
+
+    @DBOS.workflow(name="publisher")
+    async def publisher() -> None:
+        cancel = asyncio.Event()
+        cancel.set()
+        outcomes.append(await _timeout(lambda: DBOS.set_event_async("key", 1), cancel))
+        await DBOS.recv_async("go", FOREVER)
+
+    with running(database_url) as first:
+        with SetWorkflowID("w"):
+            gate = first.store.hold(where=lambda batch: any(unit.event for unit in batch.units))
+            DBOS.start_workflow(publisher)
+        gate.await_reached()
+        wait_until(lambda: _has_jumped(first))
+        gate.open()
+        first.await_waiting(1)
+    with running(database_url) as second:
+        second.await_waiting(1)
+        DBOS.send("w", 1, "go")
+        DBOS.get_result("w")
+    assert outcomes == [outcomes[0]] * 2, "the replay took another path"
 
 
 def test_the_replay_of_what_was_given_up_waits_until_it_is_given_up_again(database_url: str) -> None:
@@ -434,14 +481,15 @@ def test_destroy_is_prompt_while_the_database_is_away(database_url: str, on: str
         first.await_waiting(1)
         first.store.lose(on, times=None)
         first.store.lose("reconnect", times=None)
+        sending: list[Future[None]] = []
         if on == "commit":
-            sending = aside(lambda: DBOS.send("w", 1, "topic"))
+            sending.append(aside(lambda: DBOS.send("w", 1, "topic")))
             assert unavailable.wait(FOREVER)
         stopping = aside(first.stop)
         stopping.result(timeout=10)
-        if on == "commit":
+        for future in sending:
             with pytest.raises(DBOSShutdownError):
-                sending.result(timeout=10)
+                future.result(timeout=10)
     # Its row is still there; its process is not, and the next launch sees that at once.
     with running(database_url):
         DBOS.send("w", "back", "topic")
@@ -460,6 +508,10 @@ def test_destroy_does_not_wait_for_a_commit_that_hangs(database_url: str, monkey
             stopping.result(timeout=10)
         finally:
             gate.open()
+    # What was left behind ends by itself, with its connection untouched until then.
+    here.engine.committer._thread.join(20)
+    here.engine.supervisor._thread.join(20)
+    here.store.close()
 
 
 def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
@@ -474,7 +526,7 @@ def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
                 DBOS.sleep(FOREVER)
             case "event":
                 DBOS.get_event("nobody", "key", FOREVER)
-            case "step":
+            case _:
                 DBOS.run_step({"name": "step"}, lambda: ran.append(1))
 
     with running(database_url) as here:
@@ -494,12 +546,67 @@ def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
         assert isinstance(here.engine.committer.died, Killed)
         with pytest.raises(DBOSShutdownError):
             DBOS.start_workflow(sleeper, "step")
-        wait_until(lambda: len(over) == 4)
         assert ran == [], "a process that can write nothing starts no step"
         assert len(here.engine.waiters) == 0
 
 
 # --- a store that is away for a while --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("landed", [True, False, None], ids=["landed", "not landed", "before"])
+def test_every_kind_of_answer_survives_a_connection_that_is_lost(database_url: str, landed: bool | None) -> None:
+    """Each batch is tried twice; what is answered, and what is done, is as if it had been tried once."""
+
+    @DBOS.workflow(name="receives")
+    def receives() -> list[Any]:
+        received = [DBOS.recv("topic", 0), DBOS.recv("topic", FOREVER), DBOS.recv("topic", FOREVER)]
+        DBOS.set_event("received", len(received))
+        return received
+
+    @DBOS.workflow(name="other")
+    def other() -> None:
+        DBOS.recv("topic", FOREVER)
+
+    with running(database_url) as here:
+        lost: set[int] = set()
+
+        def is_first_try(batch: Batch) -> bool:
+            is_first = batch.number not in lost
+            lost.add(batch.number)
+            return is_first
+
+        here.store.lose(landed=landed, where=is_first_try, times=None)
+        fresh = DBOS.start_workflow(other)
+        with SetWorkflowID("w"):
+            handle = DBOS.start_workflow(receives)
+        with SetWorkflowID("w"):
+            assert DBOS.start_workflow(receives).workflow_id == "w"
+        with SetWorkflowID("w"), pytest.raises(DBOSConflictingWorkflowError):
+            DBOS.start_workflow(other)
+        here.await_waiting(2)
+        with pytest.raises(DBOSNonExistentWorkflowError, match="nobody"):
+            DBOS.send("nobody", 1, "topic")
+        with pytest.raises(DBOSNonExistentWorkflowError, match="nobody"):
+            DBOS.send_bulk([SendMessage("w", 0, "topic"), SendMessage("nobody", 0, "topic")])
+        for _ in range(2):
+            DBOS.send("w", "once", "topic", idempotency_key="key")
+        DBOS.send("w", "second", "topic")
+        assert handle.get_result() == [None, "once", "second"]
+        assert DBOS.get_event("w", "received") == 3
+        for _ in range(2):
+            DBOS.cancel_workflow(fresh.workflow_id)
+        with pytest.raises(DBOSNonExistentWorkflowError, match="nobody"):
+            DBOS.cancel_workflow("nobody")
+        DBOS.cancel_workflow("w")  # It has ended: nothing happens.
+        with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+            fresh.get_result()
+        assert len(lost) >= 12
+    records = read_records(database_url)
+    assert [message.body for message in records.messages] == ['"once"', '"second"']
+    assert {each.workflow_id: each.status for each in records.workflows} == {
+        "w": "SUCCESS",
+        fresh.workflow_id: "CANCELLED",
+    }
 
 
 def test_under_load_everything_arrives_once_though_the_store_is_away_now_and_then(database_url: str) -> None:
@@ -637,7 +744,7 @@ def test_a_child_started_while_the_loop_closes_is_executed(database_url: str) ->
         handle = await DBOS.start_workflow_async(child)
         return str(await handle.get_result())
 
-    with running(database_url) as here:
+    with running(database_url, lease_ms=300) as here:  # What nobody executes is found at the second look.
         gate = here.store.hold(
             where=lambda batch: any(unit.start and unit.start.parent_id for unit in batch.units), moment=Moment.AFTER
         )

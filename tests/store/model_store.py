@@ -361,6 +361,11 @@ class ModelStore:
         workflow = self.records.workflows.get(workflow_id)
         return workflow.status if workflow else None
 
+    def owned(self, executor_id: str) -> list[str]:
+        """What this executor owns and has not ended."""
+        workflows = self.records.workflows.values()
+        return [each.workflow_id for each in workflows if each.executor_id == executor_id and each.status == "PENDING"]
+
     def executors(self) -> list[Executor]:
         """All executors."""
         return list(self.records.executors.values())

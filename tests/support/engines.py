@@ -118,8 +118,9 @@ def make_engine(
 def launched(faulty: FaultyEngine) -> Iterator[FaultyEngine]:
     """Start the engine, as the one that `DBOS` uses; stop it at the end of the block."""
     former = Process.engine
-    faulty.engine.start()
+    faulty.engine.open()
     Process.engine = faulty.engine
+    faulty.engine.recover()
     try:
         yield faulty
     finally:

@@ -105,6 +105,7 @@ class FaultyStore:
         self.calls: Counter[str | None] = Counter()  # of each method; under None, of all that write
         self.is_audible: Callable[[str], bool] = lambda name: True  # which names its listeners hear
         self._lock = threading.Lock()
+        self._is_poison: Callable[[Unit], bool] = lambda unit: False
 
     # --- setting traps ----------------------------------------------------------------------------
 
@@ -140,13 +141,9 @@ class FaultyStore:
         moment = Moment.AFTER if landed else Moment.BEFORE
         return self.set(Trap(act, on=on, moment=moment, number=number, where=where, times=times))
 
-    def poison(self, is_poison: Callable[[Unit], bool]) -> Trap:
-        """Refuse the data of these units, always."""
-
-        def act() -> None:
-            raise DataError("this cannot be stored")
-
-        return self.set(Trap(act, where=lambda batch: any(map(is_poison, batch.units)), times=None))
+    def poison(self, is_poison: Callable[[Unit], bool]) -> None:
+        """Refuse the data of these units, always; as a database does, after the fence was found in its place."""
+        self._is_poison = is_poison
 
     def hold(
         self,
@@ -166,6 +163,10 @@ class FaultyStore:
 
     def commit(self, batch: Batch) -> list[Answer]:
         def write() -> list[Answer]:
+            if any(map(self._is_poison, batch.units)):
+                found = self.inner.refence(batch.executor_id)
+                if found is not None and found[0] == batch.fence:
+                    raise DataError("this cannot be stored")
             answers = self.inner.commit(batch)
             self.batches.append(batch)
             return answers
@@ -220,6 +221,9 @@ class FaultyStore:
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         return self._read("all_events", lambda: self.inner.all_events(workflow_id))
+
+    def owned(self, executor_id: str) -> list[str]:
+        return self._read("owned", lambda: self.inner.owned(executor_id))
 
     def executors(self) -> list[Executor]:
         return self._read("executors", self.inner.executors)
@@ -294,12 +298,15 @@ def hears_only_probes(name: str) -> bool:
     return name.startswith(PROBE)
 
 
-def move_fence(store: Store, executor_id: str, *, names: Sequence[str], version: str) -> list[WorkflowRecord]:
+def move_fence(
+    store: Store, executor_id: str, *, names: Sequence[str], version: str, lease_until_ms: int = 0
+) -> list[WorkflowRecord]:
     """Claim from an executor that is taken for dead, as another process would; raises its fence.
 
-    The claimer has no lease: whoever looks next takes over from it.
+    Without a lease the claimer is dead itself: whoever looks next takes over from it.
     """
-    claimer = Executor("claimer", "claimer", 0, store.enlist("claimer", "claimer", 0))
+    fence = store.enlist("claimer", "claimer", lease_until_ms)
+    claimer = Executor("claimer", "claimer", lease_until_ms, fence)
     return store.claim(claimer, [executor_id], names, version, 1_000)
 
 

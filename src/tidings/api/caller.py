@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -28,6 +29,12 @@ class Process:
     """The engine that this process runs, if it does."""
 
     engine: Engine | None = None
+    lock = threading.RLock()  # Held while it is launched or destroyed.
+
+
+def is_running() -> bool:
+    """Tell whether tidings runs in this process. An engine that was forked along does not."""
+    return Process.engine is not None and Process.engine.pid == os.getpid()
 
 
 def current_engine() -> Engine:
@@ -52,11 +59,14 @@ class Caller:
 
     __slots__ = ("engine", "scope")
 
-    def __init__(self, engine: Engine, scope: Scope | None) -> None:
-        self.engine = engine
+    def __init__(self, scope: Scope | None) -> None:
+        """Take where the code stands. A run that has ended learns that first, whatever engine runs now."""
+        if scope is not None:
+            scope.port.chain.check()
+            if scope.attempt is not None:
+                scope.attempt.check_running()
         self.scope = scope
-        if scope is not None and scope.attempt is not None:
-            scope.attempt.check_running()
+        self.engine = current_engine()
 
     @property
     def port(self) -> Port:
@@ -107,14 +117,14 @@ def refuse_running_loop(name: str, awaited: str | None = None) -> None:
     raise RuntimeError(f"{name} would block the running event loop; use: await {awaited or name + '_async'}(...)")
 
 
-def blocking(name: str, make: Callable[[Caller], Operation[T]]) -> T:
-    """Run an operation for the calling thread."""
-    refuse_running_loop(name)
-    caller = Caller(current_engine(), scopes.of_thread())
+def blocking(name: str, make: Callable[[Caller], Operation[T]], awaited: str | None = None) -> T:
+    """Run an operation for the calling thread. `awaited` names the form to await, if not `name`_async."""
+    refuse_running_loop(name, awaited)
+    caller = Caller(scopes.of_thread())
     return drive(make(caller), caller.port)
 
 
 async def awaiting(make: Callable[[Caller], Operation[T]]) -> T:
     """Run an operation for the calling task."""
-    caller = Caller(current_engine(), scopes.of_task())
+    caller = Caller(scopes.of_task())
     return await drive_async(make(caller), caller.port)

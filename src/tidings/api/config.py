@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
@@ -72,6 +72,9 @@ def settings_from(config: DBOSConfig) -> Settings:
     Raises:
         DBOSInitializationError: a key is unknown, missing, or has a bad value.
     """
+    if not isinstance(config, dict):
+        raise DBOSInitializationError(f"the configuration must be a dict, not {type(config).__name__}")
+    config = cast(DBOSConfig, {key: value for key, value in config.items() if value is not None})
     _check(dict(config))
     name = config["name"]
     environment = os.environ
@@ -105,6 +108,10 @@ def _check(config: dict[str, object]) -> None:
         if value is not None and not _is(value, kind):
             raise DBOSInitializationError(
                 f"the configuration's {key!r} must be of type {kind.__name__}, not {type(value).__name__} ({value!r})"
+            )
+        if value == "":
+            raise DBOSInitializationError(
+                f"the configuration's {key!r} must not be empty; leave it out for the default"
             )
     threads = config.get("max_executor_threads")
     if isinstance(threads, int) and threads < 1:

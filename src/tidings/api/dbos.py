@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from tidings.api.caller import Process, current_engine
+from tidings.api.caller import Process, current_engine, is_running
 from tidings.api.config import DBOSConfig, settings_from
 from tidings.api.events import Events
 from tidings.api.messages import Messages
@@ -65,7 +65,7 @@ class DBOS(Workflows, Steps, Messages, Events):
         Raises:
             DBOSInitializationError: an unknown key, a bad value, or tidings is running already.
         """
-        if Process.engine is not None:
+        if is_running():
             raise DBOSInitializationError(
                 "tidings is running in this process; call DBOS.destroy() to configure it anew"
             )
@@ -85,11 +85,15 @@ class DBOS(Workflows, Steps, Messages, Events):
         """
         if cls._settings is None:
             raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
-        if Process.engine is not None:
-            raise DBOSInitializationError("tidings is running in this process already; DBOS.launch() was called twice")
-        engine = Engine(cls._settings, REGISTRY)
-        engine.start()
-        Process.engine = engine
+        with Process.lock:
+            if is_running():
+                raise DBOSInitializationError(
+                    "tidings is running in this process already; DBOS.launch() was called twice"
+                )
+            engine = Engine(cls._settings, REGISTRY)
+            engine.open()
+            Process.engine = engine
+            engine.recover()
         return Launched()
 
     @classmethod
@@ -101,15 +105,20 @@ class DBOS(Workflows, Steps, Messages, Events):
     def destroy(cls, *, destroy_registry: bool = False) -> None:
         """Stop tidings in this process, promptly. Workflows go on at the next launch.
 
-        What was handed over is written; a blocked `recv` is not waited for. Harmless when repeated.
-        May be called on a running event loop.
+        What is being committed is kept; a blocked `recv` is not waited for. Harmless when repeated.
+        May be called on a running event loop. In a signal handler raise SystemExit instead: the exit
+        of the program destroys too.
 
         Args:
             destroy_registry: forget the registered workflows and steps too.
         """
-        engine, Process.engine = Process.engine, None
-        if engine is not None:
-            engine.stop()
+        with Process.lock:
+            engine = Process.engine
+            try:
+                if engine is not None:
+                    engine.stop()
+            finally:
+                Process.engine = None
         if destroy_registry:
             REGISTRY.clear()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 from tidings.api.caller import Caller, awaiting, blocking
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
 from tidings.core.operations.recorded import observed
-from tidings.engine.runner import LiveRun
 from tidings.error import (
     DBOSNonExistentWorkflowError,
 )
@@ -52,18 +52,24 @@ class WorkflowStatus:
     parent_workflow_id: str | None
 
 
-class WorkflowHandle(Generic[R]):
-    """A workflow that was started, to be asked for its result."""
+class _Handle(Generic[R]):
+    __slots__ = ("workflow_id",)
 
-    __slots__ = ("_live", "workflow_id")
-
-    def __init__(self, workflow_id: str, live: LiveRun | None = None) -> None:
+    def __init__(self, workflow_id: str) -> None:
         self.workflow_id = workflow_id
-        self._live = live
 
     def get_workflow_id(self) -> str:
         """Return the workflow's id."""
         return self.workflow_id
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.workflow_id!r})"
+
+
+class WorkflowHandle(_Handle[R]):
+    """A workflow that was started, to be asked for its result."""
+
+    __slots__ = ()
 
     def get_result(self, *, timeout_seconds: float | None = None) -> R:
         """Wait for the workflow to end; return its result or raise its error.
@@ -74,46 +80,30 @@ class WorkflowHandle(Generic[R]):
 
         Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
         """
-        result: R = blocking("get_result", lambda caller: get_result(caller, self.workflow_id, timeout_seconds))
-        return result
+        operation = partial(get_result, workflow_id=self.workflow_id, timeout_seconds=timeout_seconds)
+        return cast(R, blocking("get_result", operation, "DBOS.get_result_async"))
 
     def get_status(self) -> WorkflowStatus:
         """Return what the store knows of the workflow now.
 
         Durable: in a workflow it is recorded, and a replay returns the same.
         """
-        status = blocking("get_status", lambda caller: get_status(caller, self.workflow_id))
-        return existing(status, self.workflow_id)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.workflow_id!r})"
+        operation = partial(get_status, workflow_id=self.workflow_id)
+        return existing(blocking("get_status", operation, "DBOS.get_workflow_status_async"), self.workflow_id)
 
 
-class WorkflowHandleAsync(Generic[R]):
+class WorkflowHandleAsync(_Handle[R]):
     """A workflow that was started, to be asked for its result with `await`."""
 
-    __slots__ = ("_live", "workflow_id")
-
-    def __init__(self, workflow_id: str, live: LiveRun | None = None) -> None:
-        self.workflow_id = workflow_id
-        self._live = live
-
-    def get_workflow_id(self) -> str:
-        """Return the workflow's id."""
-        return self.workflow_id
+    __slots__ = ()
 
     async def get_result(self, *, timeout_seconds: float | None = None) -> R:
         """Await `WorkflowHandle.get_result`. Cancelled, only the waiting ends; the workflow goes on."""
-        result: R = await awaiting(lambda caller: get_result(caller, self.workflow_id, timeout_seconds))
-        return result
+        return cast(R, await awaiting(lambda caller: get_result(caller, self.workflow_id, timeout_seconds)))
 
     async def get_status(self) -> WorkflowStatus:
         """Await `WorkflowHandle.get_status`."""
-        status = await awaiting(lambda caller: get_status(caller, self.workflow_id))
-        return existing(status, self.workflow_id)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.workflow_id!r})"
+        return existing(await awaiting(lambda caller: get_status(caller, self.workflow_id)), self.workflow_id)
 
 
 def existing(status: WorkflowStatus | None, workflow_id: str) -> WorkflowStatus:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tidings.api.caller import Caller, awaiting, blocking
 from tidings.core.effects import Failed, Operation
-from tidings.core.operations import messages
+from tidings.core.operations import messages as operations
 from tidings.core.operations.messages import Message
 from tidings.limits import check_id, check_key, check_timeout, check_topic
 from tidings.model import Message as OutgoingMessage
@@ -60,7 +60,7 @@ class Messages:
         `idempotency_key`.
         """
         bulk = [SendMessage(destination_id, message, topic, idempotency_key)]
-        blocking("DBOS.send", lambda caller: _send(caller, messages.SEND, bulk))
+        blocking("DBOS.send", lambda caller: _send(caller, operations.SEND, bulk))
 
     @classmethod
     async def send_async(
@@ -68,10 +68,10 @@ class Messages:
     ) -> None:
         """Await `send`."""
         bulk = [SendMessage(destination_id, message, topic, idempotency_key)]
-        await awaiting(lambda caller: _send(caller, messages.SEND, bulk))
+        await awaiting(lambda caller: _send(caller, operations.SEND, bulk))
 
     @classmethod
-    def send_bulk(cls, messages_to_send: Sequence[SendMessage]) -> None:
+    def send_bulk(cls, messages: Sequence[SendMessage]) -> None:
         """Send many messages at once, all or none; each destination receives them in list order.
 
         Raises:
@@ -80,12 +80,12 @@ class Messages:
 
         Durable: when it returns, all of them; as `send`.
         """
-        blocking("DBOS.send_bulk", lambda caller: _send(caller, messages.SEND_BULK, messages_to_send))
+        blocking("DBOS.send_bulk", lambda caller: _send(caller, operations.SEND_BULK, messages))
 
     @classmethod
-    async def send_bulk_async(cls, messages_to_send: Sequence[SendMessage]) -> None:
+    async def send_bulk_async(cls, messages: Sequence[SendMessage]) -> None:
         """Await `send_bulk`."""
-        await awaiting(lambda caller: _send(caller, messages.SEND_BULK, messages_to_send))
+        await awaiting(lambda caller: _send(caller, operations.SEND_BULK, messages))
 
     @classmethod
     def recv(cls, topic: str | None = None, timeout_seconds: float | None = 60, *, default: Any = None) -> Any:
@@ -140,7 +140,7 @@ class Messages:
 
 def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[None]:
     sender_id = caller.workflow_id
-    checked = [_check(caller, each, index if name == messages.SEND_BULK else None) for index, each in enumerate(bulk)]
+    checked = [_check(caller, each, index if name == operations.SEND_BULK else None) for index, each in enumerate(bulk)]
 
     def letters(now_ms: int) -> tuple[OutgoingMessage, ...]:
         return tuple(
@@ -149,9 +149,9 @@ def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[N
         )
 
     if caller.workflow is not None:
-        ended = yield from messages.send(caller.workflow.begin(name), letters)
+        ended = yield from operations.send(caller.workflow.begin(name), letters)
     else:
-        ended = yield from messages.send_unrecorded(letters)
+        ended = yield from operations.send_unrecorded(letters)
     if isinstance(ended, Failed):
         return ended  # type: ignore[return-value]  # The driver raises it.
     for workflow_id in ended or ():
@@ -171,4 +171,4 @@ def _check(caller: Caller, each: SendMessage, index: int | None) -> tuple[str, s
 def _receive(caller: Caller, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
     topic = check_topic(topic)
     timeout = check_timeout(timeout_seconds)
-    return messages.receive(caller.begin_in_workflow(messages.RECV), topic, timeout)
+    return operations.receive(caller.begin_in_workflow(operations.RECV), topic, timeout)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, current_engine, refuse_running_loop
+from tidings.api.caller import Caller, refuse_running_loop
 from tidings.api.workflows import REGISTRY
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
@@ -18,7 +20,7 @@ from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.registry import StepFunction
 from tidings.engine.scope import Attempt, Scope, standing
-from tidings.limits import check_id, check_timeout
+from tidings.limits import check_id
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,7 +74,9 @@ class Steps:
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             is_async = inspect.iscoroutinefunction(function)
-            registered = StepFunction(_step_name(name or function.__qualname__), function, is_async, policy)
+            registered = StepFunction(
+                _step_name(function.__qualname__ if name is None else name), function, is_async, policy
+            )
             REGISTRY.add_step(registered)
             wrapper = _awaiting_wrapper(registered) if is_async else _blocking_wrapper(registered)
             functools.update_wrapper(wrapper, function)
@@ -128,7 +132,7 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if here is None or here.attempt is not None:
         return step.function(*args, **kwargs)
     refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
-    caller = Caller(current_engine(), scopes.of_thread())
+    caller = Caller(scopes.of_thread())
     return drive(_operation(caller, step, functools.partial(_attempt, step, args, kwargs)), caller.port)
 
 
@@ -137,7 +141,7 @@ async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str
     if here is None or here.attempt is not None:
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
-    caller = Caller(current_engine(), scopes.of_task())
+    caller = Caller(scopes.of_task())
     if step.is_async:
         attempt = functools.partial(_attempt_async, step, args, kwargs)
     else:
@@ -155,26 +159,18 @@ def _operation(caller: Caller, step: StepFunction, attempt: Callable[[Scope, Slo
 def _attempt(
     step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], workflow: Scope, slot: Slot, number: int
 ) -> Any:
-    token = Attempt(step.name, slot.ordinal, number)
-    with standing(Scope(workflow.run, workflow.port, workflow.branch, token)):
-        try:
-            return step.function(*args, **kwargs)
-        finally:
-            token.over = True
+    with _attempting(step, workflow, slot, number):
+        return step.function(*args, **kwargs)
 
 
 async def _attempt_async(
     step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], workflow: Scope, slot: Slot, number: int
 ) -> Any:
-    token = Attempt(step.name, slot.ordinal, number)
-    with standing(Scope(workflow.run, workflow.port, workflow.branch, token)):
-        try:
-            return await step.function(*args, **kwargs)
-        finally:
-            token.over = True
+    with _attempting(step, workflow, slot, number):
+        return await step.function(*args, **kwargs)
 
 
-def _attempt_in_thread(
+async def _attempt_in_thread(
     caller: Caller,
     step: StepFunction,
     args: tuple[Any, ...],
@@ -183,14 +179,30 @@ def _attempt_in_thread(
     slot: Slot,
     number: int,
 ) -> Any:
-    context = contextvars.copy_context()
-    return caller.engine.workers.call(
-        functools.partial(context.run, _attempt, step, args, kwargs, workflow, slot, number)
-    )
+    """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
+    with _attempting(step, workflow, slot, number):
+        context = contextvars.copy_context()
+        value = await caller.engine.workers.call(functools.partial(context.run, step.function, *args, **kwargs))
+        return await value if inspect.isawaitable(value) else value
+
+
+@contextlib.contextmanager
+def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) -> Iterator[None]:
+    """Stand in an attempt of a step. It is over at the end of the block, though a thread may still run."""
+    attempt = Attempt(step.name, slot.ordinal, number)
+    with standing(Scope(workflow.run, workflow.port, workflow.branch, attempt)):
+        try:
+            yield
+        finally:
+            attempt.over = True
 
 
 def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFunction:
     given = options or StepOptions()
+    if not isinstance(given, dict):  # A TypedDict, to mypy; anything, to who left it out.
+        raise TypeError(f"the first argument of run_step is a dict of options, or None, not {options!r}")
+    if not callable(func):
+        raise TypeError(f"the second argument of run_step is the function to run, not {func!r}")
     unknown = set(given) - set(StepOptions.__annotations__)
     if unknown:
         known = ", ".join(sorted(StepOptions.__annotations__))
@@ -200,7 +212,7 @@ def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFun
         if not given:
             return decorated
         func = decorated.function
-    name = given.get("name") or (decorated.name if isinstance(decorated, StepFunction) else _name_of(func))
+    name = given.get("name", decorated.name if isinstance(decorated, StepFunction) else _name_of(func))
     policy = _policy(
         given.get("retries_allowed", False),
         given.get("interval_seconds", 1.0),
@@ -217,9 +229,9 @@ def _name_of(func: Callable[..., Any]) -> str:
 
 
 def _step_name(name: str) -> str:
-    if name.startswith("DBOS."):
+    if check_id(name, "step name").startswith("DBOS."):
         raise ValueError(f"a step may not be named {name!r}: names that begin with 'DBOS.' are the library's own")
-    return check_id(name, "step name")
+    return name
 
 
 def _policy(
@@ -229,14 +241,23 @@ def _policy(
     backoff_rate: float,
     should_retry: ShouldRetry | None,
 ) -> RetryPolicy:
+    if type(max_attempts) is not int:
+        raise TypeError(f"max_attempts must be a whole number, not {max_attempts!r}")
     if max_attempts < 1:
         raise ValueError(f"max_attempts must be 1 or more, not {max_attempts}")
-    if backoff_rate < 0:
-        raise ValueError(f"backoff_rate must not be negative: {backoff_rate}")
-    interval = check_timeout(interval_seconds, "interval_seconds")
+    if should_retry is not None and not callable(should_retry):
+        raise TypeError(f"should_retry must be a function, not {should_retry!r}")
     return RetryPolicy(
         max_attempts if retries_allowed else 1,
-        interval if interval is not None else 3_600.0,
-        backoff_rate,
+        _amount(interval_seconds, "interval_seconds"),
+        _amount(backoff_rate, "backoff_rate"),
         should_retry,
     )
+
+
+def _amount(value: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number, not {value!r}")
+    if not 0 <= value < math.inf:  # Nor is NaN.
+        raise ValueError(f"{what} must be 0 or more, and finite, not {value}")
+    return value

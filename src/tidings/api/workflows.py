@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, awaiting, blocking, current_engine, refuse_running_loop
+from tidings.api.caller import Caller, awaiting, blocking, refuse_running_loop
 from tidings.api.handle import (
     WorkflowHandle,
     WorkflowHandleAsync,
@@ -26,8 +26,13 @@ from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.starting import Start
-from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSRunEndedError, DBOSWorkflowCancelledError
-from tidings.limits import check_id, check_timeout
+from tidings.error import (
+    DBOSAwaitedWorkflowCancelledError,
+    DBOSRunEndedError,
+    DBOSShutdownError,
+    DBOSWorkflowCancelledError,
+)
+from tidings.limits import MAX_TIMEOUT_SECONDS, check_id, check_timeout
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,7 +75,7 @@ class Workflows:
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             registered = WorkflowFunction(
-                check_id(name or function.__qualname__, "workflow name"),
+                check_id(function.__qualname__ if name is None else name, "workflow name"),
                 function,
                 inspect.iscoroutinefunction(function),
                 inspect.signature(function),
@@ -108,13 +113,14 @@ class Workflows:
         change, and a replay returns a handle on the same child.
         """
         refuse_running_loop("DBOS.start_workflow")
-        caller = Caller(current_engine(), scopes.of_thread())
+        caller = Caller(scopes.of_thread())
         started = drive(_start(caller, _registered(func), args, kwargs), caller.port)
         if started.live is not None:
             caller.engine.runner.begin(started.live)
             if started.live.starting is not None:
-                started.live.starting.result()
-        return WorkflowHandle(started.workflow_id, started.live)
+                with _ended_as_shut_down():
+                    started.live.starting.result()
+        return WorkflowHandle(started.workflow_id)
 
     @overload
     @classmethod
@@ -133,13 +139,14 @@ class Workflows:
         cls, func: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> WorkflowHandleAsync[Any]:
         """Await `start_workflow`. An async workflow runs as its own task on this event loop."""
-        caller = Caller(current_engine(), scopes.of_task())
+        caller = Caller(scopes.of_task())
         started = await drive_async(_start(caller, _registered(func), args, kwargs), caller.port)
         if started.live is not None:
             caller.engine.runner.begin(started.live, asyncio.get_running_loop())
             if started.live.starting is not None:
-                await started.live.starting
-        return WorkflowHandleAsync(started.workflow_id, started.live)
+                with _ended_as_shut_down():
+                    await started.live.starting
+        return WorkflowHandleAsync(started.workflow_id)
 
     @classmethod
     def retrieve_workflow(cls, workflow_id: str, existing_workflow: bool = True) -> WorkflowHandle[Any]:
@@ -153,6 +160,7 @@ class Workflows:
             DBOSNonExistentWorkflowError: no workflow has that id.
         """
         check_id(workflow_id, "workflow_id")
+        refuse_running_loop("DBOS.retrieve_workflow")
         if existing_workflow:
             existing(cls.get_workflow_status(workflow_id), workflow_id)
         return WorkflowHandle(workflow_id)
@@ -236,14 +244,16 @@ class Workflows:
 def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         refuse_running_loop(f"the workflow {function.name!r}", "DBOS.start_workflow_async")
-        caller = Caller(current_engine(), scopes.of_thread())
+        caller = Caller(scopes.of_thread())
         started = drive(_start(caller, function, args, kwargs), caller.port)
         live = started.live
-        if live is not None:
-            caller.engine.runner.execute(live)
-            if caller.workflow is None:
-                with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
-                    return live.ended.result()
+        if live is not None and caller.workflow is None:
+            caller.engine.runner.execute(live, for_caller=True)
+            with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
+                return live.ended.result()
+        elif live is not None:
+            # A child has a thread of its own: in this one, cancelling the parent could not wake it.
+            caller.engine.runner.begin(live)
         return drive(get_result(caller, started.workflow_id, None), caller.port)
 
     return call
@@ -251,7 +261,7 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
 
 def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        caller = Caller(current_engine(), scopes.of_task())
+        caller = Caller(scopes.of_task())
         started = await drive_async(_start(caller, function, args, kwargs), caller.port)
         live = started.live
         if live is not None:
@@ -273,6 +283,15 @@ def _cancelled_as_awaited(workflow_id: str) -> Iterator[None]:
         raise DBOSAwaitedWorkflowCancelledError(workflow_id) from None
 
 
+@contextlib.contextmanager
+def _ended_as_shut_down() -> Iterator[None]:
+    """To ordinary code, the end of a run whose start it waits for is an ordinary error."""
+    try:
+        yield
+    except DBOSRunEndedError as error:
+        raise DBOSShutdownError(f"the workflow may not have been started: {error}") from None
+
+
 def _registered(func: Callable[..., Any]) -> WorkflowFunction:
     registered = getattr(func, "__tidings_workflow__", None)
     if not isinstance(registered, WorkflowFunction):
@@ -283,10 +302,17 @@ def _registered(func: Callable[..., Any]) -> WorkflowFunction:
 def _start(
     caller: Caller, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Operation[Start]:
-    function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
+    try:
+        function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
+    except TypeError as error:
+        raise TypeError(f"workflow {function.name!r}: {error}") from None
+    return caller.engine.starter.start(function, args, kwargs, _chosen_id, caller.scope)
+
+
+def _chosen_id() -> str | None:
+    """Take the id that `SetWorkflowID` holds for the next start."""
     chosen = _next_id.get()
-    workflow_id = chosen.pop() if chosen else None
-    return caller.engine.starter.start(function, args, kwargs, workflow_id, caller.scope)
+    return chosen.pop() if chosen else None
 
 
 def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:
@@ -297,9 +323,9 @@ def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:
 
 
 def _sleep(caller: Caller, seconds: float) -> Operation[None]:
-    checked = check_timeout(seconds, "seconds")
-    if checked is None:
+    if seconds is None:
         raise TypeError("seconds must be a number of seconds, not None")
+    checked = check_timeout(seconds, "seconds") or (MAX_TIMEOUT_SECONDS if seconds else 0.0)
     if caller.workflow is not None:
         return timers.sleep(caller.workflow.begin(timers.SLEEP), checked)
     return _pause(caller, checked)

@@ -90,6 +90,17 @@ class Read(Struct, frozen=True):
     query: Query
 
 
+class Turn(Struct, frozen=True):
+    """Wait, in a replay of parallel branches, until it is this result's turn to come again.
+
+    `finished` is its number, and `begun` how many operations had begun before it. Without a number it
+    is a new operation's turn: when all that is recorded has come.
+    """
+
+    finished: int | None = None
+    begun: int = 0
+
+
 class Now(Struct, frozen=True):
     """Resumes with the time in ms on the store's clock."""
 
@@ -107,7 +118,7 @@ class Failed(Struct, frozen=True):
     error: BaseException
 
 
-Effect = Call | Commit | Defer | Barrier | Watch | Wait | Read | Now
+Effect = Call | Commit | Defer | Barrier | Watch | Wait | Read | Turn | Now
 Operation = Generator[Effect, Any, T]
 
 BARRIER = Barrier()

@@ -4,8 +4,10 @@ A `Run` is one execution of one workflow under one epoch, with its whole history
 runs in *branches*: the workflow function is the root, and each further task that calls a durable
 operation opens a branch of its own, numbered within its parent's in the order of their first
 operations. Each branch counts its operations alone, so tasks that run side by side replay right
-whatever their speed. An operation takes a `Slot`: its place, its ordinal (the order in which
-operations began, which users see), and what is recorded there.
+whatever their speed. What they share (a list, say) is replayed right too: results are numbered as
+they come, and a replay gives them back in that order (`turns`). An operation takes a `Slot`: its
+place, its ordinal (the order in which operations began, which users see), and what is recorded
+there.
 
 Not thread-safe: positions are taken by the task or thread that owns the branch; what threads share
 (event versions) is numbered inside `Defer`, under the run's lock.
@@ -13,6 +15,7 @@ Not thread-safe: positions are taken by the task or thread that owns the branch;
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from tidings.error import DBOSUnexpectedStepError
@@ -28,6 +31,7 @@ from tidings.model import (
     PublishedEvent,
     RecordedEntry,
     Take,
+    Taken,
     Unit,
 )
 from tidings.serialization import Serializer
@@ -62,13 +66,16 @@ class Run:
 
     __slots__ = (
         "_event_versions",
+        "_finished",
         "_ordinal",
         "_recorded",
+        "begun",
         "broken",
         "epoch",
         "name",
         "root",
         "serializer",
+        "turns",
         "workflow_id",
     )
 
@@ -85,6 +92,11 @@ class Run:
         self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
         self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
         self._event_versions = dict(history.event_versions) if history else {}
+        self.begun = 0  # How many operations this execution has begun.
+        finished = sorted(each.entry.finished for each in entries if each.entry.finished is not None)
+        self._finished = finished[-1] if finished else 0
+        # The results that are still to come again, in their order: it counts only between branches.
+        self.turns = deque(finished if any(place.branch for place in self._recorded) else ())
 
     def begin(self, branch: Branch, name: str, *, event_key: str | None = None, child: bool = False) -> Slot:
         """Take the next place in `branch` for the operation `name`.
@@ -99,6 +111,7 @@ class Run:
         if self.broken is not None:
             raise self.broken
         number = branch.next_number()
+        self.begun += 1
         recorded = self._recorded.pop(Place(branch.path, number), None) if self._recorded else None
         if recorded is None:
             self._ordinal += 1
@@ -124,6 +137,11 @@ class Run:
         if self.broken is not None:
             raise self.broken
 
+    def next_finished(self) -> int:
+        """Number the next result."""
+        self._finished += 1
+        return self._finished
+
     def next_version(self, key: str) -> int:
         """Number the next version of the event `key`. Called under the run's lock."""
         version = self._event_versions.get(key, 0) + 1
@@ -136,13 +154,15 @@ class Run:
         *,
         messages: tuple[Message, ...] = (),
         take: Take | None = None,
-        put_back: int | None = None,
+        put_back: Taken | None = None,
         event: PublishedEvent | None = None,
         start: NewWorkflow | None = None,
         outcome: Outcome | None = None,
     ) -> Unit:
         """Make a unit of this run."""
-        return Unit(self.workflow_id, self.epoch, entry, messages, take, put_back, event, start, outcome)
+        if put_back is not None:
+            return Unit(self.workflow_id, self.epoch, entry, put_back=put_back.seq, put_back_topic=put_back.topic)
+        return Unit(self.workflow_id, self.epoch, entry, messages, take, None, event, start, outcome)
 
 
 class Slot:
@@ -212,6 +232,8 @@ class Slot:
             deadline_ms,
             started_at_ms,
             completed_at_ms,
+            None if completed_at_ms is None else self.run.next_finished(),
+            None if completed_at_ms is None else self.run.begun,
         )
 
 

@@ -7,31 +7,36 @@ taken over, shut down) refuses every operation; what it waits for is woken with 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 
 from tidings.engine.committer import Committer, Job
 from tidings.engine.ticket import Ticket, settle_all
+from tidings.error import DBOSRunEndedError
 from tidings.model import Unit
 
 
 class Chain:
     """The units of one run, and its life. Units from outside any run go through a chain of their own."""
 
-    __slots__ = ("_committer", "_last", "_lock", "_waits", "dead", "failure")
+    __slots__ = ("_committer", "_last", "_lock", "_sealed", "_waits", "dead", "failure")
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
         self._lock = threading.Lock()
         self._last: Job | None = None
         self._waits: set[Ticket] = set()
+        self._sealed: BaseException | None = None
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
 
     def commit(self, unit: Unit) -> Job:
-        """Hand over a unit whose answer somebody waits for."""
+        """Hand over a unit whose answer somebody waits for. Behind an outcome nothing more is taken."""
         with self._lock:
             self._check()
+            if unit.outcome is not None:
+                self._sealed = DBOSRunEndedError(unit.workflow_id or "", "the workflow has ended")
             return self._committer.submit(unit, self)
 
     def defer(self, make: Callable[[], Unit]) -> Ticket | None:
@@ -74,13 +79,12 @@ class Chain:
         """Why no unit of this chain may commit now. Asked by the committer for each batch."""
         return self.dead or self.failure
 
-    def successor(self) -> Chain:
-        """Return a chain without this one's failure, which goes on to refuse what was handed over behind it."""
-        chain = Chain(self._committer)
-        chain.dead = self.dead
-        return chain
+    def check(self) -> None:
+        """Raise why the run may write nothing more, if it may not."""
+        with self._lock:
+            self._check()
 
     def _check(self) -> None:
-        refusal = self.dead or self.failure
+        refusal = self.dead or self.failure or self._sealed
         if refusal is not None:
-            raise refusal
+            raise copy.copy(refusal)  # One that is raised again and again would grow its traceback for ever.

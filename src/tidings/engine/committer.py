@@ -112,6 +112,7 @@ class Committer:
         self._lease_ms = lease_ms
         self._inbox: Mailbox[Job | Errand] = Mailbox()
         self._begin = threading.Lock()
+        self._gauge = threading.Lock()
         self._number = 0
         self._bytes = 0
         self._units = 0
@@ -144,9 +145,9 @@ class Committer:
     def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False, wakes: tuple[str, ...] = ()) -> Job:
         """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
         job = Job(unit, chain, deferred, wakes)
-        # Not exact under threads, and need not be: it bounds, it does not count.
-        self._bytes += job.size
-        self._units += 1
+        with self._gauge:
+            self._bytes += job.size
+            self._units += 1
         if not self._inbox.put(job):
             error = self._closed()
             if unit.workflow_id is not None:
@@ -191,8 +192,10 @@ class Committer:
                         jobs = _batch_from(items, start)
                         start += len(jobs)
                         self._commit(self._admit(jobs))
-                        self._bytes -= sum(job.size for job in jobs)
-                        self._units -= len(jobs)
+                        size = sum(job.size for job in jobs)
+                        with self._gauge:
+                            self._bytes -= size
+                            self._units -= len(jobs)
                 left = []
         except BaseException as error:
             # A defect (or a test's simulated crash): nothing may be written any more, and nobody may hang.
@@ -350,6 +353,8 @@ def _add_wake_keys(unit: Unit, keys: list[WakeKey]) -> None:
     """Add what waiters of this unit's effects are registered under."""
     keys += [arrival_key(message.destination_id, message.topic) for message in unit.messages]
     if unit.workflow_id is not None:
+        if unit.put_back is not None:
+            keys.append(arrival_key(unit.workflow_id, unit.put_back_topic))
         if unit.event is not None:
             keys.append(event_key(unit.workflow_id, unit.event.key))
         if unit.outcome is not None:

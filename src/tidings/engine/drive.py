@@ -18,12 +18,14 @@ from collections.abc import Callable
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar, cast
 
-from tidings.core.effects import Abandoned, Call, Commit, Effect, Failed, Operation, Wait, Watch
+from tidings.core.effects import Abandoned, Call, Commit, Defer, Effect, Failed, Operation, Turn, Wait, Watch
 from tidings.engine.committer import Job
 from tidings.engine.loops import is_closing
 from tidings.engine.port import Port, Watching
 from tidings.engine.ticket import Ticket
+from tidings.engine.turns import Turns
 from tidings.error import DBOSContextError
+from tidings.serialization import recorded_error
 
 T = TypeVar("T")
 
@@ -53,6 +55,8 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket, port.parked():
                 return ticket.result()
+        case Turn():
+            return None  # A blocking workflow has one branch.
         case _:
             begun = port.perform(effect)
             return begun.result() if isinstance(begun, Ticket) else begun
@@ -90,8 +94,13 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket:
                 return await ticket
+        case Turn():
+            assert port.turns is not None
+            return await _turn(effect, port.turns)
         case Commit():
             return await _committed(port.perform(effect), port)
+        case Defer():
+            return await _handed_over(port.perform(effect))
         case _:
             begun = port.perform(effect)
             return await begun if isinstance(begun, Ticket) else begun
@@ -103,7 +112,7 @@ def _meaning(error: asyncio.CancelledError, effect: Effect, port: Port) -> BaseE
         port.detach()
         return error
     if isinstance(effect, Call) and not _is_cancelled(asyncio.current_task()):
-        return error  # Nobody cancelled this task: the error is the user code's own.
+        return recorded_error(error)  # Nobody cancelled this task: it is an error of the user's code.
     return Abandoned()
 
 
@@ -112,17 +121,49 @@ async def _committed(job: Job, port: Port) -> Any:
     try:
         return await job
     except asyncio.CancelledError:
-        if is_closing(asyncio.get_running_loop()) or port.withdraw(job):
-            raise
+        loop = asyncio.get_running_loop()
+        if is_closing(loop) or port.withdraw(job) or port.is_outside:
+            raise  # What an outside caller handed over may still be written: nobody tells it any more.
         while not job.settled:
             with contextlib.suppress(asyncio.CancelledError):
                 await job
-            if is_closing(asyncio.get_running_loop()):
-                raise
+            if is_closing(loop):
+                raise  # Whatever comes of the unit, its run finds it when it is taken up again.
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().call_soon(_cancel_again, task)
+        loop.call_soon(_cancel_again, task)
         return await job
+
+
+async def _turn(turn: Turn, turns: Turns) -> None:
+    """Await a turn. A recorded result once won over whatever cancelled its await, and wins again."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    was_cancelled = False
+    while True:
+        try:
+            await turns.wait(turn)
+        except asyncio.CancelledError:
+            if turn.finished is None or is_closing(loop):
+                raise
+            was_cancelled = True
+        else:
+            break
+    if was_cancelled:
+        loop.call_soon(_cancel_again, task)
+
+
+async def _handed_over(room: Ticket | None) -> None:
+    """Await that there is room again. What was handed over stays so: a cancellation comes after it."""
+    if room is None:
+        return
+    try:
+        await room
+    except asyncio.CancelledError:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if is_closing(loop) or task is None:
+            raise
+        loop.call_soon(_cancel_again, task)
 
 
 def _cancel_again(task: asyncio.Task[Any]) -> None:

@@ -37,7 +37,7 @@ from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import Waiters
 from tidings.engine.workers import Workers
-from tidings.error import DBOSInitializationError, DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
+from tidings.error import DBOSInitializationError, DBOSRunEndedError, DBOSShutdownError
 from tidings.model import Executor
 from tidings.store.protocol import Store, Unavailable
 
@@ -76,8 +76,8 @@ class Engine:
 
     # --- life -------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Open the store and start all parts.
+    def open(self) -> None:
+        """Open the store and start the parts that operations need.
 
         Raises:
             DBOSInitializationError: the database is down, unfit, or newer than this library.
@@ -101,10 +101,13 @@ class Engine:
         self.reader.start()
         self.hearing.start()
         self.timers.start()
+
+    def recover(self) -> None:
+        """Begin to execute what ended processes left. Their operations must find this engine already."""
         self.supervisor.start()
 
     def stop(self) -> None:
-        """End all parts, promptly. What was handed over is written; runs go on at the next launch."""
+        """End all parts, promptly. What is being committed is kept; runs go on at the next launch."""
         if self.pid != os.getpid():
             return  # A forked child has none of the threads, and must not touch the parent's connections.
         self.port.chain.kill(DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on"))
@@ -125,6 +128,7 @@ class Engine:
 
     def fence_moved(self, store: Store) -> Executor:
         """Another process has changed who owns runs of ours: drop those, and keep the rest."""
+        self.runner.ownership_changes()
         executor = self.committer.executor
         found = store.refence(executor.executor_id)
         if found is None:
@@ -144,7 +148,7 @@ class Engine:
 
     def was_cancelled(self, workflow_id: str) -> None:
         """A workflow is CANCELLED: wake its run from whatever it waits for."""
-        self.runner.kill(workflow_id, DBOSWorkflowCancelledError(workflow_id))
+        self.runner.cancelled(workflow_id)
 
     def runs_here(self, workflow_id: str) -> bool:
         """Tell whether this process executes that workflow."""

@@ -12,12 +12,13 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
 from tidings.engine.clock import Clock
 from tidings.model import Executor
-from tidings.store.protocol import Store
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Store
 
 if sys.platform != "win32":
     import fcntl
@@ -38,7 +39,12 @@ class Lease:
         self.release()
         self._file = _lock(_path(executor_id), create=True)
         until = self._clock.now_ms() + self._lease_ms
-        return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
+        try:
+            return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
+        except BaseException:
+            self.release()
+            forget(executor_id)
+            raise
 
     def retire(self, store: Store, executor: Executor) -> None:
         """Give everything back: the row, its workflows, the file."""
@@ -74,6 +80,15 @@ def forget(executor_id: str) -> None:
     """Remove the file of an executor that is gone."""
     with contextlib.suppress(OSError):
         _path(executor_id).unlink()
+
+
+def sweep() -> None:
+    """Remove the files of processes that ended long ago. None that somebody holds, however old."""
+    long_ago = time.time() - KEEP_EXECUTORS_MS / 1_000
+    for path in Path(tempfile.gettempdir()).glob("tidings-*.lock"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < long_ago and _is_free(path):
+                path.unlink()
 
 
 def _path(executor_id: str) -> Path:

@@ -22,7 +22,9 @@ def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
     for each in [each for each in _sentinels if each.is_closed()]:
         del _sentinels[each]  # Closed without a word: its sentinel will never run again.
     if loop not in _sentinels:
-        _sentinels[loop] = loop.create_task(_wait_for_ever(), name="tidings-sentinel")
+        sentinel = loop.create_task(_wait_for_ever(), name="tidings-sentinel")
+        sentinel._log_destroy_pending = False  # type: ignore[attr-defined]  # It has nothing to lose.
+        _sentinels[loop] = sentinel
 
 
 def is_closing(loop: asyncio.AbstractEventLoop) -> bool:
@@ -38,7 +40,7 @@ async def _wait_for_ever() -> None:
             await loop.create_future()
     finally:
         _closing.add(loop)
-        del _sentinels[loop]  # The task holds its loop: left here, neither would ever go.
+        _sentinels.pop(loop, None)  # The task holds its loop: left here, neither would ever go.
 
 
 class BackgroundLoop:
@@ -51,7 +53,7 @@ class BackgroundLoop:
     def get(self) -> asyncio.AbstractEventLoop:
         """Return the loop, running."""
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run, args=(self._loop,), name="tidings-loop", daemon=True).start()
             return self._loop

@@ -9,14 +9,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Read, Wait, WakeKey, Watch
+from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Read, Turn, Wait, WakeKey, Watch
 from tidings.engine.chain import Chain
 from tidings.engine.clock import Clock
 from tidings.engine.committer import Committer, Job
 from tidings.engine.probes import Point, Probes
 from tidings.engine.reader import Reader
-from tidings.engine.ticket import Ticket
+from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.timers import Timers
+from tidings.engine.turns import Turns
 from tidings.engine.waiters import Arrival, Waiters
 from tidings.error import DBOSRunEndedError
 
@@ -36,13 +37,23 @@ class Parts(Struct, frozen=True):
 class Port:
     """Performs effects for one run, or for code outside of any."""
 
-    __slots__ = ("_parts", "_workflow_id", "chain", "is_detached")
+    __slots__ = ("_parts", "_workflow_id", "chain", "is_detached", "turns")
 
-    def __init__(self, parts: Parts, workflow_id: str | None = None) -> None:
+    def __init__(self, parts: Parts, workflow_id: str | None = None, chain: Chain | None = None) -> None:
         self._parts = parts
         self._workflow_id = workflow_id
-        self.chain = Chain(parts.committer)
+        self.chain = chain or Chain(parts.committer)
         self.is_detached = False
+        self.turns: Turns | None = None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether this is for code outside of any run, whose operations nobody replays."""
+        return self._workflow_id is None
+
+    def for_end(self) -> Port:
+        """Make a port for the end of the run: on its chain, until a failure there is settled."""
+        return Port(self._parts, self._workflow_id, self.chain)
 
     def perform(self, effect: Effect) -> Any:
         """Begin an effect. Gives its value, or a ticket to wait for."""
@@ -57,16 +68,25 @@ class Port:
                 return self.chain.defer(make)
             case Read(query):
                 return self._parts.reader.ask(query)
-            case Call() | Watch() | Wait():
+            case Call() | Watch() | Wait() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
 
     def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
-        """Watch for `keys`, before looking."""
-        return self._parts.waiters.watch(keys)
+        """Watch for `keys`, before looking.
+
+        What cannot come in this process any more fails only for code outside of any run: a workflow
+        waits until it comes elsewhere, or after the next deployment.
+        """
+        return self._parts.waiters.watch(keys, may_fail=self.is_outside)
 
     def forget(self, arrival: Arrival) -> None:
         """Watch no more. An arrival that one key woke is still registered under its others."""
         self._parts.waiters.forget(arrival)
+
+    def pass_on(self, arrival: Arrival) -> None:
+        """Watch no more, and let the next one look: there may be more than this one took."""
+        self._parts.waiters.forget(arrival)
+        settle_all((each, True, None) for each in self._parts.waiters.take_next(arrival))
 
     @contextlib.contextmanager
     def waiting(self, wait: Wait) -> Iterator[Ticket]:
@@ -89,14 +109,17 @@ class Port:
         return self._parts.committer.withdraw(job)
 
     def settle_failure(self) -> BaseException | None:
-        """Take the failure of a unit as met, so that the run's end can be written.
+        """Take the failure of a unit as met, so that the run's end can be written, and nothing else.
 
-        A kill that comes in between is missed, and need not be seen: the end counts only while the
-        workflow is pending under this run's epoch.
+        The end goes through a chain of its own; the failed one stays behind, and refuses all that was
+        or will be handed over to it. A kill that comes in between is missed, and need not be seen: the
+        end counts only while the workflow is pending under this run's epoch.
         """
         failure = self.chain.failure
-        if failure is not None:
-            self.chain = self.chain.successor()
+        if failure is None or self.chain.dead is not None:
+            return None
+        self.chain.kill(DBOSRunEndedError(self._workflow_id or "", f"one of its writes failed: {failure}"))
+        self.chain = Chain(self._parts.committer)
         return failure
 
     def detach(self) -> None:
@@ -117,7 +140,8 @@ class Watching:
 
     def on(self, keys: tuple[WakeKey, ...]) -> Arrival:
         """Watch for `keys`, and for the former ones no more."""
-        self._forget()
+        if self._arrival is not None:
+            self._port.forget(self._arrival)
         self._arrival = self._port.watch(keys)
         return self._arrival
 
@@ -125,9 +149,5 @@ class Watching:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
         if self._arrival is not None:
-            self._port.forget(self._arrival)
-            self._arrival = None
+            self._port.pass_on(self._arrival)

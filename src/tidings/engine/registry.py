@@ -53,11 +53,11 @@ class Registry:
 
         Raises:
             DBOSConflictingRegistrationError: the name belongs to another function. The same
-                function defined again (a reloaded module, a notebook cell) takes its place.
+                function defined again (a notebook cell, a function made twice) takes its place.
         """
         with self._lock:
             former = self._workflows.get(workflow.name)
-            if former is not None and _identity(former.function) != _identity(workflow.function):
+            if former is not None and not _is_same(former.function, workflow.function):
                 raise DBOSConflictingRegistrationError(
                     workflow.name, _description(former.function), _description(workflow.function)
                 )
@@ -91,6 +91,16 @@ class Registry:
 
 def _identity(function: Callable[..., Any]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
+
+
+def _is_same(former: Callable[..., Any], new: Callable[..., Any]) -> bool:
+    """Tell whether a function was defined again, rather than another one given its name."""
+    if _identity(former) != _identity(new):
+        return False
+    one, other = getattr(former, "__code__", None), getattr(new, "__code__", None)
+    if one is None or other is None or one.co_filename != other.co_filename:
+        return True  # A notebook gives each run of a cell a file name of its own.
+    return bool(one.co_firstlineno == other.co_firstlineno or one.co_code == other.co_code)
 
 
 def _description(function: Callable[..., Any]) -> str:

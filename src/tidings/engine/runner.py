@@ -2,7 +2,7 @@
 
 An execution ends in one of four ways:
 
-- with an outcome (a value or an error), which is recorded;
+- with an outcome (a value or an error), which is recorded; a SystemExit is an error like others;
 - cancelled, taken over or shut down: it was refused (`Chain.kill`), and records nothing;
 - off its recorded path (`DBOSUnexpectedStepError`): it stays PENDING for code that takes the path;
 - with its event loop closed: it is claimed again and goes on on the background loop.
@@ -14,11 +14,13 @@ waiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
@@ -29,10 +31,17 @@ from tidings.engine.probes import Point
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.scope import Scope, standing
 from tidings.engine.ticket import Ticket
+from tidings.engine.turns import Turns
 from tidings.engine.workers import Workers
-from tidings.error import DBOSBaseException
+from tidings.error import DBOSRunEndedError, DBOSUnexpectedStepError, DBOSWorkflowCancelledError
 
 logger = logging.getLogger("tidings")
+
+
+# What a program that called a workflow in its own thread is to see.
+_FOR_THE_CALLER = (KeyboardInterrupt, SystemExit)
+
+_MOST_CANCELLED = 10_000
 
 
 class LiveRun:
@@ -42,7 +51,7 @@ class LiveRun:
     unit, when that is durable.
     """
 
-    __slots__ = ("args", "ended", "function", "kwargs", "port", "run", "starting", "task")
+    __slots__ = ("args", "coroutine", "ended", "function", "kwargs", "over", "port", "run", "starting", "task")
 
     def __init__(
         self, run: Run, port: Port, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -54,7 +63,9 @@ class LiveRun:
         self.kwargs = kwargs
         self.ended = Ticket()
         self.starting: Ticket | None = None
+        self.coroutine: Coroutine[Any, Any, None] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.over = False
 
 
 class Runner:
@@ -69,6 +80,10 @@ class Runner:
         self._detached = detached
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
+        self.generation = 0  # Grows whenever this process may have lost runs.
+        # Workflows that were cancelled while no run of theirs was here. One may be on its way: started
+        # or claimed, and not yet prepared.
+        self._cancelled: deque[str] = deque(maxlen=_MOST_CANCELLED)
 
     def live(self, workflow_id: str) -> LiveRun | None:
         """Return the run of this workflow, if it is being executed here."""
@@ -83,12 +98,38 @@ class Runner:
         with self._lock:
             return list(self._live.values())
 
+    def prepare_claimed(
+        self, run: Run, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any], generation: int
+    ) -> LiveRun | None:
+        """Make ready to execute a claimed run; `None` if ownership has changed since that `generation`."""
+        with self._lock:
+            if generation != self.generation:
+                return None
+            live = self._add(LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs))
+        self._parts.waiters.restore(end_key(run.workflow_id))
+        return live
+
+    def ownership_changes(self) -> None:
+        """Note, before it is read what this process still owns, that claims of before may count no more."""
+        with self._lock:
+            self.generation += 1
+
     def prepare(self, run: Run, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveRun:
         """Make ready to execute a run."""
         live = LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs)
         with self._lock:
-            self._live[run.workflow_id] = live
+            self._add(live)
         self._parts.waiters.restore(end_key(run.workflow_id))
+        return live
+
+    def _add(self, live: LiveRun) -> LiveRun:
+        workflow_id = live.run.workflow_id
+        former = self._live.get(workflow_id)
+        self._live[workflow_id] = live
+        if former is not None:
+            former.port.chain.kill(DBOSRunEndedError(workflow_id, "another execution goes on with it"))
+        if workflow_id in self._cancelled:
+            live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
         return live
 
     def begin(self, live: LiveRun, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -102,31 +143,60 @@ class Runner:
             background = self._background.get()
             background.call_soon_threadsafe(self._begin_on, background, live)
 
-    def execute(self, live: LiveRun) -> None:
-        """Execute a blocking run in this thread, to its end."""
+    def execute(self, live: LiveRun, *, for_caller: bool = False) -> None:
+        """Execute a blocking run in this thread, to its end.
+
+        Args:
+            for_caller: the thread is its caller's, who is to see a KeyboardInterrupt or SystemExit;
+                the workflow then stays PENDING. In a thread of ours they are errors like others.
+        """
         live.run.root.owner = threading.get_ident()
         value: Any = None
         error: BaseException | None = None
         with standing(Scope(live.run, live.port, live.run.root)):
             try:
                 try:
+                    live.port.chain.check()
                     value = live.function.function(*live.args, **live.kwargs)
-                except Exception as failure:
+                except BaseException as failure:
+                    if for_caller and isinstance(failure, _FOR_THE_CALLER):
+                        raise
                     error = failure
-                value = drive(conclude(live.run, value, error, live.port.settle_failure), live.port)
+                self._ended(live, self._drive_end(live, value, error), None)
             except BaseException as ending:
                 self._ended(live, None, ending)
-                if not isinstance(ending, (Exception, DBOSBaseException)):
-                    raise  # KeyboardInterrupt, SystemExit: the workflow stays PENDING, the program ends.
-            else:
-                self._ended(live, value, None)
+                if for_caller and isinstance(ending, _FOR_THE_CALLER):
+                    raise
+
+    def _drive_end(self, live: LiveRun, value: Any, error: BaseException | None) -> Any:
+        _raise_if_dead(live, error)
+        port = live.port.for_end()
+        return drive(conclude(live.run, value, error, port.settle_failure), port)
 
     def detach_from_closed_loops(self) -> None:
         """End the executions whose event loop was closed without cancelling its tasks first."""
         for live in self.all_live():
-            if live.task is not None and live.task.get_loop().is_closed():
-                live.port.detach()
-                self._ended(live, None, live.port.chain.dead)
+            task = live.task
+            if task is not None and task.get_loop().is_closed():
+                self._detach(live)
+                # Its task will never run again. Say so to asyncio, which would warn of it, and to its
+                # coroutine, which would else be ended whenever it is collected.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with contextlib.suppress(Exception):
+                    cast(Coroutine[Any, Any, None], live.coroutine).close()
+
+    def _detach(self, live: LiveRun) -> None:
+        live.port.detach()
+        self._ended(live, None, live.port.chain.dead)
+
+    def cancelled(self, workflow_id: str) -> None:
+        """Stop the run of a workflow that is CANCELLED; also one that is only about to begin here."""
+        with self._lock:
+            live = self._live.get(workflow_id)
+            if live is None:
+                self._cancelled.append(workflow_id)
+        if live is not None:
+            live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
 
     def kill(self, workflow_id: str, error: BaseException) -> None:
         """Let a run write nothing more, and wake it from whatever it waits for."""
@@ -140,40 +210,64 @@ class Runner:
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)
-        live.task = loop.create_task(self._execute_async(live), name=live.run.workflow_id)
+        live.coroutine = self._execute_async(live)
+        live.task = loop.create_task(live.coroutine, name=live.run.workflow_id)
+        live.task.add_done_callback(lambda _: self._task_done(live))
+
+    def _task_done(self, live: LiveRun) -> None:
+        """Take up a run whose task was cancelled before it could begin."""
+        if not live.over:
+            self._detach(live)
 
     async def _execute_async(self, live: LiveRun) -> None:
         live.run.root.owner = asyncio.current_task()
+        live.port.turns = Turns(live.run) if live.run.turns else None
         value: Any = None
         error: BaseException | None = None
         with standing(Scope(live.run, live.port, live.run.root)):
             try:
                 try:
+                    live.port.chain.check()
                     value = await live.function.function(*live.args, **live.kwargs)
-                except Exception as failure:
-                    error = failure
-                except asyncio.CancelledError as failure:
-                    if is_closing(asyncio.get_running_loop()):
+                except BaseException as failure:
+                    if isinstance(failure, (GeneratorExit, KeyboardInterrupt)):
+                        raise
+                    if isinstance(failure, asyncio.CancelledError) and is_closing(asyncio.get_running_loop()):
                         live.port.detach()
                     error = failure
-                value = await drive_async(conclude(live.run, value, error, live.port.settle_failure), live.port)
+                _raise_if_dead(live, error)
+                port = live.port.for_end()
+                value = await drive_async(conclude(live.run, value, error, port.settle_failure), port)
+                self._ended(live, value, None)
             except BaseException as ending:
                 self._ended(live, None, ending)
-                if not isinstance(ending, (Exception, DBOSBaseException, asyncio.CancelledError)):
+                if isinstance(ending, (GeneratorExit, KeyboardInterrupt)):
                     raise
-            else:
-                self._ended(live, value, None)
 
     def _ended(self, live: LiveRun, value: Any, error: BaseException | None) -> None:
+        """An execution is over: it may write nothing more, whatever tasks and threads it has left."""
         workflow_id = live.run.workflow_id
         with self._lock:
+            if live.over:
+                return
+            live.over = True
             if self._live.get(workflow_id) is live:
                 del self._live[workflow_id]
+        chain = live.port.chain
+        if error is not None and chain.dead is not None:
+            error = chain.dead  # Whatever the refusals made the code raise: a BaseExceptionGroup, say.
+        chain.kill(DBOSRunEndedError(workflow_id, "it has ended"))
         broken = live.run.broken
-        if broken is not None and error is broken:
+        if isinstance(error, DBOSUnexpectedStepError) and broken is not None:
             logger.error("%s", broken, extra={"workflow_id": workflow_id})
             self._parts.waiters.fail(end_key(workflow_id), broken)
         live.ended.settle(value, error)
         self._parts.probes.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
             self._detached(live)
+
+
+def _raise_if_dead(live: LiveRun, error: BaseException | None) -> None:
+    """Do not try to record what the code of a dead run raised or returned."""
+    if live.port.chain.dead is not None:
+        raise live.port.chain.dead from error

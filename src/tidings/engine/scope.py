@@ -53,7 +53,10 @@ class Scope:
         dead = self.port.chain.dead
         if dead is not None:
             raise dead
-        return self.run.begin(self.branch, name, event_key=event_key, child=child)
+        slot = self.run.begin(self.branch, name, event_key=event_key, child=child)
+        if self.run.turns and self.port.turns is not None:
+            self.port.turns.look()
+        return slot
 
 
 _scope: ContextVar[Scope | None] = ContextVar("tidings_scope", default=None)
@@ -71,7 +74,9 @@ def standing(scope: Scope | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _scope.reset(token)
+        # A coroutine whose loop was closed is ended by whoever collects it, in another context.
+        with contextlib.suppress(ValueError):
+            _scope.reset(token)
 
 
 def of_thread() -> Scope | None:

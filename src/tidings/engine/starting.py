@@ -9,6 +9,7 @@ child and the entry that started it are one unit.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from tidings.engine.registry import WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.scope import Scope
 from tidings.model import NewWorkflow, Unit
-from tidings.serialization import Serializer, dump
+from tidings.serialization import Serializer, dump, load
 
 
 class Start(Struct, frozen=True):
@@ -45,12 +46,15 @@ class Starter:
         function: WorkflowFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        workflow_id: str | None,
+        choose_id: Callable[[], str | None],
         scope: Scope | None,
     ) -> Operation[Start]:
-        """Start a workflow: a child where `scope` is a workflow. The caller executes it."""
-        what = f"the arguments of workflow {function.name!r}"
-        inputs = dump(self._serializer, {"args": list(args), "kwargs": kwargs}, what)
+        """Start a workflow: a child where `scope` is a workflow. The caller executes it.
+
+        `choose_id` is asked once the arguments are known to be fit; `None` lets the id be random.
+        """
+        inputs = dump(self._serializer, {"args": list(args), "kwargs": kwargs}, _what(function))
+        workflow_id = choose_id()
         fresh_id = workflow_id or uuid.uuid4().hex
         parent = scope if scope is not None and scope.attempt is None else None
         parent_id = parent.run.workflow_id if parent is not None else None
@@ -60,7 +64,7 @@ class Starter:
             return NewWorkflow(fresh_id, function.name, inputs, name, self._app_version, parent_id, now_ms)
 
         if parent is None and workflow_id is None:
-            live = self._prepare(fresh_id, function, args, kwargs)
+            live = self._prepare(fresh_id, function, inputs)
             live.port.chain.defer(lambda: Unit(fresh_id, 1, start=new(self._clock.now_ms())))
             live.starting = live.port.chain.barrier()
             return Start(fresh_id, live)
@@ -71,10 +75,15 @@ class Starter:
         if isinstance(started, Failed):
             return started  # type: ignore[return-value]  # The driver raises it.
         assert isinstance(started, Started)
-        live_or_none = self._prepare(started.workflow_id, function, args, kwargs) if started.is_new else None
+        live_or_none = self._prepare(started.workflow_id, function, inputs) if started.is_new else None
         return Start(started.workflow_id, live_or_none)
 
-    def _prepare(
-        self, workflow_id: str, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> LiveRun:
-        return self._runner.prepare(Run(workflow_id, 1, function.name, self._serializer), function, args, kwargs)
+    def _prepare(self, workflow_id: str, function: WorkflowFunction, inputs: str) -> LiveRun:
+        """Execute with what was recorded, as a recovery would: the caller may change its own objects."""
+        recorded = load(self._serializer, inputs, _what(function))
+        run = Run(workflow_id, 1, function.name, self._serializer)
+        return self._runner.prepare(run, function, tuple(recorded["args"]), recorded["kwargs"])
+
+
+def _what(function: WorkflowFunction) -> str:
+    return f"the arguments of workflow {function.name!r}"

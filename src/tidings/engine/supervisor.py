@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
 from tidings.engine.chain import Chain
-from tidings.engine.leases import forget, is_dead
+from tidings.engine.leases import is_dead, sweep
 from tidings.engine.port import Parts
 from tidings.engine.registry import Registry
 from tidings.engine.runner import LiveRun, Runner
 from tidings.error import DBOSException, DBOSShutdownError, DBOSWorkflowFunctionNotFoundError
 from tidings.model import Executor, Unit, WorkflowRecord
 from tidings.serialization import Serializer, load
+from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
 
@@ -50,6 +51,7 @@ class Supervisor:
         self._stopped = False
         self._detached: list[LiveRun] = []
         self._exhausted: set[str] = set()
+        self._unattended: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -77,8 +79,10 @@ class Supervisor:
         while True:
             try:
                 if first:
+                    sweep()
                     self._report_leftovers()
                 self._resume_detached()
+                self._resume_unattended()
                 self._renew()
                 self._take_over(orphans=first)
                 first = False
@@ -107,17 +111,14 @@ class Supervisor:
         names = self._registry.workflow_names()
         total = 0
         while not self._stopped:
-            claimed: list[WorkflowRecord] = self._parts.committer.call(
+            count = self._claim(
                 lambda store: store.claim(
                     self._parts.committer.executor, dead, names, self._app_version, _CLAIM_TOGETHER
                 )
-            ).result()
-            self._execute(claimed)
-            total += len(claimed)
-            if len(claimed) < _CLAIM_TOGETHER:
+            )
+            total += count
+            if count < _CLAIM_TOGETHER:
                 break
-        for executor_id in dead:
-            forget(executor_id)
         self._exhausted.update(dead)
         if total:
             logger.info("recovered %d pending workflow%s of processes that have ended", total, "s" * (total > 1))
@@ -130,14 +131,47 @@ class Supervisor:
     def _resume_detached(self) -> None:
         self._runner.detach_from_closed_loops()
         with self._changed:
-            detached, self._detached = self._detached, []
-        ids = [live.run.workflow_id for live in detached]
-        if ids:
-            # In the committer's inbox this comes behind all that the old executions handed over.
-            reclaim = self._parts.committer.call(lambda store: store.reclaim(self._parts.committer.executor, ids))
-            self._execute(reclaim.result())
+            detached = list(self._detached)
+        self._resume([live.run.workflow_id for live in detached])
+        with self._changed:
+            del self._detached[: len(detached)]
 
-    def _execute(self, claimed: list[WorkflowRecord]) -> None:
+    def _resume_unattended(self) -> None:
+        """Execute what this process owns and nobody here executes, if that was so at the last look too.
+
+        There is a moment between the record of a start or a claim and its execution, and a loop that
+        closes, or an exit that was caught, may fall into it.
+        """
+        executor_id = self._parts.committer.executor.executor_id
+        owned = self._parts.reader.ask(lambda store: store.owned(executor_id)).result()
+        unattended = {
+            each
+            for each in owned
+            if self._runner.live(each) is None and not self._parts.waiters.has_failed(end_key(each))
+        }
+        self._resume(sorted(unattended & self._unattended))
+        self._unattended = unattended
+
+    def _resume(self, ids: list[str]) -> None:
+        for start in range(0, len(ids), _CLAIM_TOGETHER):
+            page = ids[start : start + _CLAIM_TOGETHER]
+            self._claim(lambda store, page=page: store.reclaim(self._parts.committer.executor, page))  # type: ignore[misc]
+
+    def _claim(self, claim: Callable[[Store], list[WorkflowRecord]]) -> int:
+        """Claim runs and execute them. Gives how many there were.
+
+        In the committer's inbox this comes behind all that former executions handed over.
+        """
+
+        def note_generation(store: Store) -> tuple[list[WorkflowRecord], int]:
+            claimed = claim(store)
+            return claimed, self._runner.generation  # It changes in the committer's thread only, which is this.
+
+        claimed, generation = self._parts.committer.call(note_generation).result()
+        self._execute(claimed, generation)
+        return len(claimed)
+
+    def _execute(self, claimed: list[WorkflowRecord], generation: int) -> None:
         if not claimed:
             return
         ids = [record.workflow_id for record in claimed]
@@ -155,7 +189,10 @@ class Supervisor:
                 self._parts.waiters.fail(end_key(workflow_id), error)
                 continue
             run = Run(workflow_id, record.epoch, record.name, self._serializer, by_id.get(workflow_id))
-            self._runner.begin(self._runner.prepare(run, function, tuple(inputs["args"]), inputs["kwargs"]))
+            live = self._runner.prepare_claimed(run, function, tuple(inputs["args"]), inputs["kwargs"], generation)
+            if live is None:
+                return  # What is ours all the same is found unattended at the next looks.
+            self._runner.begin(live)
 
     def _report_leftovers(self) -> None:
         names = self._registry.workflow_names()

@@ -35,6 +35,8 @@ class Timers:
         with self._changed:
             self._stopped = True
             self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def at(self, deadline_ms: int, ticket: Ticket) -> None:
         """Settle `ticket` with False at the deadline, if nothing has settled it before."""

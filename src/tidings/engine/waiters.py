@@ -8,11 +8,14 @@ twice or for nothing, but it comes after the change is durable, and every waiter
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from tidings.core.effects import WakeKey
+from tidings.core.operations.messages import MESSAGE
 from tidings.engine.ticket import Ticket
 
 _CANCELLED = "!"  # begins no name of a key
@@ -46,34 +49,41 @@ def cancelled_workflow(name: str) -> str | None:
 class Arrival(Ticket):
     """The next wake-up of any of some keys."""
 
-    __slots__ = ("keys",)
+    __slots__ = ("keys", "may_fail", "was_woken")
 
-    def __init__(self, keys: tuple[WakeKey, ...]) -> None:
+    def __init__(self, keys: tuple[WakeKey, ...], may_fail: bool) -> None:
         super().__init__()
         self.keys = keys
+        self.may_fail = may_fail
+        self.was_woken = False
 
 
 class Waiters:
-    """Arrivals by key."""
+    """Arrivals by key.
+
+    A message is for one receiver, so it wakes one: who waits longest. One that was woken lets the
+    next one look when its operation is over, because it may have taken another message, or given up.
+    Everything else wakes all.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrivals: dict[WakeKey, list[Arrival]] = {}
+        self._arrivals: dict[WakeKey, deque[Arrival]] = {}
         self._names: dict[str, WakeKey] = {}  # of the keys in `_arrivals`
         self._failed: dict[WakeKey, BaseException] = {}
         self.on_first: Callable[[], None] | None = None  # called when somebody waits where nobody did
 
-    def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
-        """Register an arrival. Where what it waits for can no longer come, it has failed already."""
-        arrival = Arrival(keys)
+    def watch(self, keys: tuple[WakeKey, ...], *, may_fail: bool = True) -> Arrival:
+        """Register an arrival. If it `may_fail`, it fails where what it waits for can no longer come."""
+        arrival = Arrival(keys, may_fail)
         is_first = not self._arrivals
         with self._lock:
             for key in keys:
-                if key in self._failed:
-                    arrival.settle(error=self._failed[key])
+                if may_fail and key in self._failed:
+                    arrival.settle(error=copy.copy(self._failed[key]))
                 arrivals = self._arrivals.get(key)
                 if arrivals is None:
-                    arrivals = self._arrivals[key] = []
+                    arrivals = self._arrivals[key] = deque()
                     self._names[wake_name(key)] = key
                 arrivals.append(arrival)
         if is_first and self.on_first is not None:
@@ -91,17 +101,17 @@ class Waiters:
                         self._remove(key)
 
     def take(self, keys: Iterable[WakeKey]) -> list[Arrival]:
-        """Remove and return the arrivals of these keys, for the caller to settle with True."""
+        """Remove and return the arrivals that these keys wake, for the caller to settle with True."""
         taken: list[Arrival] = []
         if not self._arrivals:
             return taken
         with self._lock:
             for key in keys:
-                taken += self._remove(key)
+                taken += self._take_one(key) if key[0] == MESSAGE else self._remove(key)
         return taken
 
     def take_named(self, names: Iterable[str]) -> list[Arrival]:
-        """Remove and return the arrivals of the keys that other processes call so."""
+        """Remove and return the arrivals that are woken by the keys which other processes call so."""
         with self._lock:
             keys = [key for name in names if (key := self._names.get(name)) is not None]
         return self.take(keys)
@@ -109,23 +119,29 @@ class Waiters:
     def take_all(self) -> list[Arrival]:
         """Remove and return all arrivals: each of them has to look."""
         with self._lock:
-            keys = list(self._arrivals)
-        return self.take(keys)
+            return [arrival for key in list(self._arrivals) for arrival in self._remove(key)]
 
-    def _remove(self, key: WakeKey) -> list[Arrival]:
+    def take_next(self, former: Arrival) -> list[Arrival]:
+        """Return who is to look after `former`, if that was woken by something only one can have."""
+        if not former.was_woken:
+            return []
+        with self._lock:
+            return [arrival for key in former.keys for arrival in self._take_one(key)]
+
+    def _remove(self, key: WakeKey) -> Iterable[Arrival]:
         arrivals = self._arrivals.pop(key, None)
         if arrivals is None:
-            return []
+            return ()
         self._names.pop(wake_name(key), None)
         return arrivals
 
     def fail(self, key: WakeKey, error: BaseException) -> None:
-        """Raise `error` from all that waits for `key`, now and later: it cannot come here."""
+        """Raise `error` from all that waits for `key` and may fail, now and later: it cannot come here."""
         with self._lock:
             self._failed[key] = error
-            arrivals = self._remove(key)
-        for arrival in arrivals:
-            arrival.settle(error=error)
+            failing = [arrival for arrival in self._arrivals.get(key, ()) if arrival.may_fail]
+        for arrival in failing:
+            arrival.settle(error=copy.copy(error))
 
     def restore(self, key: WakeKey) -> None:
         """Take a failure back: what `key` stands for may come again."""
@@ -141,6 +157,20 @@ class Waiters:
     def key_count(self) -> int:
         """How many different keys are waited for."""
         return len(self._arrivals)
+
+    def has_failed(self, key: WakeKey) -> bool:
+        """Tell whether what `key` stands for cannot come in this process."""
+        return key in self._failed
+
+    def _take_one(self, key: WakeKey) -> list[Arrival]:
+        arrivals = self._arrivals.get(key)
+        if arrivals is None:
+            return []
+        arrival = arrivals.popleft()
+        if not arrivals:
+            self._remove(key)
+        arrival.was_woken = True
+        return [arrival]
 
     def __len__(self) -> int:
         with self._lock:

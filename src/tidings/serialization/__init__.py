@@ -12,7 +12,16 @@ The text is what the stores keep; no other layer looks inside it. The default is
 `dump` and `load` serve values, `dump_error` and `load_error` serve exceptions.
 """
 
-from tidings.serialization.errors import dump_error, load_error
+from tidings.serialization.errors import dump_error, load_error, recorded_error
 from tidings.serialization.serializers import JSONSerializer, PickleSerializer, Serializer, dump, load
 
-__all__ = ["JSONSerializer", "PickleSerializer", "Serializer", "dump", "dump_error", "load", "load_error"]
+__all__ = [
+    "JSONSerializer",
+    "PickleSerializer",
+    "Serializer",
+    "dump",
+    "dump_error",
+    "load",
+    "load_error",
+    "recorded_error",
+]

@@ -30,11 +30,11 @@ def dump_error(serializer: Serializer, error: BaseException) -> tuple[str, BaseE
     if (text := _dump_exactly(serializer, error)) is not None:
         return text, error
     if (cause := error.__cause__) is not None:
-        _set_cause(error, _recorded(cause))
+        _set_cause(error, recorded_error(cause))
         if (text := _dump_exactly(serializer, error)) is not None:
             return text, error
         _set_cause(error, cause)
-    recorded = _recorded(error)
+    recorded = recorded_error(error)
     return _wrap(serializer, _JSON.serialize(recorded)), recorded
 
 
@@ -81,7 +81,8 @@ def _set_cause(error: BaseException, cause: BaseException) -> None:
     BaseException.__setattr__(error, "__suppress_context__", suppressed)
 
 
-def _recorded(error: BaseException) -> DBOSRecordedError:
+def recorded_error(error: BaseException) -> DBOSRecordedError:
+    """Return what stands for an error that cannot be kept as it is: its type's name, message and traceback."""
     cls = type(error)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     try:

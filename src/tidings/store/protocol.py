@@ -28,6 +28,10 @@ WAKE_ALL: Final = "*"
 # What begins a name that only the executor that sent it hears, and so learns that it does hear.
 PROBE: Final = "?"
 
+# How long the row of a dead executor is kept after its lease: a process that was cut off in the
+# middle of a commit must find it, to learn whether the commit landed.
+KEEP_EXECUTORS_MS: Final = 24 * 3_600_000
+
 
 class StoreError(Exception):
     """The root of what a store raises."""
@@ -166,7 +170,7 @@ class Store(Protocol):
         In one transaction: check the executor's own fence (else `Fenced`), raise the fences of the
         `dead` ones, so that a batch of theirs in flight either ends before or changes nothing, then
         raise each run's epoch. Only workflows of these `names` and this `app_version`. Rows of dead
-        executors that own nothing pending any more are removed.
+        executors that own nothing pending any more are removed, a day after their lease.
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
@@ -195,6 +199,9 @@ class Store(Protocol):
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """Read the latest value of each key; `None` if the workflow does not exist."""
+
+    def owned(self, executor_id: str) -> list[str]:
+        """Read which pending workflows this executor owns."""
 
     def executors(self) -> list[Executor]:
         """Read all executors."""

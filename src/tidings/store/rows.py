@@ -50,6 +50,6 @@ def histories_of(workflow_ids: Sequence[str], entries: Iterable[Row], events: It
 
 
 def _entry_of(row: Row) -> RecordedEntry:
-    _, branch, position, ordinal, name, state, *rest = row[:12]
+    _, branch, position, ordinal, name, state, *rest = row[:14]
     entry = Entry(branch, position, ordinal, name, _STATES[state], *rest)
-    return RecordedEntry(entry, Taken(*row[12:]) if row[12] is not None else None)
+    return RecordedEntry(entry, Taken(*row[14:]) if row[14] is not None else None)

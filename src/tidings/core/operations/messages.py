@@ -133,6 +133,6 @@ def _open(slot: Slot, taken: Taken) -> Operation[Message | None]:
     try:
         value = load(run.serializer, taken.body, what)
     except DBOSSerializationError as error:
-        failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken.seq)
+        failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken)
         return cast("Message | None", failed)  # The driver raises it.
     return Message(value, taken.topic, taken.sender_id, taken.sent_at_ms, str(taken.seq))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from tidings.core.effects import BARRIER, NOW, Abandoned, Commit, Defer, Failed, Operation, Wait
+from tidings.core.effects import BARRIER, NOW, Abandoned, Commit, Defer, Failed, Operation, Turn, Wait
 from tidings.core.history import Slot
 from tidings.error import DBOSException
-from tidings.model import Entry, EntryState
+from tidings.model import Entry, EntryState, Taken
 from tidings.serialization import dump, dump_error, load, load_error
 
 T = TypeVar("T")
@@ -33,12 +33,16 @@ def finished(slot: Slot) -> Operation[Entry]:
     entry = slot.recorded.entry
     if entry.state is EntryState.ABANDONED:
         yield Wait()
+    if slot.run.turns and entry.finished is not None:
+        yield Turn(entry.finished, entry.begun or 0)
     return entry
 
 
 def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
     """Run `body`, and record it if the program stops waiting for it."""
     try:
+        if slot.run.turns:
+            yield Turn()
         return (yield from body)
     except Abandoned:
         yield Defer(lambda: slot.run.unit(slot.abandoned()))
@@ -59,7 +63,7 @@ def refuse(
     error: BaseException,
     started_at_ms: int,
     *,
-    put_back: int | None = None,
+    put_back: Taken | None = None,
     child_workflow_id: str | None = None,
 ) -> Operation[Failed]:
     """Record an error before it is raised, so that a replay raises it too."""

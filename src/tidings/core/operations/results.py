@@ -23,6 +23,7 @@ from tidings.error import (
     DBOSNonExistentWorkflowError,
     DBOSRunEndedError,
     DBOSSerializationError,
+    DBOSShutdownError,
     DBOSWorkflowCancelledError,
 )
 from tidings.model import (
@@ -36,7 +37,7 @@ from tidings.model import (
     Unit,
     WorkflowRecord,
 )
-from tidings.serialization import Serializer, dump, dump_error, load, load_error
+from tidings.serialization import Serializer, dump, dump_error, load, load_error, recorded_error
 
 GET_RESULT = "DBOS.get_result"
 
@@ -133,7 +134,10 @@ def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | 
         return (yield from refuse(slot, error, started))
     if ended is None:
         return (yield from refuse(slot, _timed_out(workflow_id, timeout_seconds), started))
-    result = _result_of(run.serializer, ended)
+    try:
+        result = _result_of(run.serializer, ended)
+    except DBOSSerializationError as error:
+        return (yield from refuse(slot, error, started))
     if isinstance(result, Failed):
         return (yield from refuse(slot, result.error, started))
     yield Commit(run.unit(slot.done(started, (yield NOW), output=ended.output)))
@@ -191,9 +195,15 @@ def succeed(run: Run, value: Any) -> Operation[Any]:
 
 
 def fail(run: Run, error: BaseException) -> Operation[Any]:
-    """End with an error."""
+    """End with an error. One that only says that tidings has stopped is not the workflow's own."""
     if run.broken is not None:
         raise run.broken
+    if isinstance(error, DBOSShutdownError):
+        raise DBOSRunEndedError(run.workflow_id, str(error))
+    if isinstance(error, Exception):
+        run.check_walked()
+    else:
+        error = recorded_error(error)  # SystemExit, say: it must not end who awaits the result.
     text, raised = dump_error(run.serializer, error)
     yield from _end(run, Status.ERROR, None, text)
     return Failed(raised)

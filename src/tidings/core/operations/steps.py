@@ -45,8 +45,14 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
             yield Commit(run.unit(slot.done(started, (yield NOW), output=output)))
             return value
         errors.append(failure)
-        if policy.should_retry is not None and not (yield Call(partial(policy.should_retry, failure))):
-            break
+        if policy.should_retry is not None:
+            try:
+                may_retry = yield Call(partial(policy.should_retry, failure))
+            except Exception as error:
+                failure = error  # Its context is the step's own error.
+                break
+            if not may_retry:
+                break
         if number >= policy.max_attempts:
             if policy.max_attempts > 1:
                 failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, errors)

@@ -209,6 +209,8 @@ def _columns_of_entries(entries: Sequence[tuple[str | None, Entry]]) -> dict[str
         "deadline_ms": bigints([each.deadline_ms for _, each in entries]),
         "started_at_ms": bigints([each.started_at_ms for _, each in entries]),
         "completed_at_ms": bigints([each.completed_at_ms for _, each in entries]),
+        "finished": bigints([each.finished for _, each in entries]),
+        "begun": bigints([each.begun for _, each in entries]),
     }
 
 

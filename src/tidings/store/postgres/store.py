@@ -34,7 +34,7 @@ from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, 
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
-from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
 
@@ -169,7 +169,7 @@ class PostgresStore:
             answers = self._write(
                 Call("raise_fences", {"executor_ids": gone}),
                 Call("claim_workflows", wanted | {"executor_id": executor.executor_id}),
-                Call("remove_idle_executors", {"executor_ids": gone}),
+                Call("remove_idle_executors", {"executor_ids": gone, "keep_ms": KEEP_EXECUTORS_MS}),
                 _COMMIT,
             )
         return [workflow_of(row) for row in answers["claim_workflows"]]
@@ -217,6 +217,11 @@ class PostgresStore:
         """See `Store.all_events`."""
         found = self._read(Call("all_events", {"workflow_id": workflow_id}))["all_events"]
         return {key: value for key, value in found if key is not None} if found else None
+
+    def owned(self, executor_id: str) -> list[str]:
+        """See `Store.owned`."""
+        found = self._read(Call("owned_workflows", {"executor_id": executor_id}))["owned_workflows"]
+        return [workflow_id for workflow_id, _ in found]
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""

@@ -36,6 +36,8 @@ def row_of_entry(workflow_id: str | None, entry: Entry, message_seq: int | None,
         entry.deadline_ms,
         entry.started_at_ms,
         entry.completed_at_ms,
+        entry.finished,
+        entry.begun,
         anyway,
     )
 

@@ -29,7 +29,7 @@ from tidings.model import (
     WorkflowRecord,
 )
 from tidings.store import refusals
-from tidings.store.protocol import Batch, Fenced
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
@@ -164,7 +164,7 @@ class SqliteStore:
             db.execute(_SQL["raise_fences"], (gone,))
             wanted = {"dead": gone, "names": _json(list(names)), "app_version": app_version, "limit": limit}
             claimed = _raise_epochs(db, executor, db.execute(_SQL["claimable_workflows"], wanted).fetchall())
-            db.execute(_SQL["remove_idle_executors"], (gone,))
+            db.execute(_SQL["remove_idle_executors"], (gone, self.now_ms() - KEEP_EXECUTORS_MS))
             return claimed
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
@@ -209,6 +209,11 @@ class SqliteStore:
         with self._reading() as db:
             found = db.execute(_SQL["all_events"], (workflow_id,)).fetchall()
         return {key: value for key, value in found if key is not None} if found else None
+
+    def owned(self, executor_id: str) -> list[str]:
+        """See `Store.owned`."""
+        with self._reading() as db:
+            return [workflow_id for workflow_id, _ in db.execute(_SQL["owned_workflows"], (executor_id,))]
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""

@@ -59,6 +59,10 @@ create table {schema}.entries (
     deadline_ms bigint,
     started_at_ms bigint,
     completed_at_ms bigint,
+    -- The order in which results came, and how many operations had begun before each: branches that
+    -- run in parallel are replayed in it.
+    finished bigint,
+    begun bigint,
     primary key (workflow_id, branch, position)
 );
 

@@ -4,12 +4,12 @@
 -- Only the executor that owns a run writes its entries, so the order of rows needs no care.
 insert into {schema}.entries as e (
     workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms,
-    started_at_ms, completed_at_ms
+    started_at_ms, completed_at_ms, finished, begun
 )
 select * from unnest(
     :workflow_id::text[], :branch::text[], :position::bigint[], :ordinal::bigint[], :name::text[], :state::text[],
     :output::text[], :error::text[], :child_workflow_id::text[], :deadline_ms::bigint[], :started_at_ms::bigint[],
-    :completed_at_ms::bigint[]
+    :completed_at_ms::bigint[], :finished::bigint[], :begun::bigint[]
 )
 on conflict (workflow_id, branch, position) do update set
     ordinal = excluded.ordinal,
@@ -20,7 +20,9 @@ on conflict (workflow_id, branch, position) do update set
     child_workflow_id = excluded.child_workflow_id,
     deadline_ms = excluded.deadline_ms,
     started_at_ms = excluded.started_at_ms,
-    completed_at_ms = excluded.completed_at_ms
+    completed_at_ms = excluded.completed_at_ms,
+    finished = excluded.finished,
+    begun = excluded.begun
 where e.state = 'OPEN';
 
 -- name: reopen_entries
@@ -32,7 +34,7 @@ where e.workflow_id = p.workflow_id and e.branch = p.branch and e.position = p.p
 -- name: read_entries
 select
     e.workflow_id, e.branch, e.position, e.ordinal, e.name, e.state, e.output, e.error,
-    e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms,
+    e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun,
     m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from {schema}.entries as e
 left join {schema}.messages as m on m.seq = e.message_seq

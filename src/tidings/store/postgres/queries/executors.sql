@@ -55,9 +55,12 @@ for update;
 update {schema}.executors set fence = fence + 1 where executor_id = any(:executor_ids::text[]);
 
 -- name: remove_idle_executors
--- Only those without pending runs, so that no run is owned by an executor that is not there.
+-- Only those without pending runs, so that no run is owned by an executor that is not there. And
+-- only long after their lease: one that was cut off in the middle of a commit asks its row, when it
+-- is back, whether the commit has landed.
 delete from {schema}.executors as e
 where e.executor_id = any(:executor_ids::text[])
+    and e.lease_until_ms < (extract(epoch from clock_timestamp()) * 1000)::bigint - :keep_ms::bigint
     and not exists (
         select from {schema}.workflows as w where w.executor_id = e.executor_id and w.status = 'PENDING'
     );

@@ -27,10 +27,11 @@ with wanted as (
     from unnest(
         :workflow_id::text[], :topic::text[], :branch::text[], :position::bigint[], :ordinal::bigint[],
         :name::text[], :state::text[], :output::text[], :error::text[], :child_workflow_id::text[],
-        :deadline_ms::bigint[], :started_at_ms::bigint[], :completed_at_ms::bigint[]
+        :deadline_ms::bigint[], :started_at_ms::bigint[], :completed_at_ms::bigint[],
+        :finished::bigint[], :begun::bigint[]
     ) with ordinality as t (
         workflow_id, topic, branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms,
-        started_at_ms, completed_at_ms, number
+        started_at_ms, completed_at_ms, finished, begun, number
     )
 ),
 sources as (
@@ -73,11 +74,11 @@ taken as (
 recorded as (
     insert into {schema}.entries as e (
         workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
-        deadline_ms, started_at_ms, completed_at_ms
+        deadline_ms, started_at_ms, completed_at_ms, finished, begun
     )
     select
         workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, seq,
-        deadline_ms, started_at_ms, completed_at_ms
+        deadline_ms, started_at_ms, completed_at_ms, finished, begun
     from pairs
     on conflict (workflow_id, branch, position) do update set
         ordinal = excluded.ordinal,
@@ -89,7 +90,9 @@ recorded as (
         message_seq = excluded.message_seq,
         deadline_ms = excluded.deadline_ms,
         started_at_ms = excluded.started_at_ms,
-        completed_at_ms = excluded.completed_at_ms
+        completed_at_ms = excluded.completed_at_ms,
+        finished = excluded.finished,
+        begun = excluded.begun
     where e.state = 'OPEN'
 )
 select number, seq, body, topic, sender_id, sent_at_ms from taken;

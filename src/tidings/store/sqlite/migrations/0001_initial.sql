@@ -44,6 +44,10 @@ create table tidings_entries (
     deadline_ms integer,
     started_at_ms integer,
     completed_at_ms integer,
+    -- The order in which results came, and how many operations had begun before each: branches that
+    -- run in parallel are replayed in it.
+    finished integer,
+    begun integer,
     error text,
     output text,
     unique (workflow_seq, branch, position)

@@ -29,9 +29,11 @@ select fence from tidings_executors where executor_id = ?;
 update tidings_executors set fence = fence + 1 where executor_id in (select value from json_each(?));
 
 -- name: remove_idle_executors
--- Only those without pending runs, so that no run is owned by an executor that is not there.
+-- Only those without pending runs, so that no run is owned by an executor that is not there. And
+-- only long after their lease: one that was cut off in the middle of a commit asks its row, when it
+-- is back, whether the commit has landed.
 delete from tidings_executors
-where executor_id in (select value from json_each(?))
+where executor_id in (select value from json_each(?)) and lease_until_ms < ?
     and not exists (
         select 1 from tidings_workflows as w
         where w.executor_id = tidings_executors.executor_id and w.status = 'PENDING'

@@ -1,0 +1,422 @@
+"""A world for the rules: a store in a dict, a clock in an int, and a driver that interleaves branches at random.
+
+Programs are data, so that hypothesis can make them up. A unit applies when it is handed over, so the log
+of units is what a crash may cut anywhere.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from tidings.core.effects import (
+    Abandoned,
+    Barrier,
+    Call,
+    Commit,
+    Defer,
+    Failed,
+    FindAllEvents,
+    FindEvent,
+    FindWorkflow,
+    Now,
+    Operation,
+    Query,
+    Read,
+    Turn,
+    Wait,
+    Watch,
+)
+from tidings.core.history import Branch, Run
+from tidings.core.operations import events, messages, results, steps, timers
+from tidings.core.retry import RetryPolicy
+from tidings.error import DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError
+from tidings.model import (
+    APPLIED,
+    NOTHING,
+    SET_EVENT,
+    Answer,
+    Entry,
+    EntryState,
+    EventRead,
+    History,
+    Message,
+    NewWorkflow,
+    NoSuchWorkflow,
+    Place,
+    RecordedEntry,
+    Status,
+    Taken,
+    Unit,
+    WorkflowRecord,
+)
+from tidings.serialization import JSONSerializer
+
+JSON = JSONSerializer()
+WORKFLOW = "w"
+OTHER = "other"  # the one workflow that may be sent to, and asked for events
+
+
+# --- programs --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that fails so many times, of so many tries that it has."""
+
+    name: str
+    failures: int = 0
+    tries: int = 1
+
+
+@dataclass(frozen=True)
+class Send:
+    """A message to the other workflow, or to nobody."""
+
+    to: str
+
+
+@dataclass(frozen=True)
+class Receive:
+    """A receive on a topic of its own: a message is there, comes never, or the program gives up."""
+
+    message: bool
+    timeout_seconds: float
+    gives_up: bool = False
+
+
+@dataclass(frozen=True)
+class Publish:
+    """An event of the branch's own."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class ReadEvent:
+    """Another workflow's event: there, or not there while that runs, or not there and never to come."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """A pause."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child workflow, awaited."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Branches that run side by side."""
+
+    branches: tuple[tuple[Any, ...], ...]
+
+
+Op = Step | Send | Receive | Publish | ReadEvent | Sleep | Child | Parallel
+Program = tuple[Op, ...]
+
+READABLE = {"there": "seen", "pending": None, "ended": None}
+
+
+# --- the world -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """What is durable, and what was done to the outside."""
+
+    now_ms: int = 1_000
+    entries: dict[Place, RecordedEntry] = field(default_factory=dict)
+    inbox: dict[str, str] = field(default_factory=dict)  # unread messages, one per topic
+    outbox: list[tuple[str, str | None, str]] = field(default_factory=list)
+    published: list[tuple[str, int, str]] = field(default_factory=list)
+    children: dict[str, str] = field(default_factory=dict)  # id to name
+    existing: set[str] = field(default_factory=lambda: {OTHER})
+    units: list[Unit] = field(default_factory=list)  # those that applied, in order
+    times: list[int] = field(default_factory=list)  # when
+    calls: list[tuple[Any, ...]] = field(default_factory=list)  # each run of a step's code
+    reads: list[str] = field(default_factory=list)
+    waits: list[tuple[str, int | None]] = field(default_factory=list)
+
+    def apply(self, unit: Unit) -> Answer:
+        """Apply a unit, whole or not at all."""
+        missing = tuple({each.destination_id for each in unit.messages} - self.existing)
+        if missing:
+            return NoSuchWorkflow(missing)
+        answer: Answer = APPLIED
+        entry, taken = unit.entry, None
+        if unit.take is not None:
+            assert entry is not None
+            body = self.inbox.pop(str(unit.take.topic), None)
+            if body is None:
+                entry, answer = unit.take.otherwise, NOTHING
+            else:
+                taken = answer = Taken(len(self.units) + 1, body, unit.take.topic, None, self.now_ms)
+        if entry is not None:
+            self._write(entry, taken)
+        if unit.event is not None:
+            event = unit.event
+            assert event.branch is not None
+            assert event.position is not None
+            assert event.ordinal is not None
+            self.published.append((event.key, event.version, event.value))
+            place = Place(event.branch, event.position)
+            assert place not in self.entries
+            record = Entry(event.branch, event.position, event.ordinal, SET_EVENT)
+            self.entries[place] = RecordedEntry(record, None, event.key)
+        if unit.start is not None:
+            self.children[unit.start.workflow_id] = unit.start.name
+        self.outbox += [(each.destination_id, each.topic, each.body) for each in unit.messages]
+        self.units.append(unit)
+        self.times.append(self.now_ms)
+        return answer
+
+    def _write(self, entry: Entry, taken: Taken | None) -> None:
+        place = Place(entry.branch, entry.position)
+        former = self.entries.get(place)
+        assert former is None or former.entry.state is EntryState.OPEN, "what is recorded is never written again"
+        assert entry.ordinal not in {each.entry.ordinal for at, each in self.entries.items() if at != place}, (
+            "two operations with one ordinal"
+        )
+        self.entries[place] = RecordedEntry(entry, taken)
+
+    def history(self) -> History:
+        """Return what a claim would read."""
+        versions: dict[str, int] = {}
+        for key, version, _ in self.published:
+            versions[key] = max(version, versions.get(key, 0))
+        return History(WORKFLOW, tuple(self.entries.values()), tuple(versions.items()))
+
+    def read(self, query: Query) -> Any:
+        """Answer a query."""
+        match query:
+            case FindEvent(_, key):
+                self.reads.append(key)
+                value = READABLE[key.split()[0]]
+                status = Status.SUCCESS if key.startswith("ended") else Status.PENDING
+                return EventRead(None if value is None else JSON.serialize(value), status)
+            case FindWorkflow(workflow_id):
+                self.reads.append(workflow_id)
+                name = self.children[workflow_id]
+                output = JSON.serialize(f"from {name}")
+                return WorkflowRecord(
+                    workflow_id, Status.SUCCESS, name, "", output, None, "", 1, None, "", WORKFLOW, 0, 0
+                )
+            case FindAllEvents():
+                raise AssertionError("no program asks this")
+            case _ as never:
+                assert_never(never)
+
+
+def world_of(program: Program, units: Sequence[Unit] = (), now_ms: int = 1_000) -> World:
+    """Return the world in which `program` begins, with these units durable already."""
+    world = World(now_ms)
+    for path, op in _walk(program):
+        if isinstance(op, Receive) and op.message:
+            world.inbox[f"topic {path}"] = JSON.serialize(f"message {path}")
+    for unit in units:
+        world.apply(unit)
+    return world
+
+
+def _walk(program: Program, path: str = "") -> Generator[tuple[str, Op], None, None]:
+    for index, op in enumerate(program):
+        here = f"{path}/{index}"
+        yield here, op
+        if isinstance(op, Parallel):
+            for number, branch in enumerate(op.branches):
+                yield from _walk(branch, f"{here}.{number}")
+
+
+# --- the driver ------------------------------------------------------------------------------------------
+
+# What a task asks of the scheduler: to let others go first, to wait for children, or for a time.
+_Pause = tuple[str, Any]
+_Task = Generator[_Pause, Any, None]
+Results = dict[str, Any]
+
+
+def execute(program: Program, world: World, seed: int = 0) -> Results:
+    """Execute `program` from what is recorded in `world`, interleaving its branches as `seed` says.
+
+    Returns:
+        What each operation gave, by its path in the program.
+
+    Raises:
+        DBOSUnexpectedStepError: the program is not the recorded one.
+    """
+    run = Run(WORKFLOW, 1, "name", JSON, world.history() if world.units else None)
+    found: Results = {}
+    _schedule(_Executor(run, world, found), program, random.Random(seed))
+    run.check_walked()
+    return found
+
+
+def _schedule(executor: _Executor, program: Program, dice: random.Random) -> None:
+    root = executor.task(program, executor.run.root, "")
+    ready: list[tuple[_Task, Any]] = [(root, None)]
+    waiting: list[tuple[int, int, _Task]] = []
+    parents: dict[int, tuple[_Task, int]] = {}
+    counts: dict[int, int] = {}
+    while ready or waiting:
+        if not ready:  # All stand still: let the time come that is next.
+            waiting.sort(key=lambda item: item[:2])
+            deadline, _, task = waiting.pop(0)
+            executor.world.now_ms = max(executor.world.now_ms, deadline)
+            ready.append((task, False))
+        task, argument = ready.pop(dice.randrange(len(ready)))
+        try:
+            what, detail = task.send(argument)
+        except StopIteration:
+            if id(task) in parents:
+                parent, key = parents.pop(id(task))
+                counts[key] -= 1
+                if counts[key] == 0:
+                    ready.append((parent, None))
+            continue
+        if what == "yield":
+            ready.append((task, None))
+        elif what == "wait":
+            waiting.append((detail, len(waiting), task))
+        else:
+            counts[id(task)] = len(detail)
+            for child in detail:
+                parents[id(child)] = (task, id(task))
+                executor.keep.append(child)
+                ready.append((child, None))
+
+
+class _Executor:
+    def __init__(self, run: Run, world: World, found: Results) -> None:
+        self.run = run
+        self.world = world
+        self.found = found
+        self.keep: list[_Task] = []  # Alive, so that no two have one id.
+
+    def task(self, program: Program, branch: Branch, path: str) -> _Task:
+        for index, op in enumerate(program):
+            here = f"{path}/{index}"
+            if isinstance(op, Parallel):
+                branches = [branch.open_child(None) for _ in op.branches]
+                yield (
+                    "spawn",
+                    [self.task(each, branches[number], f"{here}.{number}") for number, each in enumerate(op.branches)],
+                )
+                continue
+            self.found[here] = yield from self._perform(op, branch, here)
+            yield "yield", None
+
+    def _perform(self, op: Op, branch: Branch, path: str) -> Generator[_Pause, Any, Any]:
+        try:
+            value = yield from self._drive(self._operation(op, branch, path), op, path)
+            if isinstance(op, Child):
+                value = yield from self._drive(
+                    results.get_result_recorded(self.run.begin(branch, results.GET_RESULT), value.workflow_id, None),
+                    op,
+                    path,
+                )
+        except Abandoned:
+            return "given up"
+        except (ValueError, DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError) as error:
+            return f"{type(error).__name__}: {error}"
+        if isinstance(op, Send):
+            return "sent"  # Which of the destinations had ended is not recorded: it is only logged.
+        return value.value if isinstance(value, messages.Message) else value
+
+    def _operation(self, op: Op, branch: Branch, path: str) -> Operation[Any]:
+        match op:
+            case Step(name, failures, tries):
+
+                def attempt(number: int) -> str:
+                    self.world.calls.append((path, number))
+                    if number <= failures:
+                        raise ValueError(f"try {number} of {path}")
+                    return f"result of {path}"
+
+                return steps.step(self.run.begin(branch, name), attempt, RetryPolicy(tries, 0.5))
+            case Send(to):
+                return messages.send(self.run.begin(branch, messages.SEND), _letter(to, path))
+            case Receive(_, timeout_seconds, gives_up):
+                timeout = None if gives_up else timeout_seconds
+                return messages.receive(self.run.begin(branch, messages.RECV), f"topic {path}", timeout)
+            case Publish(key):
+                own = f"{key} of {branch.path}"
+                slot = self.run.begin(branch, SET_EVENT, event_key=own)
+                return events.publish(slot, own, JSON.serialize(path))
+            case ReadEvent(key):
+                slot = self.run.begin(branch, events.GET_EVENT)
+                return events.read_recorded(slot, OTHER, f"{key} {path}", 2.0, "default")
+            case Sleep(seconds):
+                return timers.sleep(self.run.begin(branch, timers.SLEEP), seconds)
+            case Child(name):
+                return results.start_child(self.run.begin(branch, name, child=True), _child(name, path))
+            case Parallel():
+                raise AssertionError("this is no operation")
+            case _ as never:
+                assert_never(never)
+
+    def _drive(self, operation: Operation[Any], op: Op, path: str) -> Generator[_Pause, Any, Any]:
+        resume: Callable[[Any], Any] = operation.send
+        argument: Any = None
+        while True:
+            try:
+                effect = resume(argument)
+            except StopIteration as stop:
+                if isinstance(stop.value, Failed):
+                    raise stop.value.error from None
+                return stop.value
+            resume = operation.send
+            try:
+                if isinstance(effect, Wait):
+                    self.world.waits.append((path, effect.deadline_ms))
+                    if isinstance(op, Receive) and op.gives_up:
+                        raise Abandoned
+                    assert effect.deadline_ms is not None, f"{path} waits for ever"
+                    argument = yield "wait", effect.deadline_ms
+                else:
+                    argument = self._perform_at_once(effect)
+                    if isinstance(effect, Commit):
+                        yield "yield", None
+            except AssertionError:
+                raise
+            except BaseException as error:
+                resume, argument = operation.throw, error
+
+    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Turn | Now) -> Any:
+        match effect:
+            case Call(function):
+                return function()
+            case Commit(unit):
+                return self._apply(unit)
+            case Defer(make):
+                return self._apply(make())
+            case Barrier() | Watch() | Turn():
+                return None
+            case Now():
+                return self.world.now_ms
+            case Read(query):
+                return self.world.read(query)
+            case _ as never:
+                assert_never(never)
+
+    def _apply(self, unit: Unit) -> Answer:
+        assert self.run.broken is None, "nothing is written off the recorded path"
+        return self.world.apply(unit)
+
+
+def _letter(to: str, path: str) -> Callable[[int], tuple[Message, ...]]:
+    return lambda now_ms: (Message(to, "topic", JSON.serialize(path), WORKFLOW, None, now_ms),)
+
+
+def _child(name: str, path: str) -> Callable[[int], NewWorkflow]:
+    return lambda now_ms: NewWorkflow(f"child {path}", name, "", "", "", WORKFLOW, now_ms)

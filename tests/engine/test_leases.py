@@ -1,0 +1,100 @@
+"""Who is alive: by a lock on a file on this host, by the lease elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clock import ManualClock
+from tidings.engine import leases
+from tidings.engine.leases import Lease, forget, is_dead
+from tidings.model import Executor
+from tidings.store import open as open_store
+from tidings.store.protocol import Store
+
+_HOLD = """
+import sys
+from tidings.engine.leases import _lock, _path
+held = _lock(_path(sys.argv[1]), create=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    store = open_store(database_url)
+    store.migrate()
+    store.connect()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def test_an_executor_is_alive_while_it_holds_its_lock_and_its_lease(store: Store, clock: ManualClock) -> None:
+    lease = Lease("label", 10_000, clock)
+    executor = lease.enlist(store)
+    assert executor.lease_until_ms == clock.now_ms() + 10_000
+    [row] = store.executors()
+    assert row == executor
+    assert not is_dead(row, clock.now_ms())
+    lease.release()
+    assert is_dead(row, clock.now_ms()), "whatever the row says"
+    lease.release()
+    forget(executor.executor_id)
+
+
+def test_retiring_gives_everything_back(store: Store, clock: ManualClock) -> None:
+    lease = Lease("label", 10_000, clock)
+    executor = lease.enlist(store)
+    assert leases._path(executor.executor_id).exists()
+    lease.retire(store, executor)
+    assert store.executors() == []
+    assert not leases._path(executor.executor_id).exists()
+
+
+def test_to_enlist_again_is_to_be_another_one(store: Store, clock: ManualClock) -> None:
+    lease = Lease("label", 10_000, clock)
+    former = lease.enlist(store)
+    present = lease.enlist(store)
+    assert former.executor_id != present.executor_id
+    assert is_dead(former, clock.now_ms())
+    assert not is_dead(present, clock.now_ms())
+    lease.retire(store, present)
+    forget(former.executor_id)
+
+
+def test_on_another_host_only_the_lease_tells() -> None:
+    elsewhere = Executor(uuid.uuid4().hex, "label", 1_000, 1)
+    assert not is_dead(elsewhere, 1_000)
+    assert is_dead(elsewhere, 1_001)
+
+
+def test_another_process_is_alive_until_it_is_killed() -> None:
+    executor = Executor(uuid.uuid4().hex, "label", 2**60, 1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, executor.executor_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert not is_dead(executor, 0)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert is_dead(executor, 0)
+    forget(executor.executor_id)
+    forget(executor.executor_id)
+    assert not is_dead(executor, 0), "without a file, the lease tells"
