@@ -28,8 +28,9 @@ fmt: $(READY) ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure steps per second on SQLite and on a throw-away PostgreSQL
+bench: $(READY) ## Measure steps per second, and promptness between processes, on SQLite and on a throw-away PostgreSQL
 	$(BIN)/python -m bench.steps $(ARGS)
+	$(BIN)/python -m bench.processes $(ARGS)
 
 pins: $(BIN)/python ## Write requirements-dev.txt anew after a change of dependencies (UPGRADE=1: newest versions)
 	@$(INSTALL) uv

@@ -7,6 +7,7 @@ what the engine does: a unit has at most one of a start, messages, an outcome an
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
@@ -86,6 +87,15 @@ class ModelStore:
 
     def reconnect_reader(self) -> None:
         """Nothing to do."""
+
+    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
+        """See `Store.cancelled_among`."""
+        found = self.workflows(workflow_ids).values()
+        return [each.workflow_id for each in found if each.status is Status.CANCELLED]
+
+    def listen(self, executor_id: str) -> NoReturn:
+        """There is nobody else."""
+        raise NotImplementedError
 
     def now_ms(self) -> int:
         """A clock that stands still."""

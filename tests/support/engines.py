@@ -85,8 +85,13 @@ def make_engine(
     max_executor_threads: int = 64,
     version: str = VERSION,
     migrate: bool = True,
+    prepare: Callable[[FaultyStore], None] = lambda _: None,
+    **settings_changed: Any,
 ) -> FaultyEngine:
-    """Build an engine on `url`, for all registered workflows; nothing is opened yet."""
+    """Build an engine on `url`, for all registered workflows; nothing is opened yet.
+
+    `prepare` is called with its store, and any other keyword changes a setting.
+    """
     settings = settings_from(
         {
             "name": "tests",
@@ -101,10 +106,11 @@ def make_engine(
 
     def open_faulty(url: str, schema: str = "tidings") -> Store:
         opened.append(FaultyStore(real_open(url, schema)))
+        prepare(opened[0])
         return opened[0]
 
     with mock.patch.object(stores, "open", open_faulty):
-        engine = Engine(dataclasses.replace(settings, lease_ms=lease_ms), REGISTRY, clock)
+        engine = Engine(dataclasses.replace(settings, lease_ms=lease_ms, **settings_changed), REGISTRY, clock)
     return FaultyEngine(engine, opened[0])
 
 
@@ -130,14 +136,17 @@ def running(
     lease_ms: int = 10_000,
     max_executor_threads: int = 64,
     version: str = VERSION,
+    **more: Any,
 ) -> Iterator[FaultyEngine]:
-    """Build and launch an engine."""
+    """Build and launch an engine; see `make_engine`."""
     faulty = make_engine(
-        url, clock=clock, lease_ms=lease_ms, max_executor_threads=max_executor_threads, version=version
+        url, clock=clock, lease_ms=lease_ms, max_executor_threads=max_executor_threads, version=version, **more
     )
     with launched(faulty):
-        # The supervisor's first round is over: what is queued from now on is the test's.
+        # The supervisor's first round is over, and the probe is heard: what is queued from now on is the test's.
         wait_until(lambda: faulty.store.calls["claim"] > 0)
+        if "prepare" not in more:
+            wait_until(lambda: faulty.engine.hearing.is_proven)
         yield faulty
 
 

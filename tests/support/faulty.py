@@ -15,7 +15,7 @@ from enum import Enum
 from typing import NoReturn, TypeVar
 
 from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
-from tidings.store.protocol import Batch, DataError, Fenced, Store, Unavailable
+from tidings.store.protocol import PROBE, Batch, DataError, Fenced, Listener, Store, Unavailable
 
 T = TypeVar("T")
 
@@ -103,6 +103,7 @@ class FaultyStore:
         self.killed = False
         self.batches: list[Batch] = []  # those that were committed, in order
         self.calls: Counter[str | None] = Counter()  # of each method; under None, of all that write
+        self.is_audible: Callable[[str], bool] = lambda name: True  # which names its listeners hear
         self._lock = threading.Lock()
         self._is_poison: Callable[[Unit], bool] = lambda unit: False
 
@@ -230,8 +231,16 @@ class FaultyStore:
     def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
         return self._read("leftovers", lambda: self.inner.leftovers(names, app_version))
 
+    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
+        return self._read("cancelled_among", lambda: self.inner.cancelled_among(workflow_ids))
+
     def reconnect_reader(self) -> None:
         self._read("reconnect_reader", self.inner.reconnect_reader)
+
+    # --- hearing --------------------------------------------------------------------------------------
+
+    def listen(self, executor_id: str) -> Listener:
+        return FaultyListener(self, self._read("listen", lambda: self.inner.listen(executor_id)))
 
     # --- springing traps ------------------------------------------------------------------------------
 
@@ -256,6 +265,37 @@ class FaultyStore:
         for trap in tuple(self.traps):
             if trap.on in numbers and trap.springs(on, moment, numbers[trap.on], batch):
                 trap.act()
+
+
+class FaultyListener:
+    """A listener that hears only what its store lets through, and loses its connection where a trap says."""
+
+    def __init__(self, store: FaultyStore, inner: Listener) -> None:
+        self._store = store
+        self._inner = inner
+        self.obstacle = inner.obstacle
+
+    def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
+        def hear() -> list[str]:
+            return [name for name in self._inner.hear(timeout_seconds, is_awaited) if self._store.is_audible(name)]
+
+        return self._store._read("hear", hear)
+
+    def interrupt(self) -> None:
+        self._inner.interrupt()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def hears_nothing(name: str) -> bool:
+    """What gets through behind a pooler in transaction mode."""
+    return False
+
+
+def hears_only_probes(name: str) -> bool:
+    """What gets through where every hint is lost, and nobody can know."""
+    return name.startswith(PROBE)
 
 
 def move_fence(

@@ -32,6 +32,10 @@ class DBOSConfig(_Required, total=False):
         run_migrations: whether `launch` brings the schema up to date; True by default.
         max_executor_threads: how many blocking workflows and steps run at once; one that waits does
             not count.
+        use_listen_notify: whether to listen for what other processes change; True by default. Without, whoever
+            waits for them looks at the database again and again.
+        notification_listener_polling_interval_sec: how often they look, in seconds, where nothing can be heard;
+            0.2 by default. Very many waiters look less often.
         serializer: how values are stored; typed JSON by default.
     """
 
@@ -41,6 +45,8 @@ class DBOSConfig(_Required, total=False):
     executor_id: str
     run_migrations: bool
     max_executor_threads: int
+    use_listen_notify: bool
+    notification_listener_polling_interval_sec: float
     serializer: Serializer
 
 
@@ -52,8 +58,12 @@ _TYPES: dict[str, type] = {
     "executor_id": str,
     "run_migrations": bool,
     "max_executor_threads": int,
+    "use_listen_notify": bool,
+    "notification_listener_polling_interval_sec": float,
 }
 _DEFAULT_THREADS = 64
+_DEFAULT_POLLING_SECONDS = 0.2
+_LONGEST_POLLING_SECONDS = 86_400
 
 
 def settings_from(config: DBOSConfig) -> Settings:
@@ -79,6 +89,8 @@ def settings_from(config: DBOSConfig) -> Settings:
         run_migrations=config.get("run_migrations", True),
         max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
         serializer=config.get("serializer") or JSONSerializer(),
+        use_listen_notify=config.get("use_listen_notify", True),
+        polling_interval_seconds=config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS),
     )
 
 
@@ -93,7 +105,7 @@ def _check(config: dict[str, object]) -> None:
         raise DBOSInitializationError("the configuration needs a 'name', the name of your program")
     for key, kind in _TYPES.items():
         value = config.get(key)
-        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        if value is not None and not _is(value, kind):
             raise DBOSInitializationError(
                 f"the configuration's {key!r} must be of type {kind.__name__}, not {type(value).__name__} ({value!r})"
             )
@@ -104,6 +116,12 @@ def _check(config: dict[str, object]) -> None:
     threads = config.get("max_executor_threads")
     if isinstance(threads, int) and threads < 1:
         raise DBOSInitializationError(f"the configuration's 'max_executor_threads' must be 1 or more, not {threads}")
+    interval = config.get("notification_listener_polling_interval_sec")
+    if isinstance(interval, (int, float)) and not 0 < interval <= _LONGEST_POLLING_SECONDS:
+        raise DBOSInitializationError(
+            "the configuration's 'notification_listener_polling_interval_sec' must be more than 0 and at most "
+            f"{_LONGEST_POLLING_SECONDS} seconds, not {interval}"
+        )
     serializer = config.get("serializer")
     if serializer is not None:
         missing = [
@@ -111,3 +129,10 @@ def _check(config: dict[str, object]) -> None:
         ]
         if missing:
             raise DBOSInitializationError(f"the configuration's 'serializer' lacks the methods {', '.join(missing)}")
+
+
+def _is(value: object, kind: type) -> bool:
+    """Tell whether a value is of a type: an integer is a number too, and a truth value is none."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

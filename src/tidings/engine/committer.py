@@ -26,22 +26,25 @@ from typing import Any, Protocol, TypeVar
 
 from tidings.core.effects import WakeKey
 from tidings.core.operations.events import event_key
-from tidings.core.operations.messages import arrival_key
+from tidings.core.operations.messages import MESSAGE, arrival_key
 from tidings.core.operations.results import end_key
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
 from tidings.engine.probes import Point, Probes
 from tidings.engine.ticket import Ticket, settle_all
-from tidings.engine.waiters import Waiters
+from tidings.engine.waiters import Waiters, cancelled_name, wake_name
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError
 from tidings.limits import MAX_BATCH_BYTES, MAX_BATCH_UNITS, MAX_BYTES_IN_FLIGHT, MAX_UNITS_IN_FLIGHT
 from tidings.model import Answer, Applied, Executor, Unit
-from tidings.store.protocol import Batch, DataError, Fenced, Store
+from tidings.store.protocol import WAKE_ALL, Batch, DataError, Fenced, Store
 
 logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
+
+# More names than this say no more than that much has changed.
+MAX_NAMES = 2_000
 
 
 class Sender(Protocol):
@@ -56,13 +59,14 @@ class Sender(Protocol):
 class Job(Ticket):
     """A unit on its way to the store. Settled with its answer when it is durable."""
 
-    __slots__ = ("begun", "chain", "deferred", "size", "unit", "withdrawn")
+    __slots__ = ("begun", "chain", "deferred", "size", "unit", "wakes", "withdrawn")
 
-    def __init__(self, unit: Unit, chain: Sender, deferred: bool) -> None:
+    def __init__(self, unit: Unit, chain: Sender, deferred: bool, wakes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.unit = unit
         self.chain = chain
         self.deferred = deferred
+        self.wakes = wakes
         self.size = _size(unit)
         self.begun = False
         self.withdrawn = False
@@ -86,6 +90,9 @@ class Owner(Protocol):
 
     def was_cancelled(self, workflow_id: str) -> None:
         """Stop the run of a workflow that is now CANCELLED, if it is here."""
+
+    def runs_here(self, workflow_id: str) -> bool:
+        """Tell whether this process executes that workflow."""
 
     def was_lost(self, error: BaseException) -> None:
         """Stop all runs: nothing can be written any more."""
@@ -135,9 +142,9 @@ class Committer:
             return False
         return True
 
-    def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False) -> Job:
-        """Hand over a unit. The job is settled when it is durable, or cannot be."""
-        job = Job(unit, chain, deferred)
+    def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False, wakes: tuple[str, ...] = ()) -> Job:
+        """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
+        job = Job(unit, chain, deferred, wakes)
         with self._gauge:
             self._bytes += job.size
             self._units += 1
@@ -242,9 +249,9 @@ class Committer:
             self._number += 1
             executor = self.executor
             now = self._clock.now_ms()
-            batch = Batch(
-                executor.executor_id, executor.fence, self._number, now, self._lease_ms, [job.unit for job in jobs]
-            )
+            units = [job.unit for job in jobs]
+            wakes = self._names_for_others(jobs)
+            batch = Batch(executor.executor_id, executor.fence, self._number, now, self._lease_ms, units, wakes)
             try:
                 answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
             except Fenced:
@@ -255,6 +262,27 @@ class Committer:
                 continue
             self.last_commit_ms = now
             return jobs, answers
+
+    def _names_for_others(self, jobs: list[Job]) -> list[str]:
+        """Return what other processes may wait for.
+
+        Whoever receives a message runs in one process only. If that is this one when the batch lands,
+        no other has to hear of it: to move the run, another process raises our fence first. Then the
+        batch does not land, and the names are made anew; or it landed before, and whoever takes the
+        run over looks later.
+        """
+        keys: list[WakeKey] = []
+        names: set[str] = set()
+        own: list[str] = []
+        for job in jobs:
+            unit = job.unit
+            own += job.wakes
+            if unit.messages or unit.event is not None or unit.outcome is not None or unit.cancel is not None:
+                _add_wake_keys(unit, keys)
+                if unit.cancel is not None:
+                    names.add(cancelled_name(unit.cancel))
+        names.update(wake_name(key) for key in keys if not (key[0] == MESSAGE and self._owner.runs_here(key[1] or "")))
+        return own + (sorted(names) if len(names) <= MAX_NAMES else [WAKE_ALL])
 
     def _do(self, errand: Errand) -> None:
         try:

@@ -3,6 +3,7 @@
     code ── operation ── driver ── port ─┬─ chain ── committer ── store (writing connection)
                                          ├─ reader ────────────── store (reading connection)
                                          ├─ waiters   who waits for what
+                                         │    └── hearing  what other processes have changed
                                          └─ timers    until when
     runner      executes runs, on event loops or on workers (threads)
     supervisor  keeps the lease, recovers the runs of processes that died
@@ -15,10 +16,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
+from functools import partial
 
 from tidings import store as stores
 from tidings.engine.clock import Clock, SystemClock
 from tidings.engine.committer import Committer
+from tidings.engine.hearing import Hearing
 from tidings.engine.leases import Lease
 from tidings.engine.loops import BackgroundLoop
 from tidings.engine.port import Parts, Port
@@ -29,6 +33,7 @@ from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.settings import Settings
 from tidings.engine.starting import Starter
 from tidings.engine.supervisor import Supervisor
+from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import Waiters
 from tidings.engine.workers import Workers
@@ -55,6 +60,8 @@ class Engine:
         self.committer = Committer(self.store, self, self.waiters, self.clock, self.probes, settings.lease_ms)
         self.reader = Reader(self.store, self.probes)
         self.timers = Timers(self.clock)
+        self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, settings)
+        self._looks: list[Ticket] = []
         self._background = BackgroundLoop()
         self._lease = Lease(settings.executor_label, settings.lease_ms, self.clock)
         parts = Parts(
@@ -81,6 +88,7 @@ class Engine:
             self.store.connect()
             self.clock.synchronise(self.store.now_ms())
             executor = self._lease.enlist(self.store)
+            self.hearing.listen(executor.executor_id)
         except Unavailable as error:
             self._lease.release()
             self.store.close()
@@ -91,6 +99,7 @@ class Engine:
             raise
         self.committer.start(executor)
         self.reader.start()
+        self.hearing.start()
         self.timers.start()
 
     def recover(self) -> None:
@@ -103,6 +112,7 @@ class Engine:
             return  # A forked child has none of the threads, and must not touch the parent's connections.
         self.port.chain.kill(DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on"))
         self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "tidings was shut down"))
+        self.hearing.stop()
         self.timers.stop()
         self.workers.stop()
         self._background.stop()
@@ -124,7 +134,9 @@ class Engine:
         if found is None:
             logger.error("this process was taken for dead and its workflows were taken over; it goes on as a new one")
             self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "another process took it over"))
-            return self._lease.enlist(store)
+            renamed = self._lease.enlist(store)
+            self.hearing.go_on_as(renamed.executor_id)
+            return renamed
         fence, owned = found
         for live in self.runner.all_live():
             run = live.run
@@ -137,6 +149,35 @@ class Engine:
     def was_cancelled(self, workflow_id: str) -> None:
         """A workflow is CANCELLED: wake its run from whatever it waits for."""
         self.runner.cancelled(workflow_id)
+
+    def runs_here(self, workflow_id: str) -> bool:
+        """Tell whether this process executes that workflow."""
+        return self.runner.live(workflow_id) is not None
+
+    # --- what the listener asks of it -----------------------------------------------------------------
+
+    def are_there(self) -> bool:
+        """Tell whether this process executes anything."""
+        return self.runner.has_live
+
+    def stop_cancelled(self, among: Collection[str] | None = None) -> None:
+        """Look which of these workflows, or of all, were cancelled, and stop their runs. Waits for nothing."""
+        if among is not None:
+            ids = [workflow_id for workflow_id in among if self.runs_here(workflow_id)]
+        else:
+            # A look at all that has not begun yet is as good as one more. Of two, the second has not.
+            self._looks = [look for look in self._looks if not look.settled]
+            ids = [live.run.workflow_id for live in self.runner.all_live()] if len(self._looks) < 2 else []
+        if ids:
+            look = self.reader.ask(partial(self._stop_cancelled, ids))
+            if among is None:
+                self._looks.append(look)
+
+    def _stop_cancelled(self, workflow_ids: list[str], store: Store) -> None:
+        for workflow_id in store.cancelled_among(workflow_ids):
+            self.was_cancelled(workflow_id)
+
+    # --- the end --------------------------------------------------------------------------------------
 
     def was_lost(self, error: BaseException) -> None:
         """Nothing can be written any more: nobody may hang for it."""

@@ -19,6 +19,8 @@ class Point(StrEnum):
     BATCH_TOLD = "batch told"  # everybody was told (list[Job])
     STORE_UNAVAILABLE = "store unavailable"  # before the pause for the next try (Unavailable)
     WAITING = "waiting"  # an operation is about to wait for its arrival (Arrival | None)
+    RECHECK = "recheck"  # everybody who waits is told to look (whether the listener is proven to hear: bool)
+    HEARS = "hears"  # the listener has proven that it hears, or was lost (bool)
     RUN_ENDED = "run ended"  # an execution is over, however (workflow id)
 
 

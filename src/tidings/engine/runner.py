@@ -89,6 +89,11 @@ class Runner:
         """Return the run of this workflow, if it is being executed here."""
         return self._live.get(workflow_id)
 
+    @property
+    def has_live(self) -> bool:
+        """Whether any run is executed here."""
+        return bool(self._live)
+
     def all_live(self) -> list[LiveRun]:
         with self._lock:
             return list(self._live.values())

@@ -20,3 +20,7 @@ class Settings:
     max_executor_threads: int
     serializer: Serializer
     lease_ms: int = 10_000
+    use_listen_notify: bool = True
+    polling_interval_seconds: float = 0.2  # where wake-ups from other processes are not heard
+    recheck_seconds: float = 30.0  # where they are: any may be lost
+    probe_patience_seconds: float = 2.0  # in which a probe is heard, once it is durable

@@ -7,14 +7,43 @@ twice or for nothing, but it comes after the change is durable, and every waiter
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tidings.core.effects import WakeKey
 from tidings.core.operations.messages import MESSAGE
 from tidings.engine.ticket import Ticket
+
+_CANCELLED = "!"  # begins no name of a key
+
+
+def wake_name(key: WakeKey) -> str:
+    """Return how other processes call `key`: short, and of fixed length.
+
+    Should two keys ever have one name (72 bits), the waiters of one look later: a name is only a hint.
+    """
+    # Between the parts stands a character that no part can hold; no topic is not the empty topic.
+    text = "\0".join("\0" if part is None else part for part in key)
+    return base64.urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=9).digest()).decode()
+
+
+def cancelled_name(workflow_id: str) -> str:
+    """Return the name that tells the process which runs a workflow that it is cancelled."""
+    return _CANCELLED + base64.urlsafe_b64encode(workflow_id.encode()).decode()
+
+
+def cancelled_workflow(name: str) -> str | None:
+    """Return the workflow that `cancelled_name` named so; `None` for any other name, and for nonsense."""
+    if not name.startswith(_CANCELLED):
+        return None
+    try:
+        return base64.urlsafe_b64decode(name[1:]).decode()
+    except ValueError:  # Anybody may notify.
+        return None
 
 
 class Arrival(Ticket):
@@ -40,16 +69,25 @@ class Waiters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._arrivals: dict[WakeKey, deque[Arrival]] = {}
+        self._names: dict[str, WakeKey] = {}  # of the keys in `_arrivals`
         self._failed: dict[WakeKey, BaseException] = {}
+        self.on_first: Callable[[], None] | None = None  # called when somebody waits where nobody did
 
     def watch(self, keys: tuple[WakeKey, ...], *, may_fail: bool = True) -> Arrival:
         """Register an arrival. If it `may_fail`, it fails where what it waits for can no longer come."""
         arrival = Arrival(keys, may_fail)
+        is_first = not self._arrivals
         with self._lock:
             for key in keys:
                 if may_fail and key in self._failed:
                     arrival.settle(error=copy.copy(self._failed[key]))
-                self._arrivals.setdefault(key, deque()).append(arrival)
+                arrivals = self._arrivals.get(key)
+                if arrivals is None:
+                    arrivals = self._arrivals[key] = deque()
+                    self._names[wake_name(key)] = key
+                arrivals.append(arrival)
+        if is_first and self.on_first is not None:
+            self.on_first()
         return arrival
 
     def forget(self, arrival: Arrival) -> None:
@@ -60,7 +98,7 @@ class Waiters:
                 if arrivals is not None and arrival in arrivals:
                     arrivals.remove(arrival)
                     if not arrivals:
-                        del self._arrivals[key]
+                        self._remove(key)
 
     def take(self, keys: Iterable[WakeKey]) -> list[Arrival]:
         """Remove and return the arrivals that these keys wake, for the caller to settle with True."""
@@ -69,8 +107,19 @@ class Waiters:
             return taken
         with self._lock:
             for key in keys:
-                taken += self._take_one(key) if key[0] == MESSAGE else self._arrivals.pop(key, ())
+                taken += self._take_one(key) if key[0] == MESSAGE else self._remove(key)
         return taken
+
+    def take_named(self, names: Iterable[str]) -> list[Arrival]:
+        """Remove and return the arrivals that are woken by the keys which other processes call so."""
+        with self._lock:
+            keys = [key for name in names if (key := self._names.get(name)) is not None]
+        return self.take(keys)
+
+    def take_all(self) -> list[Arrival]:
+        """Remove and return all arrivals: each of them has to look."""
+        with self._lock:
+            return [arrival for key in list(self._arrivals) for arrival in self._remove(key)]
 
     def take_next(self, former: Arrival) -> list[Arrival]:
         """Return who is to look after `former`, if that was woken by something only one can have."""
@@ -78,6 +127,13 @@ class Waiters:
             return []
         with self._lock:
             return [arrival for key in former.keys for arrival in self._take_one(key)]
+
+    def _remove(self, key: WakeKey) -> Iterable[Arrival]:
+        arrivals = self._arrivals.pop(key, None)
+        if arrivals is None:
+            return ()
+        self._names.pop(wake_name(key), None)
+        return arrivals
 
     def fail(self, key: WakeKey, error: BaseException) -> None:
         """Raise `error` from all that waits for `key` and may fail, now and later: it cannot come here."""
@@ -92,6 +148,16 @@ class Waiters:
         with self._lock:
             self._failed.pop(key, None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._arrivals
+
+    @property
+    def key_count(self) -> int:
+        """How many different keys are waited for."""
+        return len(self._arrivals)
+
     def has_failed(self, key: WakeKey) -> bool:
         """Tell whether what `key` stands for cannot come in this process."""
         return key in self._failed
@@ -102,7 +168,7 @@ class Waiters:
             return []
         arrival = arrivals.popleft()
         if not arrivals:
-            del self._arrivals[key]
+            self._remove(key)
         arrival.was_woken = True
         return [arrival]
 

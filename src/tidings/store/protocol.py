@@ -15,12 +15,18 @@ everything that may pass (connection, disk, lock, timeout): the same call may be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
+
+# A name that wakes everybody: too much has changed to name it, or names were missed.
+WAKE_ALL: Final = "*"
+
+# What begins a name that only the executor that sent it hears, and so learns that it does hear.
+PROBE: Final = "?"
 
 # How long the row of a dead executor is kept after its lease: a process that was cut off in the
 # middle of a commit must find it, to learn whether the commit landed.
@@ -51,7 +57,9 @@ class Batch(Struct, frozen=True):
     """Units that are committed together, under one executor's fence.
 
     `number` grows with every batch of the executor and is written with it. `now_ms` and
-    `lease_ms` renew the lease: it runs until `now_ms + lease_ms`.
+    `lease_ms` renew the lease: it runs until `now_ms + lease_ms`. `wakes` are the names, short and
+    without spaces, that listeners of other executors hear once the batch is durable, and not before;
+    they are part of it. A name that begins with `PROBE` is heard by this executor's own listener alone.
     """
 
     executor_id: str
@@ -60,6 +68,36 @@ class Batch(Struct, frozen=True):
     now_ms: int
     lease_ms: int
     units: Sequence[Unit]
+    wakes: Sequence[str] = ()
+
+
+class Listener(Protocol):
+    """Hears what the batches of other executors wake. Used by one thread, but for `interrupt`.
+
+    It hears what is committed after `listen` returned. What it hears are hints: names of units that
+    were refused are among them. After it was lost, or where it hears `WAKE_ALL`, all must look.
+
+    Attributes:
+        obstacle: what may keep a listener of this store from hearing, for the log.
+    """
+
+    obstacle: str
+
+    def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
+        """Wait for names, at most so long; none where it was interrupted.
+
+        `is_awaited` tells whether anybody in this process waits now. A listener that has to look
+        asks it before each look, and looks seldom while nobody does; who begins to wait interrupts.
+
+        Raises:
+            Unavailable: the connection is lost, and so may names be.
+        """
+
+    def interrupt(self) -> None:
+        """Let `hear`, or the next one, return soon. From any thread; harmless after `close`."""
+
+    def close(self) -> None:
+        """Hear no more; harmless when repeated."""
 
 
 class Store(Protocol):
@@ -153,6 +191,9 @@ class Store(Protocol):
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """Read these workflows; an id that does not exist is missing from the answer."""
 
+    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Return which of these workflows are cancelled."""
+
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """Read the latest value of each (workflow id, key), in order."""
 
@@ -170,3 +211,8 @@ class Store(Protocol):
 
     def reconnect_reader(self) -> None:
         """Replace the reading connection. Raises `Unavailable` if that fails."""
+
+    # --- hearing: the listener's thread --------------------------------------------------------------
+
+    def listen(self, executor_id: str) -> Listener:
+        """Begin to hear what the batches of other executors wake. Raises `Unavailable` if that fails."""

@@ -8,6 +8,7 @@ It decides nothing: which units apply is settled before, or checked by the state
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, Unit
 from tidings.store import refusals
@@ -16,6 +17,8 @@ from tidings.store.postgres.statements import Call, Value
 from tidings.store.protocol import Batch
 
 Units = Sequence[Unit]
+
+MAX_PAYLOAD_BYTES: Final = 7_900
 
 
 def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Iterator[Call]:
@@ -43,6 +46,24 @@ def write(units: Units, batch: Batch) -> Iterator[Call]:
     yield from _put_back(units)
     yield from _record(units)
     yield from _publish(units)
+
+
+def wake(batch: Batch, channel: str) -> Iterator[Call]:
+    """Notify the listeners of other executors, if the batch wakes any."""
+    if batch.wakes:
+        payloads = texts(_payloads(batch.executor_id, batch.wakes))
+        yield Call("wake_others", {"channel": channel, "payloads": payloads})
+
+
+def _payloads(executor_id: str, names: Sequence[str]) -> Iterator[str]:
+    """Put names together so that each payload stays below PostgreSQL's 8,000 bytes."""
+    payload = executor_id
+    for name in names:
+        if len(payload) + len(name) >= MAX_PAYLOAD_BYTES:
+            yield payload
+            payload = executor_id
+        payload += " " + name
+    yield payload
 
 
 def places_of_takes(units: Units) -> dict[str, Value]:

@@ -10,6 +10,7 @@ without them (`lost_prepared`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -96,6 +97,8 @@ class Database:
         self.schema = schema
         self.statements: Statements = prepare(schema)
         self.name = _name(self._given)
+        # A channel's name takes 63 bytes, as a schema's does.
+        self.channel = "tidings_" + hashlib.blake2b(schema.encode(), digest_size=16).hexdigest()
 
     def open(self, *, for_migration: bool = False) -> psycopg.Connection:
         """Open a connection in autocommit mode. Raises `psycopg.OperationalError`."""

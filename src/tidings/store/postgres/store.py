@@ -31,6 +31,7 @@ from tidings.store import refusals
 from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import texts
 from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
+from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
@@ -201,6 +202,11 @@ class PostgresStore:
         """See `Store.workflows`."""
         return workflows_by_id(self._read(_read_workflows(workflow_ids))["read_workflows"])
 
+    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
+        """See `Store.cancelled_among`."""
+        found = self._read(Call("cancelled_among", {"workflow_ids": texts(workflow_ids)}))["cancelled_among"]
+        return [each for (each,) in found]
+
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""
         wanted = {"workflow_id": texts(each for each, _ in keys), "key": texts(key for _, key in keys)}
@@ -231,6 +237,12 @@ class PostgresStore:
         reader, self._reader = self._reader, None
         self._reader = self._replace(reader)
 
+    # --- hearing: the listener's thread ------------------------------------------------------------
+
+    def listen(self, executor_id: str) -> PostgresListener:
+        """See `Store.listen`."""
+        return PostgresListener(self._database, executor_id)
+
     # --- the two ways to commit a batch ------------------------------------------------------------
 
     def _commit_if_all_apply(self, batch: Batch) -> list[Answer]:
@@ -240,6 +252,7 @@ class PostgresStore:
             *changes.start(batch.units, batch.executor_id),
             *changes.lock(batch.units, at_least=2),  # one row needs no order
             *changes.write(batch.units, batch),
+            *changes.wake(batch, self._database.channel),
             _COMMIT,
         )
         decision = Decision({}, _states(answers.get("check_destinations", ())))
@@ -268,6 +281,7 @@ class PostgresStore:
                 Call("withdraw_workflows", {"workflow_ids": texts(started)}),
                 *changes.start(applied, batch.executor_id),
                 *changes.write(applied, batch),
+                *changes.wake(batch, self._database.channel),
                 Call("note_refusals", noted),
                 _read_workflows(refusals.ids_in_use(decision.refusals)),
                 _COMMIT,

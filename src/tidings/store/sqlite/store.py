@@ -40,9 +40,14 @@ from tidings.store.sqlite.connect import (
     unfit,
     warn_of_wal_reset_bug,
 )
+from tidings.store.sqlite.listener import SqliteListener
 from tidings.store.sqlite.writer import Writer, not_connected
 
 _SQL: Final = schema.SQL
+
+# How long wake-ups are kept. A listener that was away for longer lets everybody look.
+KEEP_WAKES_MS: Final = 10_000
+
 _Numbered = list[tuple[int, Unit]]  # units that apply, with their index in the batch
 
 
@@ -54,6 +59,7 @@ class SqliteStore:
         self._path = path
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
+        self._prune_at_ms = 0
 
     # --- before and after -----------------------------------------------------------------------
 
@@ -98,6 +104,9 @@ class SqliteStore:
             _send(db, units)
             taken = _take(db, units)
             _write_history(db, units, taken)
+            if batch.wakes:
+                db.execute(_SQL["add_wakes"], (batch.executor_id, batch.now_ms, " ".join(batch.wakes)))
+                self._prune_wakes(db, batch.now_ms)
             if decision.refusals:
                 db.execute(_SQL["note_refusals"], (refusals.encode(decision.refusals), batch.executor_id))
             return _answers(db, batch.units, decision, taken)
@@ -184,6 +193,11 @@ class SqliteStore:
         with self._reading() as db:
             return _read_workflows(db, workflow_ids)
 
+    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
+        """See `Store.cancelled_among`."""
+        with self._reading() as db:
+            return [each for (each,) in db.execute(_SQL["cancelled_among"], (_json(list(workflow_ids)),))]
+
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""
         with self._reading() as db:
@@ -220,7 +234,19 @@ class SqliteStore:
                 reader.close()
             self._reader = connect_reader(self._path)
 
+    # --- hearing: the listener's thread ------------------------------------------------------------
+
+    def listen(self, executor_id: str) -> SqliteListener:
+        """See `Store.listen`."""
+        return SqliteListener(self._path, executor_id)
+
     # --- connections ---------------------------------------------------------------------------------
+
+    def _prune_wakes(self, db: sqlite3.Connection, now_ms: int) -> None:
+        """Remove, now and then, what every listener has had time to hear."""
+        if now_ms >= self._prune_at_ms:
+            self._prune_at_ms = now_ms + KEEP_WAKES_MS // 2
+            db.execute(_SQL["prune_wakes"], (now_ms - KEEP_WAKES_MS,))
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -153,3 +153,7 @@ where status = 'PENDING'
     and (app_version <> :app_version::text or name <> all(:names::text[]))
 group by name, app_version
 order by name, app_version;
+
+-- name: cancelled_among
+select workflow_id from {schema}.workflows
+where workflow_id = any(:workflow_ids::text[]) and status = 'CANCELLED';

@@ -64,3 +64,7 @@ where status = 'PENDING'
     and (app_version <> :app_version or name not in (select value from json_each(:names)))
 group by name, app_version
 order by name, app_version;
+
+-- name: cancelled_among
+select workflow_id from tidings_workflows
+where workflow_id in (select value from json_each(?)) and status = 'CANCELLED';

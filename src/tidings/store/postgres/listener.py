@@ -1,0 +1,83 @@
+"""Hears the notifications of other processes, on a connection of its own.
+
+A payload is the id of the executor that sent it, and the names it wakes. Notifications are hints: a
+connection that is lost loses some, and who listens anew must look for itself. Anybody who may
+connect can notify: what makes no sense is passed over, and no name is more than a reason to look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from tidings.store.postgres.connect import Database
+from tidings.store.wakes import audible
+
+_LONGEST_SELECT_SECONDS: Final = 3_600.0
+
+
+class PostgresListener:
+    """See `store.protocol.Listener`."""
+
+    obstacle = (
+        "a pooler in transaction mode, such as PgBouncer, delivers no notifications: "
+        "give tidings a URL past it, or pool by session"
+    )
+
+    def __init__(self, database: Database, executor_id: str) -> None:
+        self._database = database
+        self._executor_id = executor_id
+        self._closing = threading.Lock()
+        try:
+            self._connection = database.open()
+            try:
+                self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
+                connection = self._connection.pgconn.socket
+            except BaseException:
+                self._connection.close()
+                raise
+        except psycopg.Error as error:
+            raise database.unavailable(error) from error
+        # Not blocking: one byte is as good as many.
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+
+    def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
+        """See `Listener.hear`. The server pushes, so it makes no difference here who waits."""
+        names: list[str] = []
+        try:
+            for key, _ in self._selector.select(min(timeout_seconds, _LONGEST_SELECT_SECONDS)):
+                if key.fileobj is self._bell:
+                    self._bell.recv(1_024)
+                else:
+                    self._connection.pgconn.consume_input()
+            while (notification := self._connection.pgconn.notifies()) is not None:
+                by, *named = notification.extra.decode(errors="replace").split() or [""]
+                names += audible(named, by, self._executor_id)
+        except (psycopg.Error, OSError) as error:
+            raise self._database.unavailable(error) from error
+        return names
+
+    def interrupt(self) -> None:
+        """See `Listener.interrupt`."""
+        with self._closing, contextlib.suppress(OSError):  # Full, or closed.
+            self._rope.send(b"!")
+
+    def close(self) -> None:
+        """See `Listener.close`."""
+        with self._closing:
+            self._selector.close()
+            self._connection.close()
+            self._bell.close()
+            self._rope.close()

@@ -1,0 +1,2 @@
+-- Wake-ups of other processes are notifications here, which need no table.
+select 1;

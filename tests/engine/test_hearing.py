@@ -1,0 +1,248 @@
+"""What is heard of other processes, what where nothing is heard, and what where it begins again.
+
+Two engines in one process stand for two processes. An interval of an hour is the wrong path: what takes it is ended by
+the watchdog.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, register, running, wait_until
+from tests.support.faulty import FaultyStore, Trap, hears_nothing, hears_only_probes, move_fence
+from tidings import DBOS, SetWorkflowID
+from tidings.api.caller import Process as CurrentProcess
+from tidings.engine.probes import Point
+from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSInitializationError
+from tidings.store import open as open_store
+
+HOUR = 3_600.0
+ONLY_HEARD: dict[str, Any] = {"recheck_seconds": HOUR, "polling_interval_seconds": HOUR}
+
+
+@DBOS.workflow(name="hearing.receive")
+def receive() -> Any:
+    """Publish what comes."""
+    DBOS.set_event("state", DBOS.recv("topic", HOUR))
+    return DBOS.recv("topic", HOUR)
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> None:
+    register(receive)
+
+
+@pytest.fixture
+def neighbour(database_url: str) -> Iterator[FaultyEngine]:
+    """Another process, launched first."""
+    faulty = make_engine(database_url, **ONLY_HEARD)
+    faulty.engine.open()
+    faulty.engine.recover()
+    wait_until(lambda: faulty.engine.hearing.is_proven)
+    yield faulty
+    faulty.stop()
+
+
+def start(workflow_id: str) -> Any:
+    with SetWorkflowID(workflow_id):
+        return DBOS.start_workflow(receive)
+
+
+def talk(here: FaultyEngine, neighbour: FaultyEngine) -> None:
+    """Run a workflow in the neighbour, to which only this process talks, and wait here for all it does."""
+    with launched_beside(neighbour):
+        start("w")
+        start("cancelled")
+        neighbour.await_waiting(2)
+    event = aside(lambda: DBOS.get_event("w", "state", HOUR))
+    result = aside(lambda: DBOS.get_result("w"))
+    cancelled = aside(lambda: DBOS.get_result("cancelled"))
+    here.await_waiting(3)
+    DBOS.send("w", "hello", "topic")
+    assert event.result(60) == "hello"
+    DBOS.send("w", "bye", "topic")
+    assert result.result(60) == "bye"
+    DBOS.cancel_workflow("cancelled")
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        cancelled.result(60)
+    wait_until(lambda: not neighbour.engine.are_there())
+
+
+@contextmanager
+def launched_beside(faulty: FaultyEngine) -> Iterator[None]:
+    """Make an engine that runs already the one that `DBOS` uses, for a block."""
+    former, CurrentProcess.engine = CurrentProcess.engine, faulty.engine
+    try:
+        yield
+    finally:
+        CurrentProcess.engine = former
+
+
+def test_everything_is_heard_at_once(database_url: str, neighbour: FaultyEngine) -> None:
+    with running(database_url, **ONLY_HEARD) as here:
+        talk(here, neighbour)
+
+
+def test_with_every_wake_up_lost_everything_arrives_all_the_same(
+    database_url: str, neighbour: FaultyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbour.store.is_audible = hears_only_probes
+    monkeypatch.setattr("tidings.engine.waiters.Waiters.take_named", lambda *_: [])
+    seldom: dict[str, Any] = {"recheck_seconds": 0.05, "polling_interval_seconds": HOUR}
+    neighbour.engine.hearing._recheck_seconds = 0.05
+    neighbour.engine.hearing._recheck_at = 0
+    neighbour.engine.hearing._interrupt()
+    with running(database_url, **seldom) as here:
+        here.store.is_audible = hears_only_probes
+        # Even those of one's own process.
+        for each in (here, neighbour):
+            monkeypatch.setattr(each.engine.waiters, "take", _take_only_for_rechecks(each))
+        talk(here, neighbour)
+
+
+def _take_only_for_rechecks(faulty: FaultyEngine) -> Any:
+    take = faulty.engine.waiters.take
+    return lambda keys: take(keys) if threading.current_thread().name == "tidings-listener" else []
+
+
+def test_where_nothing_is_heard_who_waits_polls_and_the_log_says_so_once(
+    database_url: str, neighbour: FaultyEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def deafen(store: FaultyStore) -> None:
+        store.is_audible = hears_nothing
+
+    deaf: dict[str, Any] = {"recheck_seconds": HOUR, "polling_interval_seconds": 0.01, "probe_patience_seconds": 0.01}
+    with running(database_url, prepare=deafen, **deaf) as here:
+        wait_until(lambda: here.store.calls["listen"] > 1)  # It was found deaf, and listened anew.
+        # Of these two the neighbour hears: only what is done here has to be.
+        talk(here, neighbour)
+        assert not here.engine.hearing.is_proven
+        assert [each.levelname for each in caplog.records if "not heard" in each.message] == ["WARNING"]
+        [said] = [each.message for each in caplog.records if "not heard" in each.message]
+        assert ("PgBouncer" in said) == database_url.startswith("postgres")
+        here.store.is_audible = lambda name: True
+        wait_until(lambda: here.engine.hearing.is_proven)
+        assert len([each for each in caplog.records if "heard again" in each.message]) == 1
+
+
+def test_listening_can_be_switched_off(
+    database_url: str, neighbour: FaultyEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tidings")
+    off: dict[str, Any] = {"use_listen_notify": False, "polling_interval_seconds": 0.01}
+    with running(database_url, prepare=lambda store: None, **off) as here:
+        talk(here, neighbour)
+        assert here.store.calls["listen"] == 0
+    assert [each.levelname for each in caplog.records if "switched off" in each.message] == ["INFO"]
+
+
+def test_who_waits_looks_as_soon_as_a_lost_listener_is_back(database_url: str, neighbour: FaultyEngine) -> None:
+    with running(database_url, **ONLY_HEARD) as here:
+        with launched_beside(neighbour):
+            start("w")
+            neighbour.await_waiting(1)
+        event = aside(lambda: DBOS.get_event("w", "state", HOUR))
+        here.await_waiting(1)
+        gate = here.store.hold("listen")
+        here.store.lose("hear")
+        here.engine.hearing._interrupt()
+        gate.await_reached()
+        with launched_beside(neighbour):
+            DBOS.send("w", "unheard", "topic")
+            assert DBOS.get_event("w", "state", 60) == "unheard"
+        assert not event.done()
+        gate.open()
+        assert event.result(60) == "unheard"
+
+
+def test_postgres_ends_the_listening_connection(postgres_url: str) -> None:
+    with running(postgres_url, **ONLY_HEARD) as here:
+        proven: list[bool] = []
+        here.engine.probes.set(Point.HEARS, proven.append)
+        event = aside(lambda: DBOS.get_event("w", "state", HOUR))
+        here.await_waiting(1)
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+        wait_until(lambda: proven == [False, True])
+        with launched(make_engine(postgres_url)) as there:
+            start("w")
+            there.await_waiting(1)
+            DBOS.send("w", "heard", "topic")
+            assert event.result(60) == "heard"
+
+
+def test_who_waits_polls_while_the_listener_cannot_connect(database_url: str, neighbour: FaultyEngine) -> None:
+    with running(database_url, recheck_seconds=HOUR, polling_interval_seconds=0.01) as here:
+        here.store.lose("listen", times=None)
+        here.store.lose("hear")
+        here.engine.hearing._interrupt()
+        talk(here, neighbour)
+        here.store.traps.clear()
+        wait_until(lambda: here.engine.hearing.is_proven)
+
+
+def test_a_process_that_goes_on_as_a_new_executor_knows_its_own_names(database_url: str) -> None:
+    other = open_store(database_url)
+    other.migrate()
+    other.connect()
+    with running(database_url, **ONLY_HEARD) as here:
+        former = here.executor_id
+        move_fence(other, former, names=[], version=VERSION)
+        found = other.refence(former)
+        assert found is not None
+        other.retire(former, found[0])  # As it happens to a row that nobody has asked for in a day.
+        start("w")
+        wait_until(lambda: here.executor_id != former)
+        wait_until(lambda: here.engine.hearing._listening_as == here.executor_id and here.engine.hearing.is_proven)
+    other.close()
+
+
+def test_a_late_hint_of_a_cancellation_stops_no_run_that_goes_on(database_url: str, neighbour: FaultyEngine) -> None:
+    with running(database_url, **ONLY_HEARD) as here:
+        start("w")
+        here.await_waiting(1)
+        here.engine.stop_cancelled(["w", "nobody"])
+        here.engine.stop_cancelled()
+        DBOS.send("w", 1, "topic")
+        DBOS.send("w", "lives", "topic")
+        assert DBOS.get_result("w") == "lives"
+
+
+def test_a_listening_thread_outlives_a_defect(database_url: str, neighbour: FaultyEngine) -> None:
+    def fail() -> None:
+        raise ValueError("a defect")
+
+    with running(database_url, recheck_seconds=HOUR, polling_interval_seconds=0.01) as here:
+        here.store.set(Trap(fail, on="hear"))
+        here.engine.hearing._interrupt()
+        wait_until(lambda: not here.engine.hearing.is_proven)
+        talk(here, neighbour)
+
+
+def test_stopping_does_not_wait_for_a_listener_that_connects(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidings.engine.hearing._STOP_SECONDS", 0.01)
+    with running(database_url, **ONLY_HEARD) as here:
+        gate = here.store.hold("listen")
+        here.store.lose("hear")
+        here.engine.hearing._interrupt()
+        gate.await_reached()
+        here.stop()
+        gate.open()
+        here.engine.hearing._thread.join()
+        assert here.engine.hearing._listener is None
+
+
+def test_a_launch_that_cannot_listen_fails(database_url: str) -> None:
+    faulty = make_engine(database_url)
+    faulty.store.lose("listen")
+    with pytest.raises(DBOSInitializationError, match="did not answer"):
+        faulty.engine.open()

@@ -1,0 +1,123 @@
+"""A process beside the test's: it runs workflows and calls `DBOS` as it is told, and says what happens.
+
+    python -m tests.processes.neighbour URL
+
+The first line of its input lets it launch. Each further one is a call, as JSON: a number, a name and arguments; it
+answers when the call returns, with the number. Its re-checks are an hour apart, so that only what it hears can wake it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tidings import DBOS, SetWorkflowID
+from tidings.api.caller import Process
+from tidings.engine.engine import Engine
+from tidings.engine.probes import Point
+
+HOUR = 3_600.0
+_say_one = threading.Lock()
+
+
+@DBOS.workflow(name="neighbour.receive")
+def receive() -> Any:
+    """Return what comes."""
+    return DBOS.recv("topic", HOUR)
+
+
+@DBOS.workflow(name="neighbour.publish")
+def publish() -> Any:
+    """Publish what comes, and end when more does."""
+    DBOS.set_event("state", DBOS.recv("topic", HOUR))
+    return DBOS.recv("topic", HOUR)
+
+
+@DBOS.workflow(name="neighbour.read")
+def read() -> Any:
+    """Wait for an event of a workflow that never was."""
+    return DBOS.get_event("nobody", "key", HOUR)
+
+
+@DBOS.workflow(name="neighbour.sleep")
+def sleep() -> None:
+    """Sleep."""
+    DBOS.sleep(HOUR)
+
+
+WORKFLOWS: dict[str, Callable[[], Any]] = {"receive": receive, "publish": publish, "read": read, "sleep": sleep}
+
+
+def start(workflow: str, workflow_id: str) -> None:
+    """Start a workflow."""
+    with SetWorkflowID(workflow_id):
+        DBOS.start_workflow(WORKFLOWS[workflow])
+
+
+def die_at_an_event() -> None:
+    """Arrange for a SIGKILL right after the next commit of an event, before anybody is told."""
+
+    def die(jobs: list[Any]) -> None:
+        if any(job.unit.event is not None for job in jobs):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    engine().probes.set(Point.BATCH_COMMITTED, die)
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "start": start,
+    "send": DBOS.send,
+    "cancel": DBOS.cancel_workflow,
+    "get_event": DBOS.get_event,
+    "get_result": DBOS.get_result,
+    "die_at_an_event": die_at_an_event,
+}
+
+
+def engine() -> Engine:
+    """Return the engine of this process."""
+    assert Process.engine is not None
+    return Process.engine
+
+
+def say(what: str, *details: Any) -> None:
+    """Say one line."""
+    with _say_one:
+        sys.stdout.write(json.dumps([what, *details]) + "\n")
+        sys.stdout.flush()
+
+
+def call(number: int, name: str, *arguments: Any) -> None:
+    """Make a call, and say what it returned or raised."""
+    try:
+        value = CALLS[name](*arguments)
+    except Exception as error:
+        say("raised", number, type(error).__name__)
+    else:
+        say("returned", number, value)
+
+
+def main(url: str) -> None:
+    """Launch when told, and do what is asked until the input ends."""
+    say("here")
+    sys.stdin.readline()
+    DBOS(config={"name": "neighbour", "system_database_url": url, "application_version": "1"})
+    settings = DBOS._settings
+    assert settings is not None
+    DBOS._settings = dataclasses.replace(settings, recheck_seconds=HOUR, polling_interval_seconds=HOUR)
+    with DBOS.launch():
+        engine().probes.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
+        engine().probes.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))
+        say("launched")
+        for line in sys.stdin:
+            threading.Thread(target=call, args=json.loads(line), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
