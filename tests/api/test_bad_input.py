@@ -187,11 +187,11 @@ def _as_body(function: Callable[[], str]) -> Callable[[], Any]:
     return body
 
 
-@pytest.mark.parametrize("name", OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS)
-async def test_before_launch_and_after_destroy_an_operation_says_what_to_call(app: App, face: Face, name: str) -> None:
+async def test_before_launch_and_after_destroy_an_operation_says_what_to_call(app: App, face: Face) -> None:
     await DBOS.destroy_async()
-    with pytest.raises(DBOSShutdownError, match=r"not running .*; call DBOS\(config=\.\.\.\) and DBOS\.launch\(\)"):
-        await getattr(face, name)(*OPERATIONS[name])
+    for name in OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS:
+        with pytest.raises(DBOSShutdownError, match=r"not running .*; call DBOS\(config=\.\.\.\) and DBOS\.launch\(\)"):
+            await getattr(face, name)(*OPERATIONS[name])
 
 
 async def test_after_destroy_workflows_do_not_run_and_steps_are_plain_functions(app: App, face: Face) -> None:
@@ -303,7 +303,7 @@ async def test_a_result_that_cannot_be_stored_is_the_error_that_the_workflow_end
     async def order() -> Any:
         return UNSTORABLE
 
-    handle = await face.start(order, workflow_id="w")
+    await face.start(order, workflow_id="w")
     for _ in range(2):
         with pytest.raises(DBOSSerializationError, match=r"the result of workflow 'w'.*Unstorable") as raised:
             await face.get_result("w")
@@ -312,7 +312,6 @@ async def test_a_result_that_cannot_be_stored_is_the_error_that_the_workflow_end
     assert (await face.get_workflow_status("w")).status == "ERROR"
     with pytest.raises(DBOSSerializationError):
         await order()
-    assert handle.workflow_id == "w"
 
 
 async def test_a_step_result_that_cannot_be_stored_is_the_error_of_the_step(app: App, face: Face) -> None:
@@ -505,9 +504,8 @@ async def refused(bad: Bad, what: str, call: Callable[..., Awaitable[Any]], *arg
     assert len(str(raised.value)) < 300
 
 
-@pytest.mark.parametrize("bad", BAD_IDS, ids=lambda bad: ascii(bad.value)[:12])
-async def test_a_bad_workflow_id_is_refused_before_anything_is_written(app: App, face: Face, bad: Bad) -> None:
-    async def all_refused() -> None:
+async def test_a_bad_workflow_id_is_refused_before_anything_is_written(app: App, face: Face) -> None:
+    async def all_refused(bad: Bad) -> None:
         await refused(bad, "destination_id", face.send, bad.value, 1)
         await refused(bad, "destination_id", face.send_bulk, [SendMessage("w", 1), SendMessage(bad.value, 1)])
         await refused(bad, "workflow_id", face.get_event, bad.value, "key", 0)
@@ -524,17 +522,18 @@ async def test_a_bad_workflow_id_is_refused_before_anything_is_written(app: App,
 
     @face.workflow()
     async def order() -> str:
-        await all_refused()
+        for bad in BAD_IDS:
+            await all_refused(bad)
         return "it goes on"
 
     assert await (await face.start(order, workflow_id="w")).get_result() == "it goes on"
-    await all_refused()
+    for bad in BAD_IDS:
+        await all_refused(bad)
     assert app.rows.counts() == {"workflows": 1, "entries": 0, "messages": 0, "events": 0}
 
 
-@pytest.mark.parametrize("bad", BAD_KEYS, ids=lambda bad: ascii(bad.value)[:12])
-async def test_a_bad_topic_or_key_is_refused_before_anything_is_written(app: App, face: Face, bad: Bad) -> None:
-    async def all_refused() -> None:
+async def test_a_bad_topic_or_key_is_refused_before_anything_is_written(app: App, face: Face) -> None:
+    async def all_refused(bad: Bad) -> None:
         bulk = [SendMessage("w", 1), SendMessage("w", 1, bad.value)]
         await refused(bad, "topic", face.send, "w", 1, bad.value)
         await refused(bad, "topic", face.send_bulk, bulk)
@@ -544,14 +543,16 @@ async def test_a_bad_topic_or_key_is_refused_before_anything_is_written(app: App
 
     @face.workflow()
     async def order() -> str:
-        await all_refused()
-        await refused(bad, "topic", face.recv, bad.value, 0)
-        await refused(bad, "topic", face.recv_message, bad.value, 0)
-        await refused(bad, "event key", face.set_event, bad.value, 1)
+        for bad in BAD_KEYS:
+            await all_refused(bad)
+            await refused(bad, "topic", face.recv, bad.value, 0)
+            await refused(bad, "topic", face.recv_message, bad.value, 0)
+            await refused(bad, "event key", face.set_event, bad.value, 1)
         return "it goes on"
 
     assert await (await face.start(order, workflow_id="w")).get_result() == "it goes on"
-    await all_refused()
+    for bad in BAD_KEYS:
+        await all_refused(bad)
     assert app.rows.counts() == {"workflows": 1, "entries": 0, "messages": 0, "events": 0}
 
 
@@ -567,7 +568,7 @@ async def test_an_event_has_a_key(app: App, face: Face) -> None:
     await refused(bad, "event key", face.get_event, "w", None, 0)
 
 
-@pytest.mark.parametrize("character", ["", "é", "🦊", "'", '"', ":", "%", "\\"])
+@pytest.mark.parametrize("character", ["", "🦊", "'", "\\"])
 async def test_ids_topics_and_keys_at_their_limits_work(app: App, face: Face, character: str) -> None:
     workflow_id, key = of_bytes(512, character), of_bytes(1_024, character)
 
@@ -605,24 +606,25 @@ async def test_ids_and_event_keys_are_never_run_together(app: App, face: Face) -
             assert await face.get_event(workflow_id, key, 0) == f"{workflow_id} {key}"
 
 
-@pytest.mark.parametrize("bad", BAD_TIMEOUTS, ids=lambda bad: str(bad.value))
-async def test_a_bad_timeout_is_refused_before_anything_is_written(app: App, face: Face, bad: Bad) -> None:
-    async def all_refused() -> None:
+async def test_a_bad_timeout_is_refused_before_anything_is_written(app: App, face: Face) -> None:
+    async def all_refused(bad: Bad) -> None:
         await refused(bad, "timeout_seconds", face.get_event, "w", "key", bad.value)
         await refused(bad, "timeout_seconds", face.get_result, "w", timeout_seconds=bad.value)
         await refused(bad, "seconds", face.sleep, bad.value)
 
     @face.workflow()
     async def order() -> str:
-        await all_refused()
-        await refused(bad, "timeout_seconds", face.recv, None, bad.value)
-        await refused(bad, "timeout_seconds", face.recv_message, None, bad.value)
+        for bad in BAD_TIMEOUTS:
+            await all_refused(bad)
+            await refused(bad, "timeout_seconds", face.recv, None, bad.value)
+            await refused(bad, "timeout_seconds", face.recv_message, None, bad.value)
         return "it goes on"
 
     handle = await face.start(order, workflow_id="w")
     assert await handle.get_result() == "it goes on"
-    await all_refused()
-    await refused(bad, "timeout_seconds", handle.get_result, timeout_seconds=bad.value)
+    for bad in BAD_TIMEOUTS:
+        await all_refused(bad)
+        await refused(bad, "timeout_seconds", handle.get_result, timeout_seconds=bad.value)
     assert app.rows.counts()["entries"] == 0
 
 
@@ -840,7 +842,7 @@ def test_a_bad_workflow_name_is_refused(name: Any) -> None:
 
 # --- code that changed, or is gone ------------------------------------------------------------------
 
-Path_ = Callable[[Face], Awaitable[Any]]
+Code = Callable[[Face], Awaitable[Any]]
 
 
 async def _pay_then_ship(face: Face) -> None:
@@ -898,7 +900,7 @@ def _number() -> int:
     return 1
 
 
-CHANGES: dict[str, tuple[Path_, Path_, str]] = {
+CHANGES: dict[str, tuple[Code, Code, str]] = {
     "a step was renamed": (
         _pay_then_ship,
         _charge_then_ship,
@@ -948,7 +950,7 @@ async def test_code_that_changed_is_noticed_and_goes_on_when_it_is_right_again(
 ) -> None:
     before, after, what = CHANGES[change]
 
-    def define(path: Path_) -> Callable[[], Any]:
+    def define(path: Code) -> Callable[[], Any]:
         @face.workflow()
         async def order() -> Any:
             await path(face)
@@ -966,12 +968,12 @@ async def test_code_that_ends_before_what_it_recorded_is_noticed(
 ) -> None:
     """The last step was removed; all steps were; or the wait behind them."""
 
-    def define(count: int) -> Callable[[], Any]:
+    def define(count: int, ends: bool) -> Callable[[], Any]:
         @face.workflow()
         async def order() -> Any:
             for number in range(1, count + 1):
                 await face.run_step({"name": f"step {number}"}, _number)
-            if count == 2 and define.ends is False:  # type: ignore[attr-defined]
+            if not ends:
                 return await face.recv("go", FOREVER)
             if raises:
                 raise ValueError
@@ -979,17 +981,9 @@ async def test_code_that_ends_before_what_it_recorded_is_noticed(
 
         return order
 
-    def before() -> Callable[[], Any]:
-        define.ends = False  # type: ignore[attr-defined]
-        return define(2)
-
-    def after() -> Callable[[], Any]:
-        define.ends = True  # type: ignore[attr-defined]
-        return define(operations)
-
     found = "DBOS.recv" if operations == 2 else f"step {operations + 1}"
     what = f"was recorded with {found} at operation {operations + 1}, but the code now calls nothing: it ended;"
-    await _changed(app, face, before, after, what)
+    await _changed(app, face, partial(define, 2, False), partial(define, operations, True), what)
 
 
 async def test_parameters_that_changed_are_noticed_and_keep_no_other_workflow_from_going_on(
@@ -1070,7 +1064,8 @@ async def _changed(app: App, face: Face, before: Callable[[], Any], after: Calla
     for _ in range(2):
         with pytest.raises(DBOSUnexpectedStepError) as raised:
             await face.get_result("w")
-        assert f"workflow 'w' {what}" in str(raised.value) or what in str(raised.value)
+        assert str(raised.value).startswith("workflow 'w' was recorded with ")
+        assert what in str(raised.value)
         assert "nothing was recorded. Run it with the code that started it, or make" in str(raised.value)
     assert (await face.get_workflow_status("w")).status == "PENDING"
     await DBOS.destroy_async()
@@ -1227,7 +1222,7 @@ def test_a_key_that_is_none_is_not_configured(no_settings: None) -> None:
     config: Any = {"name": "shop", **dict.fromkeys([*keys, "dbos_system_schema", "serializer"])}
     DBOS(config=config)
     with DBOS.launch():
-        assert DBOS.workflow()(len.__class__ and _number)() == 1
+        assert DBOS.workflow()(_number)() == 1
     assert Path("shop.sqlite").exists()
     DBOS.destroy(destroy_registry=True)
 

@@ -270,6 +270,7 @@ async def test_defect_8_a_recv_costs_the_same_after_thousands(app: App, awaiting
 
     costs = []
     handle = await awaiting.start(order, workflow_id="w")
+    await app.waiting("message", "w", "go")
     await DBOS.send_bulk_async([SendMessage("w", number, "topic") for number in range(3_000)])
     for times in (1, 2):
         await DBOS.send_async("w", None, "go")

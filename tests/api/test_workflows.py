@@ -440,8 +440,8 @@ async def test_w3_a_failed_step_is_tried_again_after_longer_and_longer_pauses(
         return await flaky()
 
     handle = await face.start(order)
-    for times, pause in enumerate((2, 6, 18), start=1):
-        await app.waiting_for_time(times)
+    for pause in (2, 6, 18):
+        await clock.awaited(clock.now_ms() + pause * 1_000)
         clock.advance(pause)
     assert await handle.get_result() == 4
     assert [later - earlier for earlier, later in itertools.pairwise(tries)] == [2_000, 6_000, 18_000]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from tests.support.app import Sightings
+
 
 class ManualClock:
     """A `tidings.engine.clock.Clock` that stands still until it is advanced.
@@ -16,6 +18,7 @@ class ManualClock:
         self._now_ms = now_ms
         self._waiting: list[threading.Condition] = []
         self.synchronised_ms: int | None = None
+        self.waits = Sightings()  # the times that were waited for
 
     def now_ms(self) -> int:
         """Return the time in ms since the epoch."""
@@ -25,6 +28,10 @@ class ManualClock:
         """Note what the store's clock says; go on by our own."""
         self.synchronised_ms = store_ms
 
+    async def awaited(self, at_ms: int) -> None:
+        """Wait until somebody waits for exactly that time."""
+        await self.waits.until(lambda seen: at_ms in seen)
+
     def wait(self, condition: threading.Condition, until_ms: int | None) -> None:
         """Wait, holding `condition`, until it is notified or the clock was advanced to the time."""
         with self._lock:
@@ -33,6 +40,7 @@ class ManualClock:
             if until_ms is not None and until_ms <= self._now_ms:
                 self._waiting.remove(condition)
                 return
+        self.waits.note(until_ms)
         condition.wait()
         with self._lock:
             self._waiting.remove(condition)

@@ -176,8 +176,7 @@ def warn_of_wal_reset_bug() -> None:
     """Say once per process what this SQLite asks of the application's own connections."""
     if has_wal_reset_bug(sqlite3.sqlite_version_info):
         _log.warning(
-            "SQLite %s can corrupt a database when a checkpoint races with a commit (the WAL-reset bug, fixed in "
-            "3.51.3, 3.50.7 and 3.44.6). tidings guards its own connections; if your program opens the same file "
-            "itself, its connections must execute 'PRAGMA wal_autocheckpoint=0'",
+            "SQLite %s has the WAL-reset bug. tidings guards its own connections; if your program opens the same file "
+            "itself, let it execute 'PRAGMA wal_autocheckpoint=0'",
             sqlite3.sqlite_version,
         )
