@@ -1,6 +1,8 @@
 """Code and history that do not match: W4 of the requirements. More of it, and missing functions: `test_bad_input`."""
 
 import asyncio
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face
 from tidings import DBOS
 from tidings.api.workflows import REGISTRY
-from tidings.error import DBOSUnexpectedStepError
+from tidings.error import DBOSSerializationError, DBOSUnexpectedStepError
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
@@ -245,3 +247,43 @@ async def test_w4_workflows_of_another_version_are_reported_and_go_on_with_their
     assert app.engine.runner.live("order 1") is None
     await app.crash_and_restart(application_version="1")
     assert await face.get_result("order 1") == "1"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    name: str
+
+
+@pytest.mark.parametrize("place", ["step", "recv"])
+async def test_a_recorded_value_that_cannot_be_rebuilt_leaves_the_workflow_for_code_that_can(
+    app: App, face: Face, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deploy that lacks a class: the workflow stays as it is, its message taken, and the next deploy goes on."""
+
+    @face.step()
+    async def make() -> Any:
+        return Parcel("bell")
+
+    @face.workflow()
+    async def order() -> Any:
+        try:
+            parcel = await make() if place == "step" else await face.recv("parcel", FOREVER)
+        except Exception:
+            return "swallowed"
+        await face.recv("go", FOREVER)
+        return parcel.name
+
+    await face.start(order, workflow_id="w")
+    await face.send("w", Parcel("bell"), "parcel")
+    await app.waiting("message", "w", "go")
+    await app.crash()
+    with monkeypatch.context() as without:
+        without.delattr(sys.modules[__name__], "Parcel")
+        await app.launch()
+        await app.ended("w")
+        with pytest.raises(DBOSSerializationError, match="Parcel"):
+            await face.get_result("w")
+        await app.crash()
+    await app.launch()
+    await face.send("w", None, "go")
+    assert await face.get_result("w") == "bell"

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import TypeVar
 
-from tidings.error import DBOSUnexpectedStepError
+from tidings.error import DBOSException, DBOSUnexpectedStepError
 from tidings.model import (
     Answer,
     Entry,
@@ -37,6 +38,8 @@ from tidings.model import (
 from tidings.serialization import Serializer
 
 ROOT = ""
+
+E = TypeVar("E", bound=DBOSException)
 
 
 class Branch:
@@ -87,7 +90,7 @@ class Run:
         self.name = name
         self.serializer = serializer
         self.root = Branch()
-        self.broken: DBOSUnexpectedStepError | None = None
+        self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
         entries: Iterable[RecordedEntry] = history.entries if history else ()
         self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
         self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
@@ -124,8 +127,15 @@ class Run:
     def diverge(self, branch: str, number: int, recorded: str, called: str) -> DBOSUnexpectedStepError:
         """Note that the code left the recorded path, and return the error that says so."""
         where = f"operation {number}" + (f" of branch {branch}" if branch else "")
-        self.broken = DBOSUnexpectedStepError(self.workflow_id, where, recorded, called)
-        return self.broken
+        return self.give_up(DBOSUnexpectedStepError(self.workflow_id, where, recorded, called))
+
+    def give_up(self, error: E) -> E:
+        """Note that this execution cannot replay what is recorded. The workflow stays as it is, PENDING.
+
+        From then on every operation is refused with `error`, so code that swallows it cannot go on.
+        """
+        self.broken = error
+        return error
 
     def check_walked(self) -> None:
         """Check, at the end of the workflow function, that it met all that its own branch recorded."""

@@ -4,7 +4,8 @@ An execution ends in one of four ways:
 
 - with an outcome (a value or an error), which is recorded; a SystemExit is an error like others;
 - cancelled, taken over or shut down: it was refused (`Chain.kill`), and records nothing;
-- off its recorded path (`DBOSUnexpectedStepError`): it stays PENDING for code that takes the path;
+- unable to replay (off its recorded path, or without a class that a value needs): it stays PENDING,
+  for code that can;
 - with its event loop closed: it is claimed again and goes on on the background loop.
 
 A caller that goes away (a web client that disconnects, `wait_for` around a handle) ends only its own
@@ -33,7 +34,7 @@ from tidings.engine.scope import Scope, standing
 from tidings.engine.ticket import Ticket
 from tidings.engine.turns import Turns
 from tidings.engine.workers import Workers
-from tidings.error import DBOSRunEndedError, DBOSUnexpectedStepError, DBOSWorkflowCancelledError
+from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
 
 logger = logging.getLogger("tidings")
 
@@ -258,7 +259,7 @@ class Runner:
             error = chain.dead  # Whatever the refusals made the code raise: a BaseExceptionGroup, say.
         chain.kill(DBOSRunEndedError(workflow_id, "it has ended"))
         broken = live.run.broken
-        if isinstance(error, DBOSUnexpectedStepError) and broken is not None:
+        if isinstance(error, DBOSException) and broken is not None:
             logger.error("%s", broken, extra={"workflow_id": workflow_id})
             self._parts.waiters.fail(end_key(workflow_id), broken)
         live.ended.settle(value, error)

@@ -99,7 +99,14 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         taken = yield from abandonable(slot, _take(slot, topic, timeout_seconds))
         if taken is None:
             return None
-    return (yield from _open(slot, taken))
+    try:
+        return _open(slot, taken)
+    except DBOSSerializationError as error:
+        if slot.is_finished:
+            raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
+        # Left unread, for code that can rebuild it; and recorded, so that a replay takes the same path.
+        failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken)
+        return cast("Message | None", failed)  # The driver raises it.
 
 
 def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Taken | None]:
@@ -126,13 +133,9 @@ def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Opera
                 raise unexpected(answer)
 
 
-def _open(slot: Slot, taken: Taken) -> Operation[Message | None]:
-    """Rebuild the value. Where that fails the message is left unread, and the failure recorded."""
+def _open(slot: Slot, taken: Taken) -> Message:
+    """Rebuild the message."""
     run = slot.run
     what = f"the message {taken.seq} on topic {taken.topic!r} to workflow {run.workflow_id!r}"
-    try:
-        value = load(run.serializer, taken.body, what)
-    except DBOSSerializationError as error:
-        failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken)
-        return cast("Message | None", failed)  # The driver raises it.
+    value = load(run.serializer, taken.body, what)
     return Message(value, taken.topic, taken.sender_id, taken.sent_at_ms, str(taken.seq))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tidings.core.effects import BARRIER, NOW, Abandoned, Commit, Defer, Failed, Operation, Turn, Wait
 from tidings.core.history import Slot
-from tidings.error import DBOSException
+from tidings.error import DBOSException, DBOSSerializationError
 from tidings.model import Entry, EntryState, Taken
 from tidings.serialization import dump, dump_error, load, load_error
 
@@ -51,11 +51,15 @@ def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
 
 def load_result(slot: Slot, entry: Entry) -> Any:
     """Rebuild the value or the error of a finished entry."""
-    if entry.error is not None:
-        return Failed(load_error(slot.run.serializer, entry.error))
-    if entry.output is None:
-        return None
-    return load(slot.run.serializer, entry.output, f"the result of {slot.name} in workflow {slot.run.workflow_id!r}")
+    run = slot.run
+    try:
+        if entry.error is not None:
+            return Failed(load_error(run.serializer, entry.error))
+        if entry.output is None:
+            return None
+        return load(run.serializer, entry.output, f"the result of {slot.name} in workflow {run.workflow_id!r}")
+    except DBOSSerializationError as error:
+        raise run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
 
 
 def refuse(
