@@ -31,6 +31,7 @@ fmt: $(READY) ## Format the code and mend what lint can mend
 bench: $(READY) ## Measure steps per second, and promptness between processes, on SQLite and on a throw-away PostgreSQL
 	$(BIN)/python -m bench.steps $(ARGS)
 	$(BIN)/python -m bench.processes $(ARGS)
+	$(BIN)/python -m bench.serialization
 
 pins: $(BIN)/python ## Write requirements-dev.txt anew after a change of dependencies (UPGRADE=1: newest versions)
 	@$(INSTALL) uv

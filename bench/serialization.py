@@ -1,6 +1,6 @@
 """Microseconds to write and to read one value, beside json, msgspec and pickle on the same value.
 
-    .venv/bin/python bench/serialization.py
+    python -m bench.serialization
 
 json and msgspec write the typed value too, but do not bring its types back; they are there as the
 floor. Each figure is the best of several runs: the others were disturbed.
