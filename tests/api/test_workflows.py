@@ -568,29 +568,3 @@ async def test_w3_sleep_outside_of_a_workflow_just_waits(app: App, face: Face, c
     await app.waiting_for_time()
     clock.advance(FOREVER)
     assert await sleeping is None
-
-
-async def test_defect_13_parallel_steps_of_one_workflow_run_at_once(app: App, awaiting: Awaiting) -> None:
-    """Both wait for each other: one behind the other would wait for ever. `def` steps and `async def` ones."""
-    in_threads = threading.Barrier(2)
-    on_loop: list[asyncio.Event] = [asyncio.Event(), asyncio.Event()]
-
-    def meet_in_threads(number: int) -> int:
-        in_threads.wait()
-        return number
-
-    @DBOS.step()
-    async def meet_on_the_loop(number: int) -> int:
-        on_loop[number].set()
-        await on_loop[1 - number].wait()
-        return number
-
-    @DBOS.workflow()
-    async def order() -> list[int]:
-        return [
-            *await asyncio.gather(*(DBOS.run_step_async(None, meet_in_threads, number) for number in range(2))),
-            *await asyncio.gather(*(meet_on_the_loop(number) for number in range(2))),
-        ]
-
-    handle = await awaiting.start(order)
-    assert await handle.get_result() == [0, 1, 0, 1]
