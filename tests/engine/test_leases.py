@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.clock import ManualClock
 from tidings.engine import leases
-from tidings.engine.leases import Lease, forget, is_dead
+from tidings.engine.leases import Lease, forget, is_dead, sweep
 from tidings.model import Executor
 from tidings.store import open as open_store
 from tidings.store.protocol import Store
@@ -98,3 +101,16 @@ def test_another_process_is_alive_until_it_is_killed() -> None:
     forget(executor.executor_id)
     forget(executor.executor_id)
     assert not is_dead(executor, 0), "without a file, the lease tells"
+
+
+def test_files_of_processes_that_ended_long_ago_are_swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("tidings-old.lock", "tidings-held.lock", "tidings-new.lock", "another-old.lock"):
+        (tmp_path / name).touch()
+    for name in ("tidings-old.lock", "tidings-held.lock", "another-old.lock"):
+        os.utime(tmp_path / name, (1, 1))
+    with (tmp_path / "tidings-held.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        sweep()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"tidings-held.lock", "tidings-new.lock", "another-old.lock"}

@@ -9,6 +9,7 @@ out first. Never by process id, which is used again.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -22,6 +23,9 @@ from tidings.store.protocol import KEEP_EXECUTORS_MS, Store
 
 if sys.platform != "win32":
     import fcntl
+
+
+_MOST_SWEPT = 1_000  # files at each launch: it must not take long
 
 
 class Lease:
@@ -85,10 +89,12 @@ def forget(executor_id: str) -> None:
 def sweep() -> None:
     """Remove the files of processes that ended long ago. None that somebody holds, however old."""
     long_ago = time.time() - KEEP_EXECUTORS_MS / 1_000
-    for path in Path(tempfile.gettempdir()).glob("tidings-*.lock"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < long_ago and _is_free(path):
-                path.unlink()
+    with os.scandir(tempfile.gettempdir()) as files:
+        ours = (each for each in files if each.name.startswith("tidings-") and each.name.endswith(".lock"))
+        for file in itertools.islice(ours, _MOST_SWEPT):
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime < long_ago and _is_free(Path(file.path)):
+                    os.unlink(file.path)
 
 
 def _path(executor_id: str) -> Path:
