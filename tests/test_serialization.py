@@ -1085,6 +1085,8 @@ own_errors: list[BaseException] = [
     DBOSRecordedError("shop.Error", "message", "Traceback…"),
     errors.DBOSWorkflowCancelledError("id"),
     errors.DBOSRunEndedError("id", "shut down"),
+    errors.DBOSShutdownError(),
+    errors.DBOSShutdownError("tidings is not running"),
 ]
 kept_errors: list[BaseException] = [
     *own_errors,

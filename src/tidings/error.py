@@ -205,6 +205,9 @@ class DBOSRecordedError(DBOSException):
 class DBOSShutdownError(DBOSException):
     """tidings is not running in this process: not launched yet, or destroyed."""
 
+    def __init__(self, message: str = "tidings was shut down in this process; call DBOS.launch() to go on") -> None:
+        super().__init__(message)
+
 
 class DBOSBaseException(BaseException):
     """The root of what ends an execution; `except Exception` does not swallow it."""

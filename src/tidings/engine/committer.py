@@ -333,7 +333,7 @@ class Committer:
     def _closed(self) -> BaseException:
         if self.died is not None:
             return DBOSShutdownError(f"tidings stopped in this process after an error: {self.died!r}")
-        return DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on")
+        return DBOSShutdownError()
 
 
 def _batch_from(items: list[Job | Errand], start: int) -> list[Job]:

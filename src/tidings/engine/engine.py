@@ -110,7 +110,7 @@ class Engine:
         """End all parts, promptly. What is being committed is kept; runs go on at the next launch."""
         if self.pid != os.getpid():
             return  # A forked child has none of the threads, and must not touch the parent's connections.
-        self.port.chain.kill(DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on"))
+        self.port.chain.kill(DBOSShutdownError())
         self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "tidings was shut down"))
         self.hearing.stop()
         self.timers.stop()

@@ -51,7 +51,7 @@ class Reader:
         """Put a query, or an errand on the reading connection."""
         ticket = Ticket()
         if not self._inbox.put((question, ticket)):
-            ticket.settle(error=_closed())
+            ticket.settle(error=DBOSShutdownError())
         return ticket
 
     def _run(self) -> None:
@@ -88,7 +88,7 @@ class Reader:
         try:
             answers = retrying(lambda: read(self._store), self._store.reconnect_reader, self._stop, self._probes)
         except GivenUp:
-            settle_all((ticket, None, _closed()) for ticket in tickets)
+            settle_all((ticket, None, DBOSShutdownError()) for ticket in tickets)
         except Exception as error:
             logger.exception("a query failed")
             settle_all((ticket, None, error) for ticket in tickets)
@@ -106,7 +106,3 @@ def _all_events(store: Store, workflow_id: str) -> dict[str, str] | None:
 
 def _run(store: Store, errand: Callable[[Store], Any]) -> Any:
     return errand(store)
-
-
-def _closed() -> DBOSShutdownError:
-    return DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on")

@@ -38,7 +38,7 @@ class Workers:
                 self._fill()
                 return
         if ticket is not None:
-            ticket.settle(error=_stopped())
+            ticket.settle(error=DBOSShutdownError())
 
     def call(self, function: Callable[[], Any]) -> Ticket:
         """Run `function` in a thread; the ticket gives its result or error."""
@@ -62,7 +62,7 @@ class Workers:
             never_begun = [ticket for _, ticket in self._jobs if ticket is not None]
             self._jobs.clear()
             self._changed.notify_all()
-        settle_all((ticket, None, _stopped()) for ticket in never_begun)
+        settle_all((ticket, None, DBOSShutdownError()) for ticket in never_begun)
 
     @contextlib.contextmanager
     def parked(self) -> Iterator[None]:
@@ -119,7 +119,3 @@ class Workers:
             finally:
                 with self._changed:
                     self._leave()
-
-
-def _stopped() -> DBOSShutdownError:
-    return DBOSShutdownError("tidings was shut down in this process; call DBOS.launch() to go on")
