@@ -4,6 +4,7 @@ A workflow is an ordinary function whose progress is recorded in a database; aft
 from its last recorded step. Programs talk with it by messages and events, all durable and in order.
 """
 
+from tidings.api.client import DBOSClient
 from tidings.api.config import DBOSConfig
 from tidings.api.dbos import DBOS
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
@@ -15,6 +16,7 @@ from tidings.serialization import JSONSerializer, PickleSerializer, Serializer
 
 __all__ = [
     "DBOS",
+    "DBOSClient",
     "DBOSConfig",
     "JSONSerializer",
     "Message",

@@ -141,7 +141,7 @@ async def test_a_blocking_call_in_an_async_workflow_names_what_to_await(app: App
 
 
 async def test_a_blocking_handle_on_a_running_loop_names_what_to_await(app: App) -> None:
-    handle: WorkflowHandle[None] = WorkflowHandle("w")
+    handle: WorkflowHandle[None] = WorkflowHandle("w", DBOS)
     with pytest.raises(RuntimeError, match=r"use: await DBOS\.get_result_async\("):
         handle.get_result()
     with pytest.raises(RuntimeError, match=r"use: await DBOS\.get_workflow_status_async\("):
@@ -1261,7 +1261,7 @@ def test_a_bad_database_url_is_refused_without_its_password(
     with pytest.raises(DBOSInitializationError, match=reason) as raised:
         DBOS.launch()
     assert "secret" not in "".join(traceback.format_exception(raised.value))
-    assert Process.engine is None
+    assert Process.host is None
     assert set(threading.enumerate()) == threads
 
 
@@ -1273,7 +1273,7 @@ def test_a_bad_schema_is_refused(no_settings: None, postgres_url: str, schema: s
 
     with pytest.raises(DBOSInitializationError, match=r"must not be empty|cannot name a schema"):
         launch()
-    assert Process.engine is None
+    assert Process.host is None
 
 
 # --- a database that is down, or too new ------------------------------------------------------------
@@ -1317,7 +1317,7 @@ async def test_a_database_that_is_down_at_launch_is_an_error_that_leaves_nothing
         with pytest.raises(DBOSInitializationError, match=reason) as raised:
             await app.launch(system_database_url=url)
         assert "secret" not in "".join(traceback.format_exception(raised.value))
-        assert Process.engine is None
+        assert Process.host is None
         with pytest.raises(DBOSShutdownError):
             await face.send(handle.workflow_id, "too early")
         assert await _named_threads() == before
@@ -1348,7 +1348,7 @@ def test_a_database_that_goes_away_during_launch_leaves_nothing_behind(
     threads = set(threading.enumerate())
     with pytest.raises(DBOSInitializationError, match="the database did not answer: it went away"):
         DBOS.launch()
-    assert Process.engine is None
+    assert Process.host is None
     assert set(threading.enumerate()) == threads
     assert set(tmp_path.glob("*.lock")) == files
 
@@ -1363,7 +1363,7 @@ async def test_a_schema_newer_than_the_library_is_refused_and_left_alone(app: Ap
         DBOSInitializationError, match=f"schema version 999 is newer than this library's {current}: upgrade tidings"
     ):
         await app.launch(run_migrations=run_migrations)
-    assert Process.engine is None
+    assert Process.host is None
     assert app.rows.run(f"select version from {version}") == [(999,)]
     assert app.rows.run("select count(*) from {executors}") == [(0,)]
     app.rows.run(f"update {version} set version = {current}")

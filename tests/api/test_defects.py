@@ -365,7 +365,7 @@ def await_waiting(times=1):
 
 DBOS(config={"name": "test", "system_database_url": sys.argv[1], "application_version": "1"})
 DBOS.launch()
-Process.engine.probes.set(Point.WAITING, lambda _: waiting.release())
+Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
 """
 
 

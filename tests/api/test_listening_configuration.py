@@ -9,7 +9,7 @@ from tidings.error import DBOSInitializationError
 
 
 def test_by_default_it_listens() -> None:
-    settings = settings_from({"name": "test"})
+    settings = settings_from({"name": "test"}).connection
     assert settings.use_listen_notify
     assert settings.polling_interval_seconds == 0.2
 
@@ -17,7 +17,7 @@ def test_by_default_it_listens() -> None:
 def test_both_can_be_configured() -> None:
     settings = settings_from(
         {"name": "test", "use_listen_notify": False, "notification_listener_polling_interval_sec": 2}
-    )
+    ).connection
     assert not settings.use_listen_notify
     assert settings.polling_interval_seconds == 2
 

@@ -244,7 +244,7 @@ async def test_w4_workflows_of_another_version_are_reported_and_go_on_with_their
     await face.send("order 1", None, "last")
     own = await face.start(order)
     await app.waiting("message", own.workflow_id, "last")
-    assert app.engine.runner.live("order 1") is None
+    assert app.host.runner.live("order 1") is None
     await app.crash_and_restart(application_version="1")
     assert await face.get_result("order 1") == "1"
 

@@ -431,7 +431,7 @@ async def start():
 
 DBOS(config={"name": "program", "system_database_url": url, "application_version": "1"})
 DBOS.launch()
-Process.engine.probes.set(Point.WAITING, lambda _: waiting.release())
+Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
 asyncio.run(start())
 print("waiting", flush=True)
 if how != "ends":

@@ -76,9 +76,9 @@ def main(url: str, orders: int) -> None:
     """Start all, or find it started, and wait for the end."""
     DBOS(config={"name": "shop", "system_database_url": url, "application_version": "1"})
     with DBOS.launch():
-        assert Process.engine is not None
-        Process.engine.probes.set(Point.BATCH_TAKEN, lambda jobs: say(f"before {len(jobs)}"))
-        Process.engine.probes.set(Point.BATCH_COMMITTED, lambda jobs: say(f"after {len(jobs)}"))
+        assert Process.host is not None
+        Process.host.engine.probes.set(Point.BATCH_TAKEN, lambda jobs: say(f"before {len(jobs)}"))
+        Process.host.engine.probes.set(Point.BATCH_COMMITTED, lambda jobs: say(f"after {len(jobs)}"))
         with SetWorkflowID(BANK):
             counter = DBOS.start_workflow(bank, orders)
         handles = {}

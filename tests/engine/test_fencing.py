@@ -279,7 +279,7 @@ def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database
         rounds = second.store.calls["executors"]
         gate.open()
         wait_until(lambda: second.store.calls["executors"] > rounds)  # The supervisor is through with the claim.
-        assert second.engine.runner.live("w") is None
+        assert second.host.runner.live("w") is None
         assert over == ran == []
     records = read_records(database_url)
     assert (records.workflow("w").epoch, records.workflow("w").executor_id) == (3, "claimer")

@@ -43,8 +43,8 @@ def _registered() -> None:
 def neighbour(database_url: str) -> Iterator[FaultyEngine]:
     """Another process, launched first."""
     faulty = make_engine(database_url, **ONLY_HEARD)
-    faulty.engine.open()
-    faulty.engine.recover()
+    faulty.open()
+    faulty.host.recover()
     wait_until(lambda: faulty.engine.hearing.is_proven)
     yield faulty
     faulty.stop()
@@ -78,11 +78,11 @@ def talk(here: FaultyEngine, neighbour: FaultyEngine) -> None:
 @contextmanager
 def launched_beside(faulty: FaultyEngine) -> Iterator[None]:
     """Make an engine that runs already the one that `DBOS` uses, for a block."""
-    former, CurrentProcess.engine = CurrentProcess.engine, faulty.engine
+    former, CurrentProcess.host = CurrentProcess.host, faulty.host
     try:
         yield
     finally:
-        CurrentProcess.engine = former
+        CurrentProcess.host = former
 
 
 def test_everything_is_heard_at_once(database_url: str, neighbour: FaultyEngine) -> None:
@@ -245,4 +245,4 @@ def test_a_launch_that_cannot_listen_fails(database_url: str) -> None:
     faulty = make_engine(database_url)
     faulty.store.lose("listen")
     with pytest.raises(DBOSInitializationError, match="did not answer"):
-        faulty.engine.open()
+        faulty.open()

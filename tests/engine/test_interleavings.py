@@ -166,7 +166,7 @@ async def _jump(cancel: asyncio.Event) -> None:
 
 def _has_jumped(here: FaultyEngine) -> bool:
     """Tell whether the timeouts of the background loop have run out, and were handled."""
-    loop = here.engine._background.get()
+    loop = here.host._background.get()
     return asyncio.run_coroutine_threadsafe(_time(), loop).result(20) > FOREVER + time.monotonic()
 
 
@@ -457,7 +457,7 @@ def test_destroy_while_a_batch_commits_keeps_what_was_handed_over(database_url: 
         sending = aside(lambda: DBOS.send("w", "last words", "topic"))
         gate.await_reached()
         stopping = aside(here.stop)
-        wait_until(lambda: here.engine.port.chain.dead is not None)
+        wait_until(lambda: here.host.port.chain.dead is not None)
         gate.open()
         sending.result()
         stopping.result()
@@ -510,7 +510,7 @@ def test_destroy_does_not_wait_for_a_commit_that_hangs(database_url: str, monkey
             gate.open()
     # What was left behind ends by itself, with its connection untouched until then.
     here.engine.committer._thread.join(20)
-    here.engine.supervisor._thread.join(20)
+    here.host.supervisor._thread.join(20)
     here.store.close()
 
 
@@ -819,14 +819,14 @@ def test_a_queued_step_of_a_stopped_engine_is_not_awaited_for_ever(database_url:
         over = here.executions_over()
         with SetWorkflowID("w"):
             DBOS.start_workflow(queued)
-        wait_until(lambda: len(here.engine.workers._jobs) == 1)
+        wait_until(lambda: len(here.host.workers._jobs) == 1)
 
         async def run() -> None:
             with pytest.raises(DBOSShutdownError):
                 await queued()
 
         calling = aside(lambda: asyncio.run(run()))
-        wait_until(lambda: len(here.engine.workers._jobs) == 2)
+        wait_until(lambda: len(here.host.workers._jobs) == 2)
         here.stop()
         try:
             calling.result(timeout=10)

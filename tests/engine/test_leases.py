@@ -45,8 +45,8 @@ def clock() -> ManualClock:
 
 
 def test_an_executor_is_alive_while_it_holds_its_lock_and_its_lease(store: Store, clock: ManualClock) -> None:
-    lease = Lease("label", 10_000, clock)
-    executor = lease.enlist(store)
+    lease = Lease(10_000, clock)
+    executor = lease.enlist(store, "label")
     assert executor.lease_until_ms == clock.now_ms() + 10_000
     [row] = store.executors()
     assert row == executor
@@ -58,8 +58,8 @@ def test_an_executor_is_alive_while_it_holds_its_lock_and_its_lease(store: Store
 
 
 def test_retiring_gives_everything_back(store: Store, clock: ManualClock) -> None:
-    lease = Lease("label", 10_000, clock)
-    executor = lease.enlist(store)
+    lease = Lease(10_000, clock)
+    executor = lease.enlist(store, "label")
     assert leases._path(executor.executor_id).exists()
     lease.retire(store, executor)
     assert store.executors() == []
@@ -67,9 +67,9 @@ def test_retiring_gives_everything_back(store: Store, clock: ManualClock) -> Non
 
 
 def test_to_enlist_again_is_to_be_another_one(store: Store, clock: ManualClock) -> None:
-    lease = Lease("label", 10_000, clock)
-    former = lease.enlist(store)
-    present = lease.enlist(store)
+    lease = Lease(10_000, clock)
+    former = lease.enlist(store, "label")
+    present = lease.enlist(store, "label")
     assert former.executor_id != present.executor_id
     assert is_dead(former, clock.now_ms())
     assert not is_dead(present, clock.now_ms())

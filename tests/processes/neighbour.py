@@ -82,8 +82,8 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 def engine() -> Engine:
     """Return the engine of this process."""
-    assert Process.engine is not None
-    return Process.engine
+    assert Process.host is not None
+    return Process.host.engine
 
 
 def say(what: str, *details: Any) -> None:
@@ -110,7 +110,8 @@ def main(url: str) -> None:
     DBOS(config={"name": "neighbour", "system_database_url": url, "application_version": "1"})
     settings = DBOS._settings
     assert settings is not None
-    DBOS._settings = dataclasses.replace(settings, recheck_seconds=HOUR, polling_interval_seconds=HOUR)
+    only_heard = dataclasses.replace(settings.connection, recheck_seconds=HOUR, polling_interval_seconds=HOUR)
+    DBOS._settings = dataclasses.replace(settings, connection=only_heard)
     with DBOS.launch():
         engine().probes.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
         engine().probes.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))

@@ -70,6 +70,8 @@ class Records(Struct):
 class ModelStore:
     """The contract in plain Python."""
 
+    identity = "model"
+
     def __init__(self) -> None:
         self.records = Records()
 

@@ -18,6 +18,7 @@ from tests.support.rows import Rows
 from tidings import DBOS, DBOSConfig
 from tidings.api.caller import Process
 from tidings.engine.engine import Engine
+from tidings.engine.host import Host
 from tidings.engine.probes import Point, Probes
 from tidings.error import DBOSShutdownError
 from tidings.model import Unit
@@ -66,9 +67,13 @@ class App:
         self.crashes = 0
 
     @property
+    def host(self) -> Host:
+        assert Process.host is not None
+        return Process.host
+
+    @property
     def engine(self) -> Engine:
-        assert Process.engine is not None
-        return Process.engine
+        return self.host.engine
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -152,7 +157,7 @@ class App:
 
     async def close(self) -> None:
         """End the application of this test, and forget its workflows."""
-        died = Process.engine.committer.died if Process.engine is not None else None
+        died = Process.host.engine.committer.died if Process.host is not None else None
         await DBOS.destroy_async(destroy_registry=True)
         assert died is None, f"the committer died of {died!r}"
 

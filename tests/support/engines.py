@@ -18,6 +18,7 @@ from tidings.api.config import settings_from
 from tidings.api.workflows import REGISTRY
 from tidings.engine.clock import Clock
 from tidings.engine.engine import Engine
+from tidings.engine.host import Host
 from tidings.engine.probes import Point
 from tidings.store.protocol import Store
 
@@ -27,18 +28,27 @@ T = TypeVar("T")
 
 
 class FaultyEngine:
-    """An engine whose store is faulty, with short ways to its parts."""
+    """An engine whose store is faulty, and a host on it, with short ways to their parts."""
 
-    def __init__(self, engine: Engine, store: FaultyStore) -> None:
-        self.engine = engine
+    def __init__(self, host: Host, store: FaultyStore) -> None:
+        self.host = host
+        self.engine = host.engine
         self.store = store
         self._is_stopped = False
+
+    def open(self) -> None:
+        """Start the engine; `host.recover` lets it execute what it finds."""
+        settings = self.host.settings
+        self.engine.open(settings.executor_label, migrate=settings.run_migrations)
+        self.host.admit()
 
     def stop(self) -> None:
         """Stop the engine, once."""
         if not self._is_stopped:
             self._is_stopped = True
+            self.host.stop()
             self.engine.stop()
+            self.host.join()
 
     @property
     def executor_id(self) -> str:
@@ -64,10 +74,9 @@ class FaultyEngine:
 
     def await_waiting(self, count: int) -> None:
         """Wait until so many operations have looked, found nothing, and wait to be woken."""
-        engine = self.engine
 
         def waiting() -> int:
-            ports = [engine.port, *(live.port for live in engine.runner.all_live())]
+            ports = [self.host.port, *(live.port for live in self.host.runner.all_live())]
             return sum(len(port.chain._waits) for port in ports)
 
         wait_until(lambda: waiting() == count)
@@ -86,11 +95,11 @@ def make_engine(
     version: str = VERSION,
     migrate: bool = True,
     prepare: Callable[[FaultyStore], None] = lambda _: None,
-    **settings_changed: Any,
+    **connection_changed: Any,
 ) -> FaultyEngine:
     """Build an engine on `url`, for all registered workflows; nothing is opened yet.
 
-    `prepare` is called with its store, and any other keyword changes a setting.
+    `prepare` is called with its store, and any other keyword changes how it talks with it.
     """
     settings = settings_from(
         {
@@ -110,21 +119,21 @@ def make_engine(
         return opened[0]
 
     with mock.patch.object(stores, "open", open_faulty):
-        engine = Engine(dataclasses.replace(settings, lease_ms=lease_ms, **settings_changed), REGISTRY, clock)
-    return FaultyEngine(engine, opened[0])
+        engine = Engine(dataclasses.replace(settings.connection, lease_ms=lease_ms, **connection_changed), clock)
+    return FaultyEngine(Host(engine, settings, REGISTRY), opened[0])
 
 
 @contextmanager
 def launched(faulty: FaultyEngine) -> Iterator[FaultyEngine]:
     """Start the engine, as the one that `DBOS` uses; stop it at the end of the block."""
-    former = Process.engine
-    faulty.engine.open()
-    Process.engine = faulty.engine
-    faulty.engine.recover()
+    former = Process.host
+    faulty.open()
+    Process.host = faulty.host
+    faulty.host.recover()
     try:
         yield faulty
     finally:
-        Process.engine = former
+        Process.host = former
         faulty.stop()
 
 

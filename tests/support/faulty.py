@@ -99,6 +99,7 @@ class FaultyStore:
 
     def __init__(self, inner: Store, *traps: Trap) -> None:
         self.inner = inner
+        self.identity = inner.identity
         self.traps = list(traps)
         self.killed = False
         self.batches: list[Batch] = []  # those that were committed, in order

@@ -1,7 +1,9 @@
 """From a public call to an operation: which engine, where the calling code stands, which driver.
 
-Each public operation is a function that takes a `Caller` and gives an operation. `blocking` and
-`awaiting` run it, one for each form of the call. Neither knows what the operation does.
+Each public operation is a function that takes a `Caller` and gives an operation. A *face* runs it in
+one of two forms, blocking or awaiting, and neither knows what the operation does. There are two faces:
+the class `DBOS`, which runs workflows, and objects of `DBOSClient`, which do not. Operations that both
+have are written once, in mixins, as `shared` methods.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.engine import Engine
+from tidings.engine.host import Host
 from tidings.engine.port import Port
 from tidings.engine.scope import Attempt, Scope
 from tidings.error import DBOSContextError, DBOSShutdownError
@@ -26,55 +30,53 @@ T = TypeVar("T")
 
 
 class Process:
-    """The engine that this process runs, if it does."""
+    """The host that this process runs, if it does."""
 
-    engine: Engine | None = None
+    host: Host | None = None
     lock = threading.RLock()  # Held while it is launched or destroyed.
 
 
 def is_running() -> bool:
-    """Tell whether tidings runs in this process. An engine that was forked along does not."""
-    return Process.engine is not None and Process.engine.pid == os.getpid()
+    """Tell whether `DBOS` runs in this process. A host that was forked along does not."""
+    return Process.host is not None and Process.host.engine.pid == os.getpid()
 
 
-def current_engine() -> Engine:
-    """Return the running engine.
+def current_host() -> Host:
+    """Return the running host.
 
     Raises:
         DBOSShutdownError: there is none.
     """
-    engine = Process.engine
-    if engine is None:
+    host = Process.host
+    if host is None:
         raise DBOSShutdownError("tidings is not running in this process; call DBOS(config=...) and DBOS.launch() first")
+    check_not_forked(host.engine, "called DBOS.launch()", "call DBOS.launch()")
+    return host
+
+
+def check_not_forked(engine: Engine, did: str, remedy: str) -> None:
+    """Refuse an engine of the process that this one was forked from.
+
+    Raises:
+        DBOSShutdownError: saying what to do.
+    """
     if engine.pid != os.getpid():
         raise DBOSShutdownError(
-            f"this process ({os.getpid()}) was forked from the one that called DBOS.launch() ({engine.pid}); "
-            "threads and connections do not survive a fork: call DBOS.launch() after it"
+            f"this process ({os.getpid()}) was forked from the one that {did} ({engine.pid}); "
+            f"threads and connections do not survive a fork: {remedy} after it"
         )
-    return engine
 
 
 class Caller:
     """Who calls an operation: workflow code, a step, or code outside of both."""
 
-    __slots__ = ("engine", "scope")
+    __slots__ = ("engine", "port", "scope", "serializer")
 
-    def __init__(self, scope: Scope | None) -> None:
-        """Take where the code stands. A run that has ended learns that first, whatever engine runs now."""
-        if scope is not None:
-            scope.port.chain.check()
-            if scope.attempt is not None:
-                scope.attempt.check_running()
+    def __init__(self, engine: Engine, port: Port, serializer: Serializer, scope: Scope | None = None) -> None:
+        self.engine = engine
+        self.port = port
+        self.serializer = serializer
         self.scope = scope
-        self.engine = current_engine()
-
-    @property
-    def port(self) -> Port:
-        return self.engine.port if self.scope is None else self.scope.port
-
-    @property
-    def serializer(self) -> Serializer:
-        return self.engine.settings.serializer
 
     @property
     def workflow(self) -> Scope | None:
@@ -104,6 +106,17 @@ class Caller:
         return self.workflow.begin(name)
 
 
+def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
+    """Return who calls `DBOS`. Code of a run that has ended learns that first, whatever host runs now."""
+    scope = find_scope()
+    if scope is not None:
+        scope.port.chain.check()
+        if scope.attempt is not None:
+            scope.attempt.check_running()
+    host = current_host()
+    return Caller(host.engine, host.port if scope is None else scope.port, host.settings.serializer, scope)
+
+
 def refuse_running_loop(name: str, awaited: str | None = None) -> None:
     """Refuse to block a running event loop.
 
@@ -117,14 +130,41 @@ def refuse_running_loop(name: str, awaited: str | None = None) -> None:
     raise RuntimeError(f"{name} would block the running event loop; use: await {awaited or name + '_async'}(...)")
 
 
-def blocking(name: str, make: Callable[[Caller], Operation[T]], awaited: str | None = None) -> T:
-    """Run an operation for the calling thread. `awaited` names the form to await, if not `name`_async."""
-    refuse_running_loop(name, awaited)
-    caller = Caller(scopes.of_thread())
-    return drive(make(caller), caller.port)
+if TYPE_CHECKING:
+    shared = classmethod
+else:
+
+    class shared(classmethod):  # noqa: N801  (a decorator)
+        """A method of a face: called on the class `DBOS`, or on an object of another class.
+
+        To a type checker it is a class method, and so it uses of `cls` only what both have.
+        """
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            return MethodType(self.__func__, owner if instance is None or owner.is_one else instance)
 
 
-async def awaiting(make: Callable[[Caller], Operation[T]]) -> T:
-    """Run an operation for the calling task."""
-    caller = Caller(scopes.of_task())
-    return await drive_async(make(caller), caller.port)
+class Face:
+    """Where operations come in.
+
+    Attributes:
+        is_one: whether the class itself is the face, and not each of its objects.
+    """
+
+    is_one = False
+    _called: str
+    _caller: Callable[[Callable[[], Scope | None]], Caller]
+
+    @shared
+    def _block(cls, name: str, make: Callable[[Caller], Operation[T]], awaited: str | None = None) -> T:
+        """Run an operation for the calling thread. `awaited` names the form to await, if not `name`_async."""
+        called = f"{cls._called}.{name}"
+        refuse_running_loop(called, awaited and f"{cls._called}.{awaited}")
+        caller = cls._caller(scopes.of_thread)
+        return drive(make(caller), caller.port)
+
+    @shared
+    async def _await(cls, make: Callable[[Caller], Operation[T]]) -> T:
+        """Run an operation for the calling task."""
+        caller = cls._caller(scopes.of_task)
+        return await drive_async(make(caller), caller.port)

@@ -9,7 +9,7 @@ import difflib
 import os
 from typing import TypedDict, cast
 
-from tidings.engine.settings import Settings
+from tidings.engine.settings import Connection, Settings
 from tidings.error import DBOSInitializationError
 from tidings.serialization import JSONSerializer, Serializer
 
@@ -80,17 +80,19 @@ def settings_from(config: DBOSConfig) -> Settings:
     environment = os.environ
     return Settings(
         name=name,
-        database_url=config.get("system_database_url")
-        or environment.get("DBOS_SYSTEM_DATABASE_URL")
-        or f"sqlite:///{name}.sqlite",
-        schema=config.get("dbos_system_schema", "tidings"),
+        connection=Connection(
+            database_url=config.get("system_database_url")
+            or environment.get("DBOS_SYSTEM_DATABASE_URL")
+            or f"sqlite:///{name}.sqlite",
+            schema=config.get("dbos_system_schema", "tidings"),
+            use_listen_notify=config.get("use_listen_notify", True),
+            polling_interval_seconds=config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS),
+        ),
         application_version=config.get("application_version") or environment.get("DBOS__APPVERSION") or None,
         executor_label=config.get("executor_id") or environment.get("DBOS__VMID") or "local",
         run_migrations=config.get("run_migrations", True),
         max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
         serializer=config.get("serializer") or JSONSerializer(),
-        use_listen_notify=config.get("use_listen_notify", True),
-        polling_interval_seconds=config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS),
     )
 
 
@@ -124,11 +126,18 @@ def _check(config: dict[str, object]) -> None:
         )
     serializer = config.get("serializer")
     if serializer is not None:
-        missing = [
-            name for name in ("serialize", "deserialize", "name") if not callable(getattr(serializer, name, None))
-        ]
-        if missing:
-            raise DBOSInitializationError(f"the configuration's 'serializer' lacks the methods {', '.join(missing)}")
+        check_serializer(serializer, "the configuration's 'serializer'")
+
+
+def check_serializer(serializer: object, what: str) -> None:
+    """Refuse what is no `Serializer`.
+
+    Raises:
+        DBOSInitializationError: naming what it lacks.
+    """
+    missing = [name for name in ("serialize", "deserialize", "name") if not callable(getattr(serializer, name, None))]
+    if missing:
+        raise DBOSInitializationError(f"{what} lacks the methods {', '.join(missing)}")
 
 
 def _is(value: object, kind: type) -> bool:

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from tidings.api.caller import Process, current_engine, is_running
+from tidings.api.caller import Process, caller_in_app, current_host, is_running
 from tidings.api.config import DBOSConfig, settings_from
-from tidings.api.events import Events
-from tidings.api.messages import Messages
+from tidings.api.events import OwnEvents
+from tidings.api.managing import Management
+from tidings.api.messages import OwnMessages
 from tidings.api.steps import Steps
 from tidings.api.workflows import REGISTRY, Workflows
 from tidings.engine import scope as scopes
-from tidings.engine.engine import Engine
+from tidings.engine import sharing
+from tidings.engine.host import Host
 from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
 
@@ -54,9 +56,12 @@ class Launched:
         await DBOS.destroy_async()
 
 
-class DBOS(Workflows, Steps, Messages, Events):
+class DBOS(Workflows, Steps, Management, OwnMessages, OwnEvents):
     """Durable workflows that communicate. One per process; all its operations are on the class."""
 
+    is_one = True
+    _called = "DBOS"
+    _caller = staticmethod(caller_in_app)
     _settings: Settings | None = None
 
     def __init__(self, *, config: DBOSConfig) -> None:
@@ -90,10 +95,16 @@ class DBOS(Workflows, Steps, Messages, Events):
                 raise DBOSInitializationError(
                     "tidings is running in this process already; DBOS.launch() was called twice"
                 )
-            engine = Engine(cls._settings, REGISTRY)
-            engine.open()
-            Process.engine = engine
-            engine.recover()
+            settings = cls._settings
+            engine = sharing.acquire(settings.connection, settings.executor_label, migrate=settings.run_migrations)
+            try:
+                host = Host(engine, settings, REGISTRY)
+            except BaseException:
+                sharing.release(engine)
+                raise
+            host.admit()
+            Process.host = host
+            host.recover()
         return Launched()
 
     @classmethod
@@ -113,12 +124,15 @@ class DBOS(Workflows, Steps, Messages, Events):
             destroy_registry: forget the registered workflows and steps too.
         """
         with Process.lock:
-            engine = Process.engine
+            host = Process.host
             try:
-                if engine is not None:
-                    engine.stop()
+                if host is not None:
+                    host.stop()
+                    if not sharing.release(host.engine):
+                        host.engine.discharge()
+                    host.join()
             finally:
-                Process.engine = None
+                Process.host = None
         if destroy_registry:
             REGISTRY.clear()
 
@@ -145,7 +159,7 @@ class DBOS(Workflows, Steps, Messages, Events):
     @staticmethod
     def application_version() -> str:
         """The version of the code, which recovery matches workflows with."""
-        return current_engine().app_version
+        return current_host().app_version
 
     @_ClassProperty
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidings.api.caller import Caller, awaiting, blocking
+from tidings.api.caller import Caller, Face, shared
 from tidings.core.effects import Operation
 from tidings.core.operations import events
 from tidings.core.operations.recorded import observed
@@ -14,30 +14,10 @@ from tidings.model import SET_EVENT
 from tidings.serialization import dump
 
 
-class Events:
+class Events(Face):
     """Key-value pairs that a workflow publishes: the latest value of each is always retrievable."""
 
-    @classmethod
-    def set_event(cls, key: str, value: Any) -> None:
-        """Publish an event of this workflow, or update it.
-
-        Raises:
-            DBOSContextError: called outside of a workflow and its steps.
-            DBOSSerializationError: the value cannot be stored; names the path inside it.
-            DBOSLimitError: the key or the value is outside its limits.
-
-        Durable: before the workflow's next step, its next operation that waits for an answer, and
-        its end; events are published in order. From a workflow exactly once: a replay publishes
-        nothing. From a step once per try, and before the step's result is recorded.
-        """
-        blocking("DBOS.set_event", lambda caller: _set(caller, key, value))
-
-    @classmethod
-    async def set_event_async(cls, key: str, value: Any) -> None:
-        """Await `set_event`."""
-        await awaiting(lambda caller: _set(caller, key, value))
-
-    @classmethod
+    @shared
     def get_event(cls, workflow_id: str, key: str, timeout_seconds: float | None = 60, *, default: Any = None) -> Any:
         """Return the latest value of an event, waiting until it exists.
 
@@ -53,16 +33,16 @@ class Events:
         Durable: in a workflow the value read is recorded (a timeout too), and a replay returns it,
         even if the event has changed since.
         """
-        return blocking("DBOS.get_event", lambda caller: _get(caller, workflow_id, key, timeout_seconds, default))
+        return cls._block("get_event", lambda caller: _get(caller, workflow_id, key, timeout_seconds, default))
 
-    @classmethod
+    @shared
     async def get_event_async(
         cls, workflow_id: str, key: str, timeout_seconds: float | None = 60, *, default: Any = None
     ) -> Any:
         """Await `get_event`."""
-        return await awaiting(lambda caller: _get(caller, workflow_id, key, timeout_seconds, default))
+        return await cls._await(lambda caller: _get(caller, workflow_id, key, timeout_seconds, default))
 
-    @classmethod
+    @shared
     def get_all_events(cls, workflow_id: str) -> dict[str, Any]:
         """Return the latest value of each event that a workflow has published.
 
@@ -72,12 +52,36 @@ class Events:
 
         Durable: in a workflow what was read is recorded, and a replay returns it.
         """
-        return blocking("DBOS.get_all_events", lambda caller: _get_all(caller, workflow_id))
+        return cls._block("get_all_events", lambda caller: _get_all(caller, workflow_id))
 
-    @classmethod
+    @shared
     async def get_all_events_async(cls, workflow_id: str) -> dict[str, Any]:
         """Await `get_all_events`."""
-        return await awaiting(lambda caller: _get_all(caller, workflow_id))
+        return await cls._await(lambda caller: _get_all(caller, workflow_id))
+
+
+class OwnEvents(Events):
+    """The events that a workflow publishes."""
+
+    @classmethod
+    def set_event(cls, key: str, value: Any) -> None:
+        """Publish an event of this workflow, or update it.
+
+        Raises:
+            DBOSContextError: called outside of a workflow and its steps.
+            DBOSSerializationError: the value cannot be stored; names the path inside it.
+            DBOSLimitError: the key or the value is outside its limits.
+
+        Durable: before the workflow's next step, its next operation that waits for an answer, and
+        its end; events are published in order. From a workflow exactly once: a replay publishes
+        nothing. From a step once per try, and before the step's result is recorded.
+        """
+        cls._block("set_event", lambda caller: _set(caller, key, value))
+
+    @classmethod
+    async def set_event_async(cls, key: str, value: Any) -> None:
+        """Await `set_event`."""
+        await cls._await(lambda caller: _set(caller, key, value))
 
 
 def _set(caller: Caller, key: str, value: Any) -> Operation[None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from tidings.api.caller import Caller, awaiting, blocking
+from tidings.api.caller import Caller, Face
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
 from tidings.core.operations.recorded import observed
@@ -53,10 +53,11 @@ class WorkflowStatus:
 
 
 class _Handle(Generic[R]):
-    __slots__ = ("workflow_id",)
+    __slots__ = ("_face", "workflow_id")
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, face: Face | type[Face]) -> None:
         self.workflow_id = workflow_id
+        self._face = face
 
     def get_workflow_id(self) -> str:
         """Return the workflow's id."""
@@ -81,7 +82,7 @@ class WorkflowHandle(_Handle[R]):
         Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
         """
         operation = partial(get_result, workflow_id=self.workflow_id, timeout_seconds=timeout_seconds)
-        return cast(R, blocking("get_result", operation, "DBOS.get_result_async"))
+        return cast(R, self._face._block("get_result", operation))
 
     def get_status(self) -> WorkflowStatus:
         """Return what the store knows of the workflow now.
@@ -89,7 +90,7 @@ class WorkflowHandle(_Handle[R]):
         Durable: in a workflow it is recorded, and a replay returns the same.
         """
         operation = partial(get_status, workflow_id=self.workflow_id)
-        return existing(blocking("get_status", operation, "DBOS.get_workflow_status_async"), self.workflow_id)
+        return existing(self._face._block("get_workflow_status", operation), self.workflow_id)
 
 
 class WorkflowHandleAsync(_Handle[R]):
@@ -99,11 +100,11 @@ class WorkflowHandleAsync(_Handle[R]):
 
     async def get_result(self, *, timeout_seconds: float | None = None) -> R:
         """Await `WorkflowHandle.get_result`. Cancelled, only the waiting ends; the workflow goes on."""
-        return cast(R, await awaiting(lambda caller: get_result(caller, self.workflow_id, timeout_seconds)))
+        return cast(R, await self._face._await(lambda caller: get_result(caller, self.workflow_id, timeout_seconds)))
 
     async def get_status(self) -> WorkflowStatus:
         """Await `WorkflowHandle.get_status`."""
-        return existing(await awaiting(lambda caller: get_status(caller, self.workflow_id)), self.workflow_id)
+        return existing(await self._face._await(lambda caller: get_status(caller, self.workflow_id)), self.workflow_id)
 
 
 def existing(status: WorkflowStatus | None, workflow_id: str) -> WorkflowStatus:

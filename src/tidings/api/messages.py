@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidings.api.caller import Caller, awaiting, blocking
+from tidings.api.caller import Caller, Face, shared
 from tidings.core.effects import Failed, Operation
 from tidings.core.operations import messages as operations
 from tidings.core.operations.messages import Message
@@ -35,12 +35,12 @@ class SendMessage:
     idempotency_key: str | None = None
 
 
-class Messages:
+class Messages(Face):
     """Messages sent to a workflow: durable, in order, each received once."""
 
-    @classmethod
+    @shared
     def send(
-        cls, destination_id: str, message: Any, topic: str | None = None, *, idempotency_key: str | None = None
+        cls, destination_id: str, message: Any, topic: str | None = None, idempotency_key: str | None = None
     ) -> None:
         """Send a message to a workflow.
 
@@ -60,17 +60,17 @@ class Messages:
         `idempotency_key`.
         """
         bulk = [SendMessage(destination_id, message, topic, idempotency_key)]
-        blocking("DBOS.send", lambda caller: _send(caller, operations.SEND, bulk))
+        cls._block("send", lambda caller: _send(caller, operations.SEND, bulk))
 
-    @classmethod
+    @shared
     async def send_async(
-        cls, destination_id: str, message: Any, topic: str | None = None, *, idempotency_key: str | None = None
+        cls, destination_id: str, message: Any, topic: str | None = None, idempotency_key: str | None = None
     ) -> None:
         """Await `send`."""
         bulk = [SendMessage(destination_id, message, topic, idempotency_key)]
-        await awaiting(lambda caller: _send(caller, operations.SEND, bulk))
+        await cls._await(lambda caller: _send(caller, operations.SEND, bulk))
 
-    @classmethod
+    @shared
     def send_bulk(cls, messages: Sequence[SendMessage]) -> None:
         """Send many messages at once, all or none; each destination receives them in list order.
 
@@ -80,12 +80,16 @@ class Messages:
 
         Durable: when it returns, all of them; as `send`.
         """
-        blocking("DBOS.send_bulk", lambda caller: _send(caller, operations.SEND_BULK, messages))
+        cls._block("send_bulk", lambda caller: _send(caller, operations.SEND_BULK, messages))
 
-    @classmethod
+    @shared
     async def send_bulk_async(cls, messages: Sequence[SendMessage]) -> None:
         """Await `send_bulk`."""
-        await awaiting(lambda caller: _send(caller, operations.SEND_BULK, messages))
+        await cls._await(lambda caller: _send(caller, operations.SEND_BULK, messages))
+
+
+class OwnMessages(Messages):
+    """The messages that a workflow receives."""
 
     @classmethod
     def recv(cls, topic: str | None = None, timeout_seconds: float | None = 60, *, default: Any = None) -> Any:
@@ -107,7 +111,7 @@ class Messages:
         Durable: with the record that it was received; no crash loses or repeats it. A replay
         returns the same value. The time that is left survives a crash.
         """
-        message = blocking("DBOS.recv", lambda caller: _receive(caller, topic, timeout_seconds))
+        message = cls._block("recv", lambda caller: _receive(caller, topic, timeout_seconds))
         return default if message is None else message.value
 
     @classmethod
@@ -115,7 +119,7 @@ class Messages:
         cls, topic: str | None = None, timeout_seconds: float | None = 60, *, default: Any = None
     ) -> Any:
         """Await `recv`. Cancelled (`asyncio.wait_for`), it consumes nothing or returns its message."""
-        message = await awaiting(lambda caller: _receive(caller, topic, timeout_seconds))
+        message = await cls._await(lambda caller: _receive(caller, topic, timeout_seconds))
         return default if message is None else message.value
 
     @classmethod
@@ -130,12 +134,12 @@ class Messages:
 
         Durable: as `recv`.
         """
-        return blocking("DBOS.recv_message", lambda caller: _receive(caller, topic, timeout_seconds))
+        return cls._block("recv_message", lambda caller: _receive(caller, topic, timeout_seconds))
 
     @classmethod
     async def recv_message_async(cls, topic: str | None = None, timeout_seconds: float | None = 60) -> Message | None:
         """Await `recv_message`."""
-        return await awaiting(lambda caller: _receive(caller, topic, timeout_seconds))
+        return await cls._await(lambda caller: _receive(caller, topic, timeout_seconds))
 
 
 def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[None]:

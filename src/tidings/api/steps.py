@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, refuse_running_loop
+from tidings.api.caller import Caller, caller_in_app, current_host, refuse_running_loop
 from tidings.api.workflows import REGISTRY
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
@@ -132,7 +132,7 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if here is None or here.attempt is not None:
         return step.function(*args, **kwargs)
     refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
-    caller = Caller(scopes.of_thread())
+    caller = caller_in_app(scopes.of_thread)
     return drive(_operation(caller, step, functools.partial(_attempt, step, args, kwargs)), caller.port)
 
 
@@ -141,7 +141,7 @@ async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str
     if here is None or here.attempt is not None:
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
-    caller = Caller(scopes.of_task())
+    caller = caller_in_app(scopes.of_task)
     if step.is_async:
         attempt = functools.partial(_attempt_async, step, args, kwargs)
     else:
@@ -182,7 +182,7 @@ async def _attempt_in_thread(
     """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
     with _attempting(step, workflow, slot, number):
         context = contextvars.copy_context()
-        value = await caller.engine.workers.call(functools.partial(context.run, step.function, *args, **kwargs))
+        value = await current_host().workers.call(functools.partial(context.run, step.function, *args, **kwargs))
         return await value if inspect.isawaitable(value) else value
 
 

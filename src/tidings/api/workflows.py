@@ -1,4 +1,4 @@
-"""Workflows: the decorator, calling and starting, finding, awaiting and cancelling them."""
+"""Workflows: the decorator, calling and starting them, and `sleep`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, awaiting, blocking, refuse_running_loop
+from tidings.api.caller import Caller, Face, caller_in_app, current_host, refuse_running_loop
 from tidings.api.handle import (
     WorkflowHandle,
     WorkflowHandleAsync,
-    WorkflowStatus,
-    existing,
     get_result,
-    get_status,
 )
 from tidings.core.effects import Operation, Wait
-from tidings.core.operations import results, timers
-from tidings.core.operations.recorded import deadline_of, observed
+from tidings.core.operations import timers
+from tidings.core.operations.recorded import deadline_of
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.registry import Registry, WorkflowFunction
@@ -58,7 +55,7 @@ class SetWorkflowID(contextlib.AbstractContextManager[None]):
         _next_id.reset(self._token)
 
 
-class Workflows:
+class Workflows(Face):
     """Durable functions: after a crash they go on from the last recorded step."""
 
     @classmethod
@@ -113,14 +110,14 @@ class Workflows:
         change, and a replay returns a handle on the same child.
         """
         refuse_running_loop("DBOS.start_workflow")
-        caller = Caller(scopes.of_thread())
+        caller = caller_in_app(scopes.of_thread)
         started = drive(_start(caller, _registered(func), args, kwargs), caller.port)
         if started.live is not None:
-            caller.engine.runner.begin(started.live)
+            current_host().runner.begin(started.live)
             if started.live.starting is not None:
                 with _ended_as_shut_down():
                     started.live.starting.result()
-        return WorkflowHandle(started.workflow_id)
+        return WorkflowHandle(started.workflow_id, cls)
 
     @overload
     @classmethod
@@ -139,90 +136,14 @@ class Workflows:
         cls, func: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> WorkflowHandleAsync[Any]:
         """Await `start_workflow`. An async workflow runs as its own task on this event loop."""
-        caller = Caller(scopes.of_task())
+        caller = caller_in_app(scopes.of_task)
         started = await drive_async(_start(caller, _registered(func), args, kwargs), caller.port)
         if started.live is not None:
-            caller.engine.runner.begin(started.live, asyncio.get_running_loop())
+            current_host().runner.begin(started.live, asyncio.get_running_loop())
             if started.live.starting is not None:
                 with _ended_as_shut_down():
                     await started.live.starting
-        return WorkflowHandleAsync(started.workflow_id)
-
-    @classmethod
-    def retrieve_workflow(cls, workflow_id: str, existing_workflow: bool = True) -> WorkflowHandle[Any]:
-        """Return a handle on a workflow by its id.
-
-        Args:
-            workflow_id: its id.
-            existing_workflow: whether to check that there is one.
-
-        Raises:
-            DBOSNonExistentWorkflowError: no workflow has that id.
-        """
-        check_id(workflow_id, "workflow_id")
-        refuse_running_loop("DBOS.retrieve_workflow")
-        if existing_workflow:
-            existing(cls.get_workflow_status(workflow_id), workflow_id)
-        return WorkflowHandle(workflow_id)
-
-    @classmethod
-    async def retrieve_workflow_async(
-        cls, workflow_id: str, existing_workflow: bool = True
-    ) -> WorkflowHandleAsync[Any]:
-        """Await `retrieve_workflow`."""
-        check_id(workflow_id, "workflow_id")
-        if existing_workflow:
-            existing(await cls.get_workflow_status_async(workflow_id), workflow_id)
-        return WorkflowHandleAsync(workflow_id)
-
-    @classmethod
-    def get_workflow_status(cls, workflow_id: str) -> WorkflowStatus | None:
-        """Return the status of a workflow, `None` if no workflow has that id.
-
-        Durable: in a workflow it is recorded, and a replay returns the same.
-        """
-        check_id(workflow_id, "workflow_id")
-        return blocking("DBOS.get_workflow_status", lambda caller: get_status(caller, workflow_id))
-
-    @classmethod
-    async def get_workflow_status_async(cls, workflow_id: str) -> WorkflowStatus | None:
-        """Await `get_workflow_status`."""
-        check_id(workflow_id, "workflow_id")
-        return await awaiting(lambda caller: get_status(caller, workflow_id))
-
-    @classmethod
-    def get_result(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
-        """Wait for a workflow to end; return its result or raise its error, as `WorkflowHandle.get_result`.
-
-        Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
-        """
-        check_id(workflow_id, "workflow_id")
-        return blocking("DBOS.get_result", lambda caller: get_result(caller, workflow_id, timeout_seconds))
-
-    @classmethod
-    async def get_result_async(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
-        """Await `get_result`."""
-        check_id(workflow_id, "workflow_id")
-        return await awaiting(lambda caller: get_result(caller, workflow_id, timeout_seconds))
-
-    @classmethod
-    def cancel_workflow(cls, workflow_id: str) -> None:
-        """Cancel a workflow, if it is pending; harmless if it has ended.
-
-        It is woken at once from whatever it waits for. A step that is running is not interrupted;
-        what it returns is not recorded.
-
-        Raises:
-            DBOSNonExistentWorkflowError: no workflow has that id.
-
-        Durable: when it returns. In a workflow, a replay does not cancel again.
-        """
-        blocking("DBOS.cancel_workflow", lambda caller: _cancel(caller, workflow_id))
-
-    @classmethod
-    async def cancel_workflow_async(cls, workflow_id: str) -> None:
-        """Await `cancel_workflow`."""
-        await awaiting(lambda caller: _cancel(caller, workflow_id))
+        return WorkflowHandleAsync(started.workflow_id, cls)
 
     @classmethod
     def sleep(cls, seconds: float) -> None:
@@ -230,12 +151,12 @@ class Workflows:
 
         Durable: in a workflow, before the pause begins; a replay pauses for what is left of it.
         """
-        blocking("DBOS.sleep", lambda caller: _sleep(caller, seconds))
+        cls._block("sleep", lambda caller: _sleep(caller, seconds))
 
     @classmethod
     async def sleep_async(cls, seconds: float) -> None:
         """Await `sleep`."""
-        await awaiting(lambda caller: _sleep(caller, seconds))
+        await cls._await(lambda caller: _sleep(caller, seconds))
 
 
 # --- calling a workflow function --------------------------------------------------------------------
@@ -244,16 +165,16 @@ class Workflows:
 def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         refuse_running_loop(f"the workflow {function.name!r}", "DBOS.start_workflow_async")
-        caller = Caller(scopes.of_thread())
+        caller = caller_in_app(scopes.of_thread)
         started = drive(_start(caller, function, args, kwargs), caller.port)
         live = started.live
         if live is not None and caller.workflow is None:
-            caller.engine.runner.execute(live, for_caller=True)
+            current_host().runner.execute(live, for_caller=True)
             with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
                 return live.ended.result()
         elif live is not None:
             # A child has a thread of its own: in this one, cancelling the parent could not wake it.
-            caller.engine.runner.begin(live)
+            current_host().runner.begin(live)
         return drive(get_result(caller, started.workflow_id, None), caller.port)
 
     return call
@@ -261,11 +182,11 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
 
 def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        caller = Caller(scopes.of_task())
+        caller = caller_in_app(scopes.of_task)
         started = await drive_async(_start(caller, function, args, kwargs), caller.port)
         live = started.live
         if live is not None:
-            caller.engine.runner.begin(live, asyncio.get_running_loop())
+            current_host().runner.begin(live, asyncio.get_running_loop())
             if caller.workflow is None:
                 with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
                     return await live.ended
@@ -306,20 +227,13 @@ def _start(
         function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:
         raise TypeError(f"workflow {function.name!r}: {error}") from None
-    return caller.engine.starter.start(function, args, kwargs, _chosen_id, caller.scope)
+    return current_host().starter.start(function, args, kwargs, _chosen_id, caller.scope)
 
 
 def _chosen_id() -> str | None:
     """Take the id that `SetWorkflowID` holds for the next start."""
     chosen = _next_id.get()
     return chosen.pop() if chosen else None
-
-
-def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:
-    cancelling = results.cancel(check_id(workflow_id, "workflow_id"))
-    if caller.workflow is not None:
-        return observed(caller.workflow.begin("DBOS.cancel_workflow"), cancelling, "whether it was pending")
-    return cancelling
 
 
 def _sleep(caller: Caller, seconds: float) -> Operation[None]:

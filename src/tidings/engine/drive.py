@@ -24,6 +24,7 @@ from tidings.engine.loops import is_closing
 from tidings.engine.port import Port, Watching
 from tidings.engine.ticket import Ticket
 from tidings.engine.turns import Turns
+from tidings.engine.workers import parked
 from tidings.error import DBOSContextError
 from tidings.serialization import recorded_error
 
@@ -53,7 +54,7 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
         case Watch(keys):
             return watching.on(keys)
         case Wait():
-            with port.waiting(effect) as ticket, port.parked():
+            with port.waiting(effect) as ticket, parked():
                 return ticket.result()
         case Turn():
             return None  # A blocking workflow has one branch.

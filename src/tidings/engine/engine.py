@@ -1,93 +1,135 @@
-"""One process that runs workflows: builds the parts, starts and stops them in order. Read this first.
+"""One process's dealings with one database: builds the parts, starts and stops them in order. Read this first.
 
     code ── operation ── driver ── port ─┬─ chain ── committer ── store (writing connection)
                                          ├─ reader ────────────── store (reading connection)
                                          ├─ waiters   who waits for what
                                          │    └── hearing  what other processes have changed
                                          └─ timers    until when
-    runner      executes runs, on event loops or on workers (threads)
-    supervisor  keeps the lease, recovers the runs of processes that died
+
+    host (engine.host), what `DBOS.launch` adds: it executes workflows
 
 What a run writes goes through its chain to the committer, which makes it durable in batches and then
-wakes the waiters. Nothing else writes.
+wakes the waiters. Nothing else writes. `DBOS` and every `DBOSClient` of one database share its engine
+(`engine.sharing`). An engine without a host executes nothing and owns no workflow.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
+from typing import Protocol
 
 from tidings import store as stores
 from tidings.engine.clock import Clock, SystemClock
 from tidings.engine.committer import Committer
 from tidings.engine.hearing import Hearing
 from tidings.engine.leases import Lease
-from tidings.engine.loops import BackgroundLoop
 from tidings.engine.port import Parts, Port
 from tidings.engine.probes import Probes
 from tidings.engine.reader import Reader
-from tidings.engine.registry import Registry
-from tidings.engine.runner import LiveRun, Runner
-from tidings.engine.settings import Settings
-from tidings.engine.starting import Starter
-from tidings.engine.supervisor import Supervisor
+from tidings.engine.settings import Connection
 from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import Waiters
-from tidings.engine.workers import Workers
-from tidings.error import DBOSInitializationError, DBOSRunEndedError, DBOSShutdownError
+from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.model import Executor
 from tidings.store.protocol import Store, Unavailable
 
 logger = logging.getLogger("tidings")
 
+TAKEN_OVER = "another process took it over"
+
+
+class Runs(Protocol):
+    """What a host executes."""
+
+    @property
+    def has_live(self) -> bool:
+        """Whether anything is executed."""
+
+    def ids(self) -> list[str]:
+        """Return the workflows that are executed."""
+
+    def runs(self, workflow_id: str) -> bool:
+        """Tell whether that workflow is executed."""
+
+    def cancelled(self, workflow_id: str) -> None:
+        """Stop the run of a workflow that is CANCELLED."""
+
+    def ownership_changes(self) -> None:
+        """Note, before it is read what this process still owns, that claims of before may count no more."""
+
+    def kill_lost(self, owned: Mapping[str, int]) -> None:
+        """Kill all runs but these, id to epoch: they go on elsewhere."""
+
+    def kill_all(self, reason: str) -> None:
+        """Let all runs write nothing more, and wake them from whatever they wait for."""
+
+
+class NoRuns:
+    """The runs of an engine without a host."""
+
+    has_live = False
+
+    def ids(self) -> list[str]:
+        return []
+
+    def runs(self, workflow_id: str) -> bool:
+        return False
+
+    def cancelled(self, workflow_id: str) -> None:
+        pass
+
+    def ownership_changes(self) -> None:
+        pass
+
+    def kill_lost(self, owned: Mapping[str, int]) -> None:
+        pass
+
+    def kill_all(self, reason: str) -> None:
+        pass
+
 
 class Engine:
-    """The parts of one process, and their common life."""
+    """The parts that all users of one database share, and their common life."""
 
-    def __init__(self, settings: Settings, registry: Registry, clock: Clock | None = None) -> None:
-        self.settings = settings
-        self.registry = registry
-        self.probes = Probes()
+    def __init__(self, connection: Connection, clock: Clock | None = None) -> None:
+        self.connection = connection
         self.pid = os.getpid()
-        self.app_version = settings.application_version or registry.version()
+        self.probes = Probes()
         self.clock = clock or SystemClock()
-        self.store: Store = stores.open(settings.database_url, settings.schema)
+        self.store: Store = stores.open(connection.database_url, connection.schema)
         self.waiters = Waiters()
-        self.workers = Workers(settings.max_executor_threads)
-        self.committer = Committer(self.store, self, self.waiters, self.clock, self.probes, settings.lease_ms)
+        self.committer = Committer(self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms)
         self.reader = Reader(self.store, self.probes)
         self.timers = Timers(self.clock)
-        self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, settings)
+        self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
+        self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes)
+        self._runs: Runs = NoRuns()
+        self._ports: list[Port] = []
         self._looks: list[Ticket] = []
-        self._background = BackgroundLoop()
-        self._lease = Lease(settings.executor_label, settings.lease_ms, self.clock)
-        parts = Parts(
-            self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes, self.workers.parked
-        )
-        self.port = Port(parts)  # For code outside of any run.
-        self.runner = Runner(parts, self.workers, self._background, self._take_up)
-        self.starter = Starter(self.runner, self.clock, settings.serializer, self.app_version)
-        self.supervisor = Supervisor(
-            parts, self.runner, registry, settings.serializer, self.app_version, settings.lease_ms
-        )
+        self._lease = Lease(connection.lease_ms, self.clock)
 
     # --- life -------------------------------------------------------------------------------------
 
-    def open(self) -> None:
+    def open(self, label: str, *, migrate: bool) -> None:
         """Open the store and start the parts that operations need.
+
+        Args:
+            label: how people call this process.
+            migrate: whether to bring the schema up to date first.
 
         Raises:
             DBOSInitializationError: the database is down, unfit, or newer than this library.
         """
         try:
-            if self.settings.run_migrations:
+            if migrate:
                 self.store.migrate()
             self.store.connect()
             self.clock.synchronise(self.store.now_ms())
-            executor = self._lease.enlist(self.store)
+            executor = self._lease.enlist(self.store, label)
             self.hearing.listen(executor.executor_id)
         except Unavailable as error:
             self._lease.release()
@@ -102,63 +144,99 @@ class Engine:
         self.hearing.start()
         self.timers.start()
 
-    def recover(self) -> None:
-        """Begin to execute what ended processes left. Their operations must find this engine already."""
-        self.supervisor.start()
+    def open_port(self) -> Port:
+        """Make a port for code outside of any run."""
+        port = Port(self.parts)
+        self._ports.append(port)
+        return port
+
+    def close_port(self, port: Port) -> None:
+        """End what still waits at this port, and refuse what comes."""
+        self._ports.remove(port)
+        port.chain.kill(DBOSShutdownError())
+
+    def admit(self, runs: Runs, label: str) -> None:
+        """Answer for the runs of a host, which calls this process so."""
+        self._runs = runs
+        if self.committer.executor.label != label:
+            self.committer.call(partial(self._enlist_anew, label)).result()
+
+    def discharge(self) -> None:
+        """Give back what the host's runs leave behind: the engine goes on as a new executor, which owns nothing."""
+        runs, self._runs = self._runs, NoRuns()
+
+        def enlist_anew(store: Store) -> None:
+            runs.ownership_changes()
+            self._enlist_anew(self.committer.executor.label, store)
+
+        _ = self.committer.call(enlist_anew)
+
+    def _enlist_anew(self, label: str, store: Store) -> None:
+        self._lease.retire(store, self.committer.executor)
+        renamed = self.committer.executor = self._lease.enlist(store, label)
+        self.hearing.go_on_as(renamed.executor_id)
 
     def stop(self) -> None:
-        """End all parts, promptly. What is being committed is kept; runs go on at the next launch."""
+        """End all parts, promptly. What is being committed is kept."""
         if self.pid != os.getpid():
             return  # A forked child has none of the threads, and must not touch the parent's connections.
-        self.port.chain.kill(DBOSShutdownError())
-        self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "tidings was shut down"))
         self.hearing.stop()
         self.timers.stop()
-        self.workers.stop()
-        self._background.stop()
         _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor))
         has_stopped = self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
         has_stopped = self.reader.stop() and has_stopped
-        self.supervisor.stop(wait=has_stopped)
         if has_stopped:  # A connection must not be closed under the thread that uses it.
             self.store.close()
+
+    def check_connection(self) -> None:
+        """See whether the database answers now, without the connections that are in use.
+
+        Raises:
+            DBOSInitializationError: it does not, or is unfit.
+        """
+        store = stores.open(self.connection.database_url, self.connection.schema)
+        try:
+            store.connect()
+            store.now_ms()
+        except Unavailable as error:
+            raise DBOSInitializationError(f"the database did not answer: {error}") from error
+        finally:
+            store.close()
 
     # --- what the committer asks of the owner of the runs --------------------------------------------
 
     def fence_moved(self, store: Store) -> Executor:
         """Another process has changed who owns runs of ours: drop those, and keep the rest."""
-        self.runner.ownership_changes()
+        self._runs.ownership_changes()
         executor = self.committer.executor
         found = store.refence(executor.executor_id)
         if found is None:
-            logger.error("this process was taken for dead and its workflows were taken over; it goes on as a new one")
-            self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, "another process took it over"))
-            renamed = self._lease.enlist(store)
+            if self._runs.has_live:
+                logger.error(
+                    "this process was taken for dead and its workflows were taken over; it goes on as a new one"
+                )
+            self._runs.kill_all(TAKEN_OVER)
+            renamed = self._lease.enlist(store, executor.label)
             self.hearing.go_on_as(renamed.executor_id)
             return renamed
         fence, owned = found
-        for live in self.runner.all_live():
-            run = live.run
-            is_starting = live.starting is not None and not live.starting.settled
-            if owned.get(run.workflow_id) != run.epoch and not is_starting:
-                logger.warning("workflow %r was taken over by another process", run.workflow_id)
-                self.runner.kill(run.workflow_id, DBOSRunEndedError(run.workflow_id, "another process took it over"))
+        self._runs.kill_lost(owned)
         return Executor(executor.executor_id, executor.label, executor.lease_until_ms, fence)
 
     def was_cancelled(self, workflow_id: str) -> None:
         """A workflow is CANCELLED: wake its run from whatever it waits for."""
-        self.runner.cancelled(workflow_id)
+        self._runs.cancelled(workflow_id)
 
     def runs_here(self, workflow_id: str) -> bool:
         """Tell whether this process executes that workflow."""
-        return self.runner.live(workflow_id) is not None
+        return self._runs.runs(workflow_id)
 
     # --- what the listener asks of it -----------------------------------------------------------------
 
     def are_there(self) -> bool:
         """Tell whether this process executes anything."""
-        return self.runner.has_live
+        return self._runs.has_live
 
     def stop_cancelled(self, among: Collection[str] | None = None) -> None:
         """Look which of these workflows, or of all, were cancelled, and stop their runs. Waits for nothing."""
@@ -167,7 +245,7 @@ class Engine:
         else:
             # A look at all that has not begun yet is as good as one more. Of two, the second has not.
             self._looks = [look for look in self._looks if not look.settled]
-            ids = [live.run.workflow_id for live in self.runner.all_live()] if len(self._looks) < 2 else []
+            ids = self._runs.ids() if len(self._looks) < 2 else []
         if ids:
             look = self.reader.ask(partial(self._stop_cancelled, ids))
             if among is None:
@@ -181,8 +259,6 @@ class Engine:
 
     def was_lost(self, error: BaseException) -> None:
         """Nothing can be written any more: nobody may hang for it."""
-        self.port.chain.kill(error)
-        self.runner.kill_all(lambda workflow_id: DBOSRunEndedError(workflow_id, str(error)))
-
-    def _take_up(self, live: LiveRun) -> None:
-        self.supervisor.take_up(live)
+        for port in list(self._ports):
+            port.chain.kill(error)
+        self._runs.kill_all(str(error))

@@ -26,7 +26,7 @@ from msgspec import Struct
 from tidings.engine.chain import Chain
 from tidings.engine.committer import Committer, Job
 from tidings.engine.probes import Point, Probes
-from tidings.engine.settings import Settings
+from tidings.engine.settings import Connection
 from tidings.engine.ticket import settle_all
 from tidings.engine.waiters import Waiters, cancelled_workflow
 from tidings.model import Unit
@@ -71,7 +71,7 @@ class Hearing:
     """The listener of this process."""
 
     def __init__(
-        self, store: Store, waiters: Waiters, committer: Committer, runs: Runs, probes: Probes, settings: Settings
+        self, store: Store, waiters: Waiters, committer: Committer, runs: Runs, probes: Probes, settings: Connection
     ) -> None:
         self._store = store
         self._waiters = waiters

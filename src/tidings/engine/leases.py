@@ -31,20 +31,19 @@ _MOST_SWEPT = 1_000  # files at each launch: it must not take long
 class Lease:
     """This process's executors' row and lock file."""
 
-    def __init__(self, label: str, lease_ms: int, clock: Clock) -> None:
-        self._label = label
+    def __init__(self, lease_ms: int, clock: Clock) -> None:
         self._lease_ms = lease_ms
         self._clock = clock
         self._file: int | None = None
 
-    def enlist(self, store: Store) -> Executor:
+    def enlist(self, store: Store, label: str) -> Executor:
         """Become a new executor: lock its file first, so that no one sees it without."""
         executor_id = uuid.uuid4().hex
         self.release()
         self._file = _lock(_path(executor_id), create=True)
         until = self._clock.now_ms() + self._lease_ms
         try:
-            return Executor(executor_id, self._label, until, store.enlist(executor_id, self._label, until))
+            return Executor(executor_id, label, until, store.enlist(executor_id, label, until))
         except BaseException:
             self.release()
             forget(executor_id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -31,7 +30,6 @@ class Parts(Struct, frozen=True):
     waiters: Waiters
     clock: Clock
     probes: Probes
-    parked: Callable[[], AbstractContextManager[None]]
 
 
 class Port:
@@ -100,10 +98,6 @@ class Port:
             yield ticket
         finally:
             self.chain.done_waiting(ticket)
-
-    def parked(self) -> AbstractContextManager[None]:
-        """Give this thread's slot to another while it waits."""
-        return self._parts.parked()
 
     def withdraw(self, job: Job) -> bool:
         return self._parts.committer.withdraw(job)

@@ -20,7 +20,7 @@ import contextvars
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 from tidings.core.history import Run
@@ -81,6 +81,7 @@ class Runner:
         self._detached = detached
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
+        self._closed: str | None = None
         self.generation = 0  # Grows whenever this process may have lost runs.
         # Workflows that were cancelled while no run of theirs was here. One may be on its way: started
         # or claimed, and not yet prepared.
@@ -94,6 +95,14 @@ class Runner:
     def has_live(self) -> bool:
         """Whether any run is executed here."""
         return bool(self._live)
+
+    def ids(self) -> list[str]:
+        """Return the workflows that are being executed here."""
+        return [live.run.workflow_id for live in self.all_live()]
+
+    def runs(self, workflow_id: str) -> bool:
+        """Tell whether this workflow is being executed here."""
+        return workflow_id in self._live
 
     def all_live(self) -> list[LiveRun]:
         with self._lock:
@@ -129,6 +138,8 @@ class Runner:
         self._live[workflow_id] = live
         if former is not None:
             former.port.chain.kill(DBOSRunEndedError(workflow_id, "another execution goes on with it"))
+        if self._closed is not None:
+            live.port.chain.kill(DBOSRunEndedError(workflow_id, self._closed))
         if workflow_id in self._cancelled:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
         return live
@@ -199,15 +210,25 @@ class Runner:
         if live is not None:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
 
-    def kill(self, workflow_id: str, error: BaseException) -> None:
-        """Let a run write nothing more, and wake it from whatever it waits for."""
-        live = self._live.get(workflow_id)
-        if live is not None:
-            live.port.chain.kill(error)
-
-    def kill_all(self, error: Callable[[str], BaseException]) -> None:
+    def kill_lost(self, owned: Mapping[str, int]) -> None:
+        """Kill the runs that are not among these, id to epoch: another process goes on with them."""
         for live in self.all_live():
-            live.port.chain.kill(error(live.run.workflow_id))
+            run = live.run
+            is_starting = live.starting is not None and not live.starting.settled
+            if owned.get(run.workflow_id) != run.epoch and not is_starting:
+                logger.warning("workflow %r was taken over by another process", run.workflow_id)
+                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another process took it over"))
+
+    def kill_all(self, reason: str) -> None:
+        """Let all runs write nothing more, and wake them from whatever they wait for."""
+        for live in self.all_live():
+            live.port.chain.kill(DBOSRunEndedError(live.run.workflow_id, reason))
+
+    def close(self, reason: str) -> None:
+        """Kill all runs, also those that are only about to begin."""
+        with self._lock:
+            self._closed = reason
+        self.kill_all(reason)
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)

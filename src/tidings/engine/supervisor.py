@@ -33,6 +33,7 @@ from tidings.store.protocol import Store
 logger = logging.getLogger("tidings")
 
 _CLAIM_TOGETHER = 200
+_STOP_SECONDS = 2.0
 
 
 class Supervisor:
@@ -64,13 +65,16 @@ class Supervisor:
         """Report what will not be recovered, and begin."""
         self._thread.start()
 
-    def stop(self, *, wait: bool) -> None:
-        """Look no more; `wait` for the end of the last look, which may wait for the committer."""
+    def stop(self) -> None:
+        """Look no more, and claim nothing more."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        if wait:
-            self._thread.join()
+
+    def join(self) -> None:
+        """Wait for the end of its last look; not for a database that holds that up."""
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
 
     def take_up(self, live: LiveRun) -> None:
         """Execute a run again whose event loop was closed."""
@@ -170,7 +174,7 @@ class Supervisor:
         """
 
         def note_generation(store: Store) -> tuple[list[WorkflowRecord], int]:
-            claimed = claim(store)
+            claimed = [] if self._stopped else claim(store)
             return claimed, self._runner.generation  # It changes in the committer's thread only, which is this.
 
         claimed, generation = self._parts.committer.call(note_generation).result()

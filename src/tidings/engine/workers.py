@@ -11,10 +11,19 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
+
+_mine = threading.local()  # `.slot`: the pool whose slot this thread holds
+
+
+def parked() -> AbstractContextManager[None]:
+    """Give this thread's slot back for the length of the block, if it has one."""
+    pool: Workers | None = getattr(_mine, "slot", None)
+    return contextlib.nullcontext() if pool is None else pool.parked()
 
 
 class Workers:
@@ -28,7 +37,6 @@ class Workers:
         self._idle = 0
         self._returning = 0
         self._stopped = False
-        self._mine = threading.local()
 
     def start(self, job: Callable[[], None], ticket: Ticket | None = None) -> None:
         """Run `job` in a thread as soon as there is a slot; fail `ticket` if there will be none."""
@@ -66,8 +74,8 @@ class Workers:
 
     @contextlib.contextmanager
     def parked(self) -> Iterator[None]:
-        """Give this thread's slot back for the length of the block, if it has one."""
-        if not getattr(self._mine, "slot", False):
+        """Give this thread's slot back for the length of the block, if it has one of this pool."""
+        if getattr(_mine, "slot", None) is not self:
             yield
             return
         with self._changed:
@@ -81,12 +89,12 @@ class Workers:
                     self._changed.wait()
                 self._returning -= 1
                 self._running += 1
-                self._mine.slot = True
+                _mine.slot = self
 
     def _leave(self) -> None:
         """Give this thread's slot to one that comes back from a wait, or to the next job."""
         self._running -= 1
-        self._mine.slot = False
+        _mine.slot = None
         self._fill()
         if self._returning:
             self._changed.notify_all()
@@ -112,7 +120,7 @@ class Workers:
                     return
                 job, _ = self._jobs.popleft()
                 self._running += 1
-                self._mine.slot = True
+                _mine.slot = self
                 self._fill()
             try:
                 job()

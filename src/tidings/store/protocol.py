@@ -101,7 +101,13 @@ class Listener(Protocol):
 
 
 class Store(Protocol):
-    """A database that holds workflows, their entries, messages and events."""
+    """A database that holds workflows, their entries, messages and events.
+
+    Attributes:
+        identity: the same for two stores of one database, as far as their URLs tell.
+    """
+
+    identity: str
 
     # --- before and after -----------------------------------------------------------------------
 

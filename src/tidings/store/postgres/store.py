@@ -58,6 +58,7 @@ class PostgresStore:
             DBOSInitializationError: the URL or the schema's name cannot be.
         """
         self._database = Database(url, schema)
+        self.identity = f"{url} {schema}"
         self._writer: Wire | None = None
         self._reader: Wire | None = None
         self._in_doubt: int | None = None  # the number of the last batch that may have landed unheard

@@ -8,6 +8,7 @@ which units apply (`store.refusals`), and then writes kind by kind, so that most
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -57,6 +58,7 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         """Take the file's absolute path; nothing is opened yet."""
         self._path = path
+        self.identity = os.path.realpath(path)
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
         self._prune_at_ms = 0
