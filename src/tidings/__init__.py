@@ -4,13 +4,14 @@ A workflow is an ordinary function whose progress is recorded in a database; aft
 from its last recorded step. Programs talk with it by messages and events, all durable and in order.
 """
 
+from tidings.api.classes import DBOSConfiguredInstance
 from tidings.api.client import DBOSClient
 from tidings.api.config import DBOSConfig
+from tidings.api.context import SetWorkflowID, SetWorkflowTimeout
 from tidings.api.dbos import DBOS
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions
-from tidings.api.workflows import SetWorkflowID
 from tidings.core.operations.messages import Message
 from tidings.serialization import JSONSerializer, PickleSerializer, Serializer
 
@@ -18,12 +19,14 @@ __all__ = [
     "DBOS",
     "DBOSClient",
     "DBOSConfig",
+    "DBOSConfiguredInstance",
     "JSONSerializer",
     "Message",
     "PickleSerializer",
     "SendMessage",
     "Serializer",
     "SetWorkflowID",
+    "SetWorkflowTimeout",
     "StepOptions",
     "WorkflowHandle",
     "WorkflowHandleAsync",

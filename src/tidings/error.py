@@ -2,7 +2,7 @@
 
 DBOSException (Exception)
 ├── DBOSInitializationError            the configuration, the database or its schema is unfit
-├── DBOSConflictingRegistrationError   two functions under one name
+├── DBOSConflictingRegistrationError   two functions, classes or instances under one name
 ├── DBOSContextError                   an operation was called where it has no meaning
 ├── DBOSLimitError                     an id, key or value is outside its limits
 ├── DBOSSerializationError             a value that cannot be stored, or not be rebuilt
@@ -56,13 +56,18 @@ class DBOSInitializationError(DBOSException):
 
 
 class DBOSConflictingRegistrationError(DBOSException):
-    """Two functions were registered under one name."""
+    """Two functions, classes or instances were registered under one name."""
 
-    def __init__(self, name: str, first: str, second: str) -> None:
-        super().__init__(
-            f"two functions are registered as {name!r}: {first} and {second}; "
-            "give one of them another name with @DBOS.workflow(name=...)"
-        )
+    def __init__(
+        self,
+        name: str,
+        first: str,
+        second: str,
+        *,
+        kind: str = "functions",
+        remedy: str = "another name with @DBOS.workflow(name=...)",
+    ) -> None:
+        super().__init__(f"two {kind} are registered as {name!r}: {first} and {second}; give one of them {remedy}")
 
 
 class DBOSContextError(DBOSException):
@@ -113,25 +118,27 @@ class DBOSConflictingWorkflowError(DBOSException):
 
     def __str__(self) -> str:
         workflow_id, recorded, called = self.args
-        return (
-            f"workflow id {workflow_id!r} belongs to the function {recorded!r}, "
-            f"so it cannot start {called!r}; use another id"
-        )
+        return f"workflow id {workflow_id!r} belongs to {recorded}, so it cannot start {called}; use another id"
 
 
 class DBOSWorkflowFunctionNotFoundError(DBOSException):
-    """A recorded workflow has no function of its name in this program."""
+    """A recorded workflow has no function of its name in this program, or nothing to call it on."""
 
-    def __init__(self, workflow_id: str, name: str) -> None:
-        super().__init__(workflow_id, name)
+    def __init__(
+        self, workflow_id: str, name: str, class_name: str | None = None, config_name: str | None = None
+    ) -> None:
+        super().__init__(workflow_id, name, class_name, config_name)
         self.workflow_id = workflow_id
 
     def __str__(self) -> str:
-        workflow_id, name = self.args
-        return (
-            f"workflow {workflow_id!r} cannot go on: no function is registered as {name!r}; "
-            "import the module that decorates it before DBOS.launch()"
-        )
+        workflow_id, name, class_name, config_name = self.args
+        if config_name is not None:
+            missing = f"no instance {config_name!r} of class {class_name!r} is registered; make it"
+        elif class_name is not None:
+            missing = f"no class is registered as {class_name!r}; import the module that decorates it"
+        else:
+            missing = f"no function is registered as {name!r}; import the module that decorates it"
+        return f"workflow {workflow_id!r} cannot go on: {missing} before DBOS.launch()"
 
 
 class DBOSUnexpectedStepError(DBOSException):

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from tidings.api.caller import Process, caller_in_app, current_host, is_running
+from tidings.api.classes import Classes
 from tidings.api.config import DBOSConfig, settings_from
 from tidings.api.events import OwnEvents
 from tidings.api.managing import Management
@@ -56,7 +57,7 @@ class Launched:
         await DBOS.destroy_async()
 
 
-class DBOS(Workflows, Steps, Management, OwnMessages, OwnEvents):
+class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents):
     """Durable workflows that communicate. One per process; all its operations are on the class."""
 
     is_one = True

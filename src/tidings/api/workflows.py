@@ -7,10 +7,10 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
-from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tidings.api.caller import Caller, Face, caller_in_app, current_host, refuse_running_loop
+from tidings.api.context import limit_for_start, take_id
 from tidings.api.handle import (
     WorkflowHandle,
     WorkflowHandleAsync,
@@ -21,6 +21,7 @@ from tidings.core.operations import timers
 from tidings.core.operations.recorded import deadline_of
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.receivers import Receiver
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.starting import Start
 from tidings.error import (
@@ -35,24 +36,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 REGISTRY = Registry()
-
-_next_id: ContextVar[list[str] | None] = ContextVar("tidings_next_workflow_id", default=None)
-
-
-class SetWorkflowID(contextlib.AbstractContextManager[None]):
-    """Give an id to the first workflow that is started in the block.
-
-    The id is an idempotency key: starting the same id again returns the same execution.
-    """
-
-    def __init__(self, workflow_id: str) -> None:
-        self._workflow_id = check_id(workflow_id, "workflow_id")
-
-    def __enter__(self) -> None:
-        self._token = _next_id.set([self._workflow_id])
-
-    def __exit__(self, *_: object) -> None:
-        _next_id.reset(self._token)
 
 
 class Workflows(Face):
@@ -71,6 +54,8 @@ class Workflows(Face):
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if isinstance(function, (classmethod, staticmethod)):  # Whichever decorator comes first.
+                return cast(Callable[P, R], type(function)(decorate(function.__func__)))
             registered = WorkflowFunction(
                 check_id(function.__qualname__ if name is None else name, "workflow name"),
                 function,
@@ -111,7 +96,8 @@ class Workflows(Face):
         """
         refuse_running_loop("DBOS.start_workflow")
         caller = caller_in_app(scopes.of_thread)
-        started = drive(_start(caller, _registered(func), args, kwargs), caller.port)
+        function, args = _registered(func, args)
+        started = drive(_start(caller, function, args, kwargs), caller.port)
         if started.live is not None:
             current_host().runner.begin(started.live)
             if started.live.starting is not None:
@@ -137,7 +123,8 @@ class Workflows(Face):
     ) -> WorkflowHandleAsync[Any]:
         """Await `start_workflow`. An async workflow runs as its own task on this event loop."""
         caller = caller_in_app(scopes.of_task)
-        started = await drive_async(_start(caller, _registered(func), args, kwargs), caller.port)
+        function, args = _registered(func, args)
+        started = await drive_async(_start(caller, function, args, kwargs), caller.port)
         if started.live is not None:
             current_host().runner.begin(started.live, asyncio.get_running_loop())
             if started.live.starting is not None:
@@ -213,11 +200,12 @@ def _ended_as_shut_down() -> Iterator[None]:
         raise DBOSShutdownError(f"the workflow may not have been started: {error}") from None
 
 
-def _registered(func: Callable[..., Any]) -> WorkflowFunction:
+def _registered(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[WorkflowFunction, tuple[Any, ...]]:
+    """Return the workflow that was given to be started, and all its arguments."""
     registered = getattr(func, "__tidings_workflow__", None)
     if not isinstance(registered, WorkflowFunction):
         raise TypeError(f"{getattr(func, '__qualname__', func)!r} is no workflow: decorate it with @DBOS.workflow()")
-    return registered
+    return registered, (func.__self__, *args) if inspect.ismethod(func) else args
 
 
 def _start(
@@ -227,13 +215,24 @@ def _start(
         function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:
         raise TypeError(f"workflow {function.name!r}: {error}") from None
-    return current_host().starter.start(function, args, kwargs, _chosen_id, caller.scope)
+    receiver = _receiver(function, args)
+    if receiver is not None:
+        args = args[1:]
+    return current_host().starter.start(function, receiver, args, kwargs, take_id, limit_for_start(), caller.scope)
 
 
-def _chosen_id() -> str | None:
-    """Take the id that `SetWorkflowID` holds for the next start."""
-    chosen = _next_id.get()
-    return chosen.pop() if chosen else None
+def _receiver(function: WorkflowFunction, args: tuple[Any, ...]) -> Receiver | None:
+    """Return what a workflow is called on, if it is a method."""
+    if not REGISTRY.is_method(function):
+        return None
+    receiver = REGISTRY.receivers.of(args[0])
+    if receiver is None:
+        raise TypeError(
+            f"workflow {function.name!r} is a method and was called on {args[0]!r:.100}, which is not registered, so a "
+            "recovery could not find it: derive its class from DBOSConfiguredInstance and decorate it with "
+            "@DBOS.dbos_class()"
+        )
+    return receiver
 
 
 def _sleep(caller: Caller, seconds: float) -> Operation[None]:

@@ -74,6 +74,7 @@ class Run:
         "_recorded",
         "begun",
         "broken",
+        "deadline_ms",
         "epoch",
         "name",
         "root",
@@ -83,12 +84,20 @@ class Run:
     )
 
     def __init__(
-        self, workflow_id: str, epoch: int, name: str, serializer: Serializer, history: History | None = None
+        self,
+        workflow_id: str,
+        epoch: int,
+        name: str,
+        serializer: Serializer,
+        history: History | None = None,
+        *,
+        deadline_ms: int | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.epoch = epoch
         self.name = name
         self.serializer = serializer
+        self.deadline_ms = deadline_ms  # When the workflow is cancelled, if it has not ended.
         self.root = Branch()
         self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
         entries: Iterable[RecordedEntry] = history.entries if history else ()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidings.core.retry import RetryPolicy
+from tidings.engine.receivers import Receivers
 from tidings.error import DBOSConflictingRegistrationError
 
 
@@ -47,6 +48,8 @@ class Registry:
         self._lock = threading.Lock()
         self._workflows: dict[str, WorkflowFunction] = {}
         self._steps: dict[str, StepFunction] = {}
+        self._methods: set[str] = set()
+        self.receivers = Receivers()
 
     def add_workflow(self, workflow: WorkflowFunction) -> None:
         """Register a workflow.
@@ -68,6 +71,26 @@ class Registry:
         with self._lock:
             self._steps[".".join(_identity(step.function))] = step
 
+    def add_class(self, target: type, name: str) -> None:
+        """Register a class: from now on its workflows are methods, each recorded with what it is called on.
+
+        Raises:
+            DBOSConflictingRegistrationError: the name belongs to another class.
+        """
+        self.receivers.add_class(target, name)
+        for _, attribute in inspect.getmembers_static(target):
+            if isinstance(attribute, staticmethod):
+                continue
+            function = attribute.__func__ if isinstance(attribute, classmethod) else attribute
+            workflow = getattr(function, "__tidings_workflow__", None)
+            if isinstance(workflow, WorkflowFunction):
+                with self._lock:
+                    self._methods.add(workflow.name)
+
+    def is_method(self, workflow: WorkflowFunction) -> bool:
+        """Tell whether a workflow is a method of a registered class."""
+        return workflow.name in self._methods
+
     def workflow(self, name: str) -> WorkflowFunction | None:
         return self._workflows.get(name)
 
@@ -79,6 +102,8 @@ class Registry:
         with self._lock:
             self._workflows.clear()
             self._steps.clear()
+            self._methods.clear()
+        self.receivers.clear()
 
     def version(self) -> str:
         """Return the hash of all registered code."""

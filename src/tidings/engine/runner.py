@@ -21,10 +21,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, cast
 
 from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
+from tidings.engine.chain import Chain
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.loops import BackgroundLoop, is_closing, watch_loop
 from tidings.engine.port import Parts, Port
@@ -35,6 +37,7 @@ from tidings.engine.ticket import Ticket
 from tidings.engine.turns import Turns
 from tidings.engine.workers import Workers
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
+from tidings.model import Unit
 
 logger = logging.getLogger("tidings")
 
@@ -49,10 +52,22 @@ class LiveRun:
     """A run that is being executed in this process.
 
     `ended` is settled with its result or error; `starting`, if the run's own start was its first
-    unit, when that is durable.
+    unit, when that is durable; `alarm`, if the workflow has a deadline, then or when it is over.
     """
 
-    __slots__ = ("args", "coroutine", "ended", "function", "kwargs", "over", "port", "run", "starting", "task")
+    __slots__ = (
+        "alarm",
+        "args",
+        "coroutine",
+        "ended",
+        "function",
+        "kwargs",
+        "over",
+        "port",
+        "run",
+        "starting",
+        "task",
+    )
 
     def __init__(
         self, run: Run, port: Port, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -66,6 +81,7 @@ class LiveRun:
         self.starting: Ticket | None = None
         self.coroutine: Coroutine[Any, Any, None] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.alarm: Ticket | None = None
         self.over = False
 
 
@@ -142,7 +158,16 @@ class Runner:
             live.port.chain.kill(DBOSRunEndedError(workflow_id, self._closed))
         if workflow_id in self._cancelled:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
+        if live.run.deadline_ms is not None:
+            live.alarm = Ticket()
+            live.alarm.when_settled(partial(self._time_is_up, live))
+            self._parts.timers.at(live.run.deadline_ms, live.alarm)
         return live
+
+    def _time_is_up(self, live: LiveRun) -> None:
+        if not live.over:
+            logger.warning("workflow %r has taken longer than it may: it is cancelled", live.run.workflow_id)
+            Chain(self._parts.committer).commit(Unit(cancel=live.run.workflow_id))
 
     def begin(self, live: LiveRun, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Execute a run: an async one on `loop`, if that is running here, else in the background."""
@@ -273,6 +298,8 @@ class Runner:
             if live.over:
                 return
             live.over = True
+            if live.alarm is not None:
+                live.alarm.settle()
             if self._live.get(workflow_id) is live:
                 del self._live[workflow_id]
         chain = live.port.chain

@@ -16,8 +16,10 @@ from msgspec import Struct
 
 from tidings.core.effects import Failed, Operation
 from tidings.core.history import Run
+from tidings.core.operations.recorded import deadline_of
 from tidings.core.operations.results import Started, start, start_child
 from tidings.engine.clock import Clock
+from tidings.engine.receivers import Receiver
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.scope import Scope
@@ -32,6 +34,12 @@ class Start(Struct, frozen=True):
     live: LiveRun | None
 
 
+class Limit(Struct, frozen=True):
+    """How long a workflow may take, in seconds; `None` is no limit."""
+
+    seconds: float | None
+
+
 class Starter:
     """Starts workflows of one engine."""
 
@@ -44,28 +52,42 @@ class Starter:
     def start(
         self,
         function: WorkflowFunction,
+        receiver: Receiver | None,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         choose_id: Callable[[], str | None],
+        limit: Limit | None,
         scope: Scope | None,
     ) -> Operation[Start]:
         """Start a workflow: a child where `scope` is a workflow. The caller executes it.
 
-        `choose_id` is asked once the arguments are known to be fit; `None` lets the id be random.
+        A method is called on `receiver`, which is not among `args`. `choose_id` is asked once the
+        arguments are known to be fit; `None` lets the id be random. Without a `limit` of its own a
+        child has its parent's deadline.
         """
         inputs = dump(self._serializer, {"args": list(args), "kwargs": kwargs}, _what(function))
         workflow_id = choose_id()
         fresh_id = workflow_id or uuid.uuid4().hex
         parent = scope if scope is not None and scope.attempt is None else None
-        parent_id = parent.run.workflow_id if parent is not None else None
 
         def new(now_ms: int) -> NewWorkflow:
-            name = self._serializer.name()
-            return NewWorkflow(fresh_id, function.name, inputs, name, self._app_version, parent_id, now_ms)
+            return NewWorkflow(
+                fresh_id,
+                function.name,
+                inputs,
+                self._serializer.name(),
+                self._app_version,
+                parent.run.workflow_id if parent is not None else None,
+                now_ms,
+                receiver.class_name if receiver is not None else None,
+                receiver.config_name if receiver is not None else None,
+                *_limits(limit, parent, now_ms),
+            )
 
         if parent is None and workflow_id is None:
-            live = self._prepare(fresh_id, function, inputs)
-            live.port.chain.defer(lambda: Unit(fresh_id, 1, start=new(self._clock.now_ms())))
+            started_now = new(self._clock.now_ms())
+            live = self._prepare(started_now, function, receiver)
+            live.port.chain.defer(lambda: Unit(fresh_id, 1, start=started_now))
             live.starting = live.port.chain.barrier()
             return Start(fresh_id, live)
         if parent is not None:
@@ -75,15 +97,28 @@ class Starter:
         if isinstance(started, Failed):
             return started  # type: ignore[return-value]  # The driver raises it.
         assert isinstance(started, Started)
-        live_or_none = self._prepare(started.workflow_id, function, inputs) if started.is_new else None
+        live_or_none = self._prepare(started.new, function, receiver) if started.new is not None else None
         return Start(started.workflow_id, live_or_none)
 
-    def _prepare(self, workflow_id: str, function: WorkflowFunction, inputs: str) -> LiveRun:
+    def _prepare(self, new: NewWorkflow, function: WorkflowFunction, receiver: Receiver | None) -> LiveRun:
         """Execute with what was recorded, as a recovery would: the caller may change its own objects."""
-        recorded = load(self._serializer, inputs, _what(function))
-        run = Run(workflow_id, 1, function.name, self._serializer)
-        return self._runner.prepare(run, function, tuple(recorded["args"]), recorded["kwargs"])
+        recorded = load(self._serializer, new.inputs, _what(function))
+        run = Run(new.workflow_id, 1, function.name, self._serializer, deadline_ms=new.deadline_ms)
+        args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
+        return self._runner.prepare(run, function, args, recorded["kwargs"])
+
+
+def _limits(limit: Limit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:
+    """Return the timeout and the deadline of a workflow that starts now, in ms."""
+    if limit is None:
+        return None, parent.run.deadline_ms if parent is not None else None
+    if limit.seconds is None:
+        return None, None
+    return round(limit.seconds * 1_000), deadline_of(now_ms, limit.seconds)
 
 
 def _what(function: WorkflowFunction) -> str:
-    return f"the arguments of workflow {function.name!r}"
+    what = f"the arguments of workflow {function.name!r}"
+    if next(iter(function.signature.parameters), None) in {"self", "cls"}:
+        what += " (if it is a method, decorate its class with @DBOS.dbos_class())"
+    return what

@@ -189,21 +189,37 @@ class Supervisor:
         by_id = {history.workflow_id: history for history in histories}
         for record in claimed:
             workflow_id = record.workflow_id
-            function = self._registry.workflow(record.name)
             try:
-                if function is None:
-                    raise DBOSWorkflowFunctionNotFoundError(workflow_id, record.name)
+                function, receiver = self._find(record)
                 inputs = load(self._serializer, record.inputs, f"the arguments of workflow {workflow_id!r}")
-                args, kwargs = _arguments(inputs, function, workflow_id)
+                args, kwargs = _arguments(inputs, function, receiver, workflow_id)
             except DBOSException as error:
                 logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
                 self._parts.waiters.fail(end_key(workflow_id), error)
                 continue
-            run = Run(workflow_id, record.epoch, record.name, self._serializer, by_id.get(workflow_id))
+            if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
+                Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
+                continue
+            history = by_id.get(workflow_id)
+            run = Run(workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms)
             live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
             if live is None:
                 return  # What is ours all the same is found unattended at the next looks.
             self._runner.begin(live)
+
+    def _find(self, record: WorkflowRecord) -> tuple[WorkflowFunction, tuple[Any, ...]]:
+        """Return the function of a workflow, and what it is called on if it is a method."""
+        function = self._registry.workflow(record.name)
+        if function is None:
+            raise DBOSWorkflowFunctionNotFoundError(record.workflow_id, record.name)
+        if record.class_name is None:
+            return function, ()
+        receiver = self._registry.receivers.find(record.class_name, record.config_name)
+        if receiver is None:
+            raise DBOSWorkflowFunctionNotFoundError(
+                record.workflow_id, record.name, record.class_name, record.config_name
+            )
+        return function, (receiver.target,)
 
     def _report_leftovers(self) -> None:
         names = self._registry.workflow_names()
@@ -226,10 +242,12 @@ class Supervisor:
             )
 
 
-def _arguments(inputs: Any, function: WorkflowFunction, workflow_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(
+    inputs: Any, function: WorkflowFunction, receiver: tuple[Any, ...], workflow_id: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Take the recorded arguments apart. One that does not fit must not keep other workflows from going on."""
     try:
-        args, kwargs = tuple(inputs["args"]), dict(inputs["kwargs"])
+        args, kwargs = (*receiver, *inputs["args"]), dict(inputs["kwargs"])
         function.signature.bind(*args, **kwargs)
     except Exception as error:
         called = f"{function.name}{function.signature} ({error})"

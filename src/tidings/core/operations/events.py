@@ -20,13 +20,19 @@ from tidings.core.effects import (
     FindEvent,
     Operation,
     Read,
-    Wait,
     WakeKey,
-    Watch,
 )
 from tidings.core.history import Run, Slot
 from tidings.core.lifecycle import has_ended
-from tidings.core.operations.recorded import abandonable, deadline_of, finished, load_result, refuse, timing
+from tidings.core.operations.recorded import (
+    abandonable,
+    await_until,
+    deadline_of,
+    finished,
+    load_result,
+    refuse,
+    timing,
+)
 from tidings.core.operations.results import end_key
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.model import EventRead, PublishedEvent, Unit
@@ -103,23 +109,16 @@ def read(
 
 
 def _await_value(workflow_id: str, key: str, deadline: int | None, on_waiting: Unit | None) -> Operation[str | None]:
-    """Look, and wait, until there is a value, there cannot be one any more, or the time is up.
+    """Wait until there is a value, or there cannot be one any more; `None` then, and past the deadline."""
 
-    `on_waiting` is committed before the first wait: it records the deadline.
-    """
-    while True:
-        arrival = yield Watch((event_key(workflow_id, key), end_key(workflow_id)))
+    def look() -> Operation[EventRead | None]:
         found: EventRead = yield Read(FindEvent(workflow_id, key))
-        if found.value is not None:
-            return found.value
-        if found.status is not None and has_ended(found.status):
-            return None
-        if deadline is not None and deadline <= (yield NOW):
-            return None
-        if on_waiting is not None:
-            yield Commit(on_waiting)
-            on_waiting = None
-        yield Wait(arrival, deadline)
+        is_final = found.value is not None or (found.status is not None and has_ended(found.status))
+        return found if is_final else None
+
+    keys = (event_key(workflow_id, key), end_key(workflow_id))
+    found = yield from await_until(keys, look, deadline, on_waiting)
+    return None if found is None else found.value
 
 
 def read_all(serializer: Serializer, workflow_id: str) -> Operation[dict[str, Any]]:

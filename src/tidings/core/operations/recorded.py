@@ -8,12 +8,25 @@ waiting keeps the deadline it had.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tidings.core.effects import BARRIER, NOW, Abandoned, Commit, Defer, Failed, Operation, Turn, Wait
+from tidings.core.effects import (
+    BARRIER,
+    NOW,
+    Abandoned,
+    Commit,
+    Defer,
+    Failed,
+    Operation,
+    Turn,
+    Wait,
+    WakeKey,
+    Watch,
+)
 from tidings.core.history import Slot
 from tidings.error import DBOSException, DBOSSerializationError
-from tidings.model import Entry, EntryState, Taken
+from tidings.model import Entry, EntryState, Taken, Unit
 from tidings.serialization import dump, dump_error, load, load_error
 
 T = TypeVar("T")
@@ -94,6 +107,26 @@ def _observed(slot: Slot, body: Operation[Any], what: str) -> Operation[Any]:
         return (yield from refuse(slot, error, started))
     yield Commit(slot.run.unit(slot.done(started, (yield NOW), output=output)))
     return value
+
+
+def await_until(
+    keys: tuple[WakeKey, ...], look: Callable[[], Operation[T | None]], deadline: int | None, on_waiting: Unit | None
+) -> Operation[T | None]:
+    """Look, and wait for one of `keys` to look again, until there is something; `None` past the deadline.
+
+    `on_waiting` is committed before the first wait: it records the deadline.
+    """
+    while True:
+        arrival = yield Watch(keys)
+        found = yield from look()
+        if found is not None:
+            return found
+        if deadline is not None and deadline <= (yield NOW):
+            return None
+        if on_waiting is not None:
+            yield Commit(on_waiting)
+            on_waiting = None
+        yield Wait(arrival, deadline)
 
 
 def deadline_of(now_ms: int, timeout_seconds: float | None) -> int | None:

@@ -12,10 +12,19 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import BARRIER, NOW, Commit, Failed, FindWorkflow, Operation, Read, Wait, WakeKey, Watch
+from tidings.core.effects import BARRIER, NOW, Commit, Failed, FindWorkflow, Operation, Read, WakeKey
 from tidings.core.history import Run, Slot, unexpected
 from tidings.core.lifecycle import has_ended
-from tidings.core.operations.recorded import abandonable, deadline_of, finished, load_result, recorded, refuse, timing
+from tidings.core.operations.recorded import (
+    abandonable,
+    await_until,
+    deadline_of,
+    finished,
+    load_result,
+    recorded,
+    refuse,
+    timing,
+)
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSConflictingWorkflowError,
@@ -51,10 +60,10 @@ def end_key(workflow_id: str) -> WakeKey:
 
 
 class Started(Struct, frozen=True):
-    """The workflow that a start gave. `is_new` unless it had been started before."""
+    """The workflow that a start gave, and the record of it unless it had been started before."""
 
     workflow_id: str
-    is_new: bool
+    new: NewWorkflow | None = None
 
 
 def start(new: NewWorkflow) -> Operation[Any]:
@@ -62,10 +71,10 @@ def start(new: NewWorkflow) -> Operation[Any]:
     answer = yield Commit(Unit(start=new))
     match answer:
         case Applied():
-            return Started(new.workflow_id, is_new=True)
+            return Started(new.workflow_id, new)
         case InUse(found):
             conflict = _conflict(found, new)
-            return Failed(conflict) if conflict else Started(new.workflow_id, is_new=False)
+            return Failed(conflict) if conflict else Started(new.workflow_id)
         case _:
             raise unexpected(answer)
 
@@ -77,7 +86,7 @@ def start_child(slot: Slot, make: Callable[[int], NewWorkflow]) -> Operation[Any
         if entry.error is not None:
             return load_result(slot, entry)
         assert entry.child_workflow_id is not None
-        return Started(entry.child_workflow_id, is_new=False)
+        return Started(entry.child_workflow_id)
     return (yield from abandonable(slot, _start_child(slot, make)))
 
 
@@ -88,21 +97,27 @@ def _start_child(slot: Slot, make: Callable[[int], NewWorkflow]) -> Operation[An
     answer = yield Commit(slot.run.unit(entry, start=new))
     match answer:
         case Applied():
-            return Started(new.workflow_id, is_new=True)
+            return Started(new.workflow_id, new)
         case InUse(found):
             conflict = _conflict(found, new)
             if conflict is not None:
                 return (yield from refuse(slot, conflict, now, child_workflow_id=new.workflow_id))
             yield Commit(slot.run.unit(entry))
-            return Started(new.workflow_id, is_new=False)
+            return Started(new.workflow_id)
         case _:
             raise unexpected(answer)
 
 
 def _conflict(found: WorkflowRecord, new: NewWorkflow) -> DBOSConflictingWorkflowError | None:
-    if found.name == new.name:
-        return None
-    return DBOSConflictingWorkflowError(new.workflow_id, found.name, new.name)
+    recorded, called = _function_of(found), _function_of(new)
+    return None if recorded == called else DBOSConflictingWorkflowError(new.workflow_id, recorded, called)
+
+
+def _function_of(workflow: WorkflowRecord | NewWorkflow) -> str:
+    text = f"the function {workflow.name!r}"
+    if workflow.class_name is not None:
+        text += f" of {workflow.class_name}"
+    return text if workflow.config_name is None else f"{text}({workflow.config_name!r})"
 
 
 # --- awaiting -------------------------------------------------------------------------------------
@@ -145,23 +160,15 @@ def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | 
 
 
 def _await_end(workflow_id: str, deadline: int | None, on_waiting: Unit | None) -> Operation[WorkflowRecord | None]:
-    """Look, and wait, until the workflow has ended; `None` past the deadline.
+    """Wait until the workflow has ended; `None` past the deadline."""
 
-    `on_waiting` is committed before the first wait: it records the deadline.
-    """
-    while True:
-        arrival = yield Watch((end_key(workflow_id),))
+    def look() -> Operation[WorkflowRecord | None]:
         found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
         if found is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
-        if has_ended(found.status):
-            return found
-        if deadline is not None and deadline <= (yield NOW):
-            return None
-        if on_waiting is not None:
-            yield Commit(on_waiting)
-            on_waiting = None
-        yield Wait(arrival, deadline)
+        return found if has_ended(found.status) else None
+
+    return (yield from await_until((end_key(workflow_id),), look, deadline, on_waiting))
 
 
 def _result_of(serializer: Serializer, ended: WorkflowRecord) -> Any:

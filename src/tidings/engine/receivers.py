@@ -1,0 +1,109 @@
+"""What workflow methods are called on: registered classes, and their configured instances, by name.
+
+An object cannot be recorded, so a workflow that is a method records the name of its class and, for
+an instance, the name of its configuration. A recovery finds the object here again; so the program
+must have made it before.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.error import DBOSConflictingRegistrationError
+
+
+class Receiver(Struct, frozen=True):
+    """The class or instance that a method is called on, and how that is recorded."""
+
+    target: Any
+    class_name: str
+    config_name: str | None  # None: the class itself
+
+
+class Receivers:
+    """The classes and instances of a program."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._classes: dict[str, type] = {}
+        self._names: dict[type, str] = {}
+        self._instances: dict[tuple[str, str], object] = {}
+
+    def add_class(self, target: type, name: str) -> None:
+        """Register a class.
+
+        Raises:
+            DBOSConflictingRegistrationError: the name belongs to another class. The same class
+                defined again (a notebook cell) takes its place.
+        """
+        with self._lock:
+            former = self._classes.get(name)
+            if former is not None and _description(former) != _description(target):
+                raise DBOSConflictingRegistrationError(
+                    name,
+                    _description(former),
+                    _description(target),
+                    kind="classes",
+                    remedy="another name with @DBOS.dbos_class(...)",
+                )
+            self._classes[name] = target
+            self._names[target] = name
+
+    def add_instance(self, instance: object, config_name: str) -> None:
+        """Register an instance under its configuration's name.
+
+        Raises:
+            TypeError: its class is not registered.
+            DBOSConflictingRegistrationError: another instance of the class has that name. One of a
+                class that has been defined again takes the former one's place.
+        """
+        with self._lock:
+            class_name = self._names.get(type(instance))
+            if class_name is None:
+                raise TypeError(
+                    f"{_description(type(instance))} is not registered: decorate the class with @DBOS.dbos_class()"
+                )
+            former = self._instances.get((class_name, config_name), instance)
+            if former is not instance and type(former) is type(instance):
+                raise DBOSConflictingRegistrationError(
+                    f"{class_name}({config_name!r})",
+                    repr(former),
+                    repr(instance),
+                    kind="instances",
+                    remedy="another config_name",
+                )
+            self._instances[class_name, config_name] = instance
+
+    def of(self, target: object) -> Receiver | None:
+        """Return how a class or an instance is recorded; `None` for anything that is not registered."""
+        with self._lock:
+            if isinstance(target, type):
+                name = self._names.get(target)
+                return None if name is None else Receiver(target, name, None)
+            name = self._names.get(type(target))
+            config_name = getattr(target, "config_name", None)
+            if name is None or self._instances.get((name, config_name)) is not target:  # type: ignore[arg-type]
+                return None
+            return Receiver(target, name, config_name)
+
+    def find(self, class_name: str, config_name: str | None) -> Receiver | None:
+        """Return what was recorded so; `None` if this program has not registered it."""
+        with self._lock:
+            target = (
+                self._classes.get(class_name) if config_name is None else self._instances.get((class_name, config_name))
+            )
+            return None if target is None else Receiver(target, class_name, config_name)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._classes.clear()
+            self._names.clear()
+            self._instances.clear()
+
+
+def _description(target: type) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
