@@ -138,7 +138,7 @@ def _read_status(serializer: Serializer, workflow_id: str) -> Operation[Workflow
         workflow_id=found.workflow_id,
         status=found.status.value,
         name=found.name,
-        input=load(serializer, found.inputs, f"the arguments of {what}"),
+        input=None if found.inputs is None else load(serializer, found.inputs, f"the arguments of {what}"),
         output=None if found.output is None else load(serializer, found.output, f"the result of {what}"),
         error=None if found.error is None else load_error(serializer, found.error),
         created_at=found.created_at_ms,

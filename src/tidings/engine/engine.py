@@ -38,7 +38,7 @@ from tidings.engine.timers import Timers
 from tidings.engine.waiters import Waiters
 from tidings.engine.workers import Workers
 from tidings.error import DBOSInitializationError, DBOSRunEndedError, DBOSShutdownError
-from tidings.model import Executor
+from tidings.model import Executor, Status
 from tidings.store.protocol import Store, Unavailable
 
 logger = logging.getLogger("tidings")
@@ -174,8 +174,9 @@ class Engine:
                 self._looks.append(look)
 
     def _stop_cancelled(self, workflow_ids: list[str], store: Store) -> None:
-        for workflow_id in store.cancelled_among(workflow_ids):
-            self.was_cancelled(workflow_id)
+        for workflow_id, status in store.statuses(workflow_ids).items():
+            if status is Status.CANCELLED:
+                self.was_cancelled(workflow_id)
 
     # --- the end --------------------------------------------------------------------------------------
 

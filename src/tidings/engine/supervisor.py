@@ -189,6 +189,7 @@ class Supervisor:
             try:
                 if function is None:
                     raise DBOSWorkflowFunctionNotFoundError(workflow_id, record.name)
+                assert record.inputs is not None  # only a list may leave them out
                 inputs = load(self._serializer, record.inputs, f"the arguments of workflow {workflow_id!r}")
                 args, kwargs = _arguments(inputs, function, workflow_id)
             except DBOSException as error:
