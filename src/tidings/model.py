@@ -104,6 +104,11 @@ class NewWorkflow(Struct, frozen=True, gc=False):
     app_version: str
     parent_id: str | None
     created_at_ms: int
+    # The class whose method it is, and the name of the configured instance it was called on.
+    class_name: str | None = None
+    config_name: str | None = None
+    timeout_ms: int | None = None  # from its start to its end
+    deadline_ms: int | None = None  # when that is over
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -187,12 +192,15 @@ NOTHING = Nothing()
 
 
 class WorkflowRecord(Struct, frozen=True, gc=False):
-    """A workflow as the store knows it."""
+    """A workflow as the store knows it.
+
+    `inputs` are `None` only in a list that was asked for without them; every other answer has them.
+    """
 
     workflow_id: str
     status: Status
     name: str
-    inputs: str
+    inputs: str | None
     output: str | None
     error: str | None
     serialization: str
@@ -202,6 +210,45 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     parent_id: str | None
     created_at_ms: int
     updated_at_ms: int
+    class_name: str | None = None
+    config_name: str | None = None
+    timeout_ms: int | None = None
+    deadline_ms: int | None = None
+
+
+class WorkflowFilter(Struct, frozen=True):
+    """Which workflows to list, which part of the list, and how much of each.
+
+    `None` stands for any, and an empty tuple for none. The list is in the order of starting, or in
+    the reverse order with `newest_first`; `offset` and `limit` count in that order.
+    """
+
+    workflow_ids: tuple[str, ...] | None = None
+    statuses: tuple[Status, ...] | None = None
+    names: tuple[str, ...] | None = None
+    from_ms: int | None = None  # created then or later
+    until_ms: int | None = None  # created then or earlier
+    app_version: str | None = None
+    parent_id: str | None = None
+    executor_id: str | None = None
+    id_prefix: str | None = None  # as it stands: case counts, and no character is a wildcard
+    limit: int | None = None
+    offset: int = 0
+    newest_first: bool = False
+    with_inputs: bool = True  # if not, `inputs` is None, and large ones are not read
+    with_outputs: bool = True  # if not, `output` and `error` are None
+
+
+class StoredMessage(Struct, frozen=True, gc=False):
+    """A message read back, with the ordinal of the operation that took it: `None` while it is unread."""
+
+    seq: int
+    topic: str | None
+    body: str
+    sender_id: str | None
+    idempotency_key: str | None
+    sent_at_ms: int
+    read_by: int | None
 
 
 class RecordedEntry(Struct, frozen=True):

@@ -20,7 +20,11 @@ from tidings.core.effects import (
     Failed,
     FindAllEvents,
     FindEvent,
+    FindStatuses,
     FindWorkflow,
+    ListMessages,
+    ListSteps,
+    ListWorkflows,
     Now,
     Operation,
     Query,
@@ -212,7 +216,7 @@ class World:
                 return WorkflowRecord(
                     workflow_id, Status.SUCCESS, name, "", output, None, "", 1, None, "", WORKFLOW, 0, 0
                 )
-            case FindAllEvents():
+            case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages():
                 raise AssertionError("no program asks this")
             case _ as never:
                 assert_never(never)

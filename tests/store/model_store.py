@@ -7,7 +7,7 @@ what the engine does: a unit has at most one of a start, messages, an outcome an
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
@@ -31,18 +31,22 @@ from tidings.model import (
     RecordedEntry,
     Stale,
     Status,
+    StoredMessage,
     Taken,
     Unit,
+    WorkflowFilter,
     WorkflowRecord,
 )
 from tidings.store.protocol import Batch, DataError, Fenced
 
+T = TypeVar("T")
 
-class StoredMessage(Struct, frozen=True):
-    """A message, and whether it was read."""
+
+class Sent(Struct, frozen=True):
+    """A message, and the ordinal of the entry that took it."""
 
     message: Message
-    read: bool
+    read_by: int | None = None
 
 
 class StoredEntry(Struct, frozen=True):
@@ -57,7 +61,7 @@ class Records(Struct):
 
     workflows: dict[str, WorkflowRecord] = {}
     entries: dict[tuple[str, str, int], StoredEntry] = {}
-    messages: dict[int, StoredMessage] = {}
+    messages: dict[int, Sent] = {}
     events: dict[tuple[str, str, int], PublishedEvent] = {}
     executors: dict[str, Executor] = {}
     landed: dict[str, tuple[int, list[Answer]]] = {}  # the last batch of each executor
@@ -89,11 +93,6 @@ class ModelStore:
 
     def reconnect_reader(self) -> None:
         """Nothing to do."""
-
-    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
-        """See `Store.cancelled_among`."""
-        found = self.workflows(workflow_ids).values()
-        return [each.workflow_id for each in found if each.status is Status.CANCELLED]
 
     def listen(self, executor_id: str) -> NoReturn:
         """There is nobody else."""
@@ -172,6 +171,10 @@ class ModelStore:
             parent_id=start.parent_id,
             created_at_ms=start.created_at_ms,
             updated_at_ms=start.created_at_ms,
+            class_name=start.class_name,
+            config_name=start.config_name,
+            timeout_ms=start.timeout_ms,
+            deadline_ms=start.deadline_ms,
         )
         return APPLIED
 
@@ -202,21 +205,22 @@ class ModelStore:
         used = {(sent.message.destination_id, sent.message.idempotency_key) for sent in self.records.messages.values()}
         if message.idempotency_key is not None and (message.destination_id, message.idempotency_key) in used:
             return
-        self.records.messages[len(self.records.messages) + 1] = StoredMessage(message, read=False)
+        self.records.messages[len(self.records.messages) + 1] = Sent(message)
 
     def _take(self, unit: Unit) -> Answer:
         assert unit.take is not None
+        assert unit.entry is not None
         for seq, stored in self.records.messages.items():
             message = stored.message
             wanted = (message.destination_id, message.topic) == (unit.workflow_id, unit.take.topic)
-            if wanted and not stored.read:
-                self.records.messages[seq] = StoredMessage(message, read=True)
+            if wanted and stored.read_by is None:
+                self.records.messages[seq] = Sent(message, unit.entry.ordinal)
                 return Taken(seq, message.body, message.topic, message.sender_id, message.sent_at_ms)
         return NOTHING
 
     def _write(self, unit: Unit, answer: Answer) -> None:
         if unit.put_back is not None:
-            self.records.messages[unit.put_back] = replace(self.records.messages[unit.put_back], read=False)
+            self.records.messages[unit.put_back] = replace(self.records.messages[unit.put_back], read_by=None)
         seq = answer.seq if isinstance(answer, Taken) else None
         entry = unit.take.otherwise if unit.take is not None and seq is None else unit.entry
         if entry is not None:
@@ -345,6 +349,36 @@ class ModelStore:
         """The workflows that exist."""
         return {each: self.records.workflows[each] for each in workflow_ids if each in self.records.workflows}
 
+    def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
+        """How the workflows that exist stand."""
+        return {each: found.status for each, found in self.workflows(workflow_ids).items()}
+
+    def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
+        """What a filter describes."""
+        found = [each for each in self.records.workflows.values() if matches(each, wanted)]
+        if wanted.newest_first:
+            found.reverse()
+        left_out: dict[str, None] = {} if wanted.with_inputs else {"inputs": None}
+        if not wanted.with_outputs:
+            left_out |= {"output": None, "error": None}
+        return [replace(each, **left_out) for each in part(found, wanted.limit, wanted.offset)]
+
+    def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
+        """A part of a history."""
+        if workflow_id not in self.records.workflows:
+            return None
+        entries = part(self._history(workflow_id).entries, limit, offset)
+        return [each if with_outputs else without_output(each) for each in entries]
+
+    def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:
+        """A part of what was sent to a workflow."""
+        if workflow_id not in self.records.workflows:
+            return None
+        sent = [
+            (seq, each) for seq, each in self.records.messages.items() if each.message.destination_id == workflow_id
+        ]
+        return [stored(seq, each) for seq, each in part(sent, limit, offset)]
+
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """The values of the highest versions."""
         return [EventRead(self._values(each).get(key), self._status(each)) for each, key in keys]
@@ -380,6 +414,54 @@ class ModelStore:
             if workflow.status is Status.PENDING and not mine:
                 groups.setdefault((workflow.name, workflow.app_version), []).append(workflow.workflow_id)
         return [Leftover(name, version, len(ids), ids[0]) for (name, version), ids in groups.items()]
+
+
+def matches(workflow: WorkflowRecord, wanted: WorkflowFilter) -> bool:
+    """Whether a filter describes this workflow."""
+    exact: list[tuple[str | None, tuple[str | None, ...] | None]] = [
+        (workflow.workflow_id, wanted.workflow_ids),
+        (workflow.status, wanted.statuses),
+        (workflow.name, wanted.names),
+        (workflow.app_version, only(wanted.app_version)),
+        (workflow.parent_id, only(wanted.parent_id)),
+        (workflow.executor_id, only(wanted.executor_id)),
+    ]
+    return (
+        all(accepted is None or value in accepted for value, accepted in exact)
+        and workflow.workflow_id.startswith(wanted.id_prefix or "")
+        and (wanted.from_ms is None or wanted.from_ms <= workflow.created_at_ms)
+        and (wanted.until_ms is None or workflow.created_at_ms <= wanted.until_ms)
+    )
+
+
+def only(text: str | None) -> tuple[str, ...] | None:
+    """What is accepted where one text is asked for, or any."""
+    return None if text is None else (text,)
+
+
+def part(found: Sequence[T], limit: int | None, offset: int) -> Sequence[T]:
+    """One page."""
+    return found[offset:] if limit is None else found[offset : offset + limit]
+
+
+def without_output(recorded: RecordedEntry) -> RecordedEntry:
+    """A step as it is shown without values."""
+    message = None if recorded.message is None else replace(recorded.message, body="")
+    return replace(recorded, entry=replace(recorded.entry, output=None, error=None), message=message)
+
+
+def stored(seq: int, sent: Sent) -> StoredMessage:
+    """A message as it is listed."""
+    message = sent.message
+    return StoredMessage(
+        seq,
+        message.topic,
+        message.body,
+        message.sender_id,
+        message.idempotency_key,
+        message.sent_at_ms,
+        sent.read_by,
+    )
 
 
 def entry_of(event: PublishedEvent) -> RecordedEntry:

@@ -14,7 +14,19 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn, TypeVar
 
-from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
+from tidings.model import (
+    Answer,
+    EventRead,
+    Executor,
+    History,
+    Leftover,
+    RecordedEntry,
+    Status,
+    StoredMessage,
+    Unit,
+    WorkflowFilter,
+    WorkflowRecord,
+)
 from tidings.store.protocol import PROBE, Batch, DataError, Fenced, Listener, Store, Unavailable
 
 T = TypeVar("T")
@@ -232,8 +244,17 @@ class FaultyStore:
     def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
         return self._read("leftovers", lambda: self.inner.leftovers(names, app_version))
 
-    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
-        return self._read("cancelled_among", lambda: self.inner.cancelled_among(workflow_ids))
+    def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
+        return self._read("statuses", lambda: self.inner.statuses(workflow_ids))
+
+    def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
+        return self._read("list_workflows", lambda: self.inner.list_workflows(wanted))
+
+    def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
+        return self._read("steps", lambda: self.inner.steps(workflow_id, limit, offset, with_outputs))
+
+    def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:
+        return self._read("messages", lambda: self.inner.messages(workflow_id, limit, offset))
 
     def reconnect_reader(self) -> None:
         self._read("reconnect_reader", self.inner.reconnect_reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -30,18 +31,25 @@ class WorkflowStatus:
         workflow_id: its id.
         status: PENDING, SUCCESS, ERROR or CANCELLED.
         name: the name of its function.
+        class_name, config_name: the class whose method it is, and the configured instance it was
+            called on; `None` where there is none.
         input: `{"args": [...], "kwargs": {...}}`.
         output: its result, if it succeeded.
         error: the exception it ended with, if it failed.
         created_at, updated_at: when it was started, and last changed its status.
         executor_id: the process that runs or ran it.
         app_version: the version of the code that started it.
+        workflow_timeout_ms: how long it may take from its start, if that was set for it.
+        workflow_deadline_epoch_ms: when it is cancelled if it has not ended, by its own timeout or
+            its parent's.
         parent_workflow_id: the workflow that started it, or `None`.
     """
 
     workflow_id: str
     status: str
     name: str
+    class_name: str | None
+    config_name: str | None
     input: Any
     output: Any
     error: BaseException | None
@@ -49,6 +57,8 @@ class WorkflowStatus:
     updated_at: int
     executor_id: str | None
     app_version: str
+    workflow_timeout_ms: int | None
+    workflow_deadline_epoch_ms: int | None
     parent_workflow_id: str | None
 
 
@@ -134,17 +144,28 @@ def _read_status(serializer: Serializer, workflow_id: str) -> Operation[Workflow
     found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
     if found is None:
         return None
-    what = f"workflow {workflow_id!r}"
+    return status_of(serializer, found, load)
+
+
+def status_of(
+    serializer: Serializer, found: WorkflowRecord, rebuild: Callable[[Serializer, str, str], Any]
+) -> WorkflowStatus:
+    """Return what a record says of its workflow, its values rebuilt by `rebuild`."""
+    what = f"workflow {found.workflow_id!r}"
     return WorkflowStatus(
         workflow_id=found.workflow_id,
         status=found.status.value,
         name=found.name,
-        input=load(serializer, found.inputs, f"the arguments of {what}"),
-        output=None if found.output is None else load(serializer, found.output, f"the result of {what}"),
+        class_name=found.class_name,
+        config_name=found.config_name,
+        input=None if found.inputs is None else rebuild(serializer, found.inputs, f"the arguments of {what}"),
+        output=None if found.output is None else rebuild(serializer, found.output, f"the result of {what}"),
         error=None if found.error is None else load_error(serializer, found.error),
         created_at=found.created_at_ms,
         updated_at=found.updated_at_ms,
         executor_id=found.executor_id,
         app_version=found.app_version,
+        workflow_timeout_ms=found.timeout_ms,
+        workflow_deadline_epoch_ms=found.deadline_ms,
         parent_workflow_id=found.parent_id,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar, Unpack
 
 from tidings.api.caller import Caller, Face, refuse_running_loop, shared
+from tidings.api.filters import WorkflowFilters, filter_from
 from tidings.api.handle import (
     WorkflowHandle,
     WorkflowHandleAsync,
@@ -13,10 +15,21 @@ from tidings.api.handle import (
     get_result,
     get_status,
 )
+from tidings.api.listing import (
+    MessageInfo,
+    StepInfo,
+    list_messages,
+    list_steps,
+    list_workflows,
+)
 from tidings.core.effects import Operation
 from tidings.core.operations import results
 from tidings.core.operations.recorded import observed
 from tidings.limits import check_id
+
+H = TypeVar("H", WorkflowHandle[Any], WorkflowHandleAsync[Any])
+
+WAIT_FIRST = "DBOS.wait_first"
 
 
 class Management(Face):
@@ -80,6 +93,115 @@ class Management(Face):
         return await cls._await(lambda caller: get_result(caller, workflow_id, timeout_seconds))
 
     @shared
+    def wait_first(cls, handles: Sequence[H]) -> H:
+        """Wait until one of these workflows has ended, however, and return its handle.
+
+        Of several that have ended it is the one that stands first among `handles`.
+
+        Raises:
+            ValueError: there are no handles.
+            DBOSNonExistentWorkflowError: names the ids that no workflow has.
+
+        Durable: in a workflow, which one it was is recorded, and a replay returns the same.
+        """
+        by_id = _by_id(handles)
+        return by_id[cls._block("wait_first", lambda caller: _wait_first(caller, tuple(by_id)))]
+
+    @shared
+    async def wait_first_async(cls, handles: Sequence[H]) -> H:
+        """Await `wait_first`."""
+        by_id = _by_id(handles)
+        return by_id[await cls._await(lambda caller: _wait_first(caller, tuple(by_id)))]
+
+    @shared
+    def list_workflows(cls, **filters: Unpack[WorkflowFilters]) -> list[WorkflowStatus]:
+        """List workflows, in the order in which they were started.
+
+        Args:
+            **filters: keywords; a workflow is listed if it matches all that are given.
+                See `WorkflowFilters`.
+
+        Returns:
+            A list of `WorkflowStatus`. Where a value cannot be rebuilt here stands the
+            `DBOSSerializationError` that says why.
+
+        Raises:
+            TypeError, ValueError: a filter is unknown, or not what it should be.
+
+        Durable: in a workflow the list is recorded, and a replay returns it.
+        """
+        return cls._block("list_workflows", lambda caller: list_workflows(caller, filter_from(filters)))
+
+    @shared
+    async def list_workflows_async(cls, **filters: Unpack[WorkflowFilters]) -> list[WorkflowStatus]:
+        """Await `list_workflows`."""
+        return await cls._await(lambda caller: list_workflows(caller, filter_from(filters)))
+
+    @shared
+    def list_workflow_steps(
+        cls, workflow_id: str, *, load_output: bool = True, limit: int | None = None, offset: int | None = None
+    ) -> list[StepInfo]:
+        """List what a workflow has recorded, in the order in which its operations began.
+
+        Steps and all other durable operations: messages sent and received, events set and read, children
+        started, pauses. One that waits is listed too, without an end.
+
+        Args:
+            workflow_id: whose steps.
+            load_output: whether to read results and errors, which may be large.
+            limit: how many at most; all by default.
+            offset: how many to leave out first.
+
+        Returns:
+            A list of `StepInfo`. Where a value cannot be rebuilt here stands the `DBOSSerializationError`
+            that says why.
+
+        Raises:
+            DBOSNonExistentWorkflowError: no workflow has that id.
+
+        Durable: in a workflow the list is recorded, and a replay returns it.
+        """
+        return cls._block(
+            "list_workflow_steps", lambda caller: list_steps(caller, workflow_id, load_output, limit, offset)
+        )
+
+    @shared
+    async def list_workflow_steps_async(
+        cls, workflow_id: str, *, load_output: bool = True, limit: int | None = None, offset: int | None = None
+    ) -> list[StepInfo]:
+        """Await `list_workflow_steps`."""
+        return await cls._await(lambda caller: list_steps(caller, workflow_id, load_output, limit, offset))
+
+    @shared
+    def list_messages(
+        cls, workflow_id: str, *, limit: int | None = None, offset: int | None = None
+    ) -> list[MessageInfo]:
+        """List the messages sent to a workflow, read and unread, in the order in which they were sent.
+
+        Args:
+            workflow_id: the workflow they were sent to.
+            limit: how many at most; all by default.
+            offset: how many to leave out first.
+
+        Returns:
+            A list of `MessageInfo`. Where a value cannot be rebuilt here stands the
+            `DBOSSerializationError` that says why.
+
+        Raises:
+            DBOSNonExistentWorkflowError: no workflow has that id.
+
+        Durable: in a workflow the list is recorded, and a replay returns it.
+        """
+        return cls._block("list_messages", lambda caller: list_messages(caller, workflow_id, limit, offset))
+
+    @shared
+    async def list_messages_async(
+        cls, workflow_id: str, *, limit: int | None = None, offset: int | None = None
+    ) -> list[MessageInfo]:
+        """Await `list_messages`."""
+        return await cls._await(lambda caller: list_messages(caller, workflow_id, limit, offset))
+
+    @shared
     def cancel_workflow(cls, workflow_id: str) -> None:
         """Cancel a workflow, if it is pending; harmless if it has ended.
 
@@ -97,6 +219,25 @@ class Management(Face):
     async def cancel_workflow_async(cls, workflow_id: str) -> None:
         """Await `cancel_workflow`."""
         await cls._await(lambda caller: _cancel(caller, workflow_id))
+
+
+def _by_id(handles: Sequence[H]) -> dict[str, H]:
+    for each in handles:
+        if not isinstance(each, (WorkflowHandle, WorkflowHandleAsync)):
+            raise TypeError(f"wait_first takes a list of handles, not of {type(each).__name__} ({each!r:.100})")
+    if not handles:
+        raise ValueError("wait_first needs one handle or more: of none, none will ever end")
+    by_id: dict[str, H] = {}
+    for each in handles:
+        by_id.setdefault(each.workflow_id, each)
+    return by_id
+
+
+def _wait_first(caller: Caller, workflow_ids: tuple[str, ...]) -> Operation[str]:
+    waiting = results.wait_first(workflow_ids)
+    if caller.workflow is not None:
+        return observed(caller.workflow.begin(WAIT_FIRST), waiting, "which workflow ended first")
+    return waiting
 
 
 def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from tidings.model import Unit
+from tidings.model import Unit, WorkflowFilter
 
 T = TypeVar("T")
 
@@ -81,7 +81,36 @@ class FindWorkflow(Struct, frozen=True, gc=False):
     workflow_id: str
 
 
-Query = FindEvent | FindAllEvents | FindWorkflow
+class FindStatuses(Struct, frozen=True, gc=False):
+    """How these workflows stand: a dict of their statuses, without those that do not exist."""
+
+    workflow_ids: tuple[str, ...]
+
+
+class ListWorkflows(Struct, frozen=True):
+    """The workflows that a filter describes: a list of `WorkflowRecord`."""
+
+    wanted: WorkflowFilter
+
+
+class ListSteps(Struct, frozen=True, gc=False):
+    """A part of what a workflow recorded: a list of `RecordedEntry`, or `None` if it does not exist."""
+
+    workflow_id: str
+    limit: int | None
+    offset: int
+    with_outputs: bool
+
+
+class ListMessages(Struct, frozen=True, gc=False):
+    """A part of all messages sent to a workflow: a list of `StoredMessage`, or `None` if it does not exist."""
+
+    workflow_id: str
+    limit: int | None
+    offset: int
+
+
+Query = FindEvent | FindAllEvents | FindWorkflow | FindStatuses | ListWorkflows | ListSteps | ListMessages
 
 
 class Read(Struct, frozen=True):

@@ -34,7 +34,7 @@ from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
-from tidings.model import Executor
+from tidings.model import Executor, Status
 from tidings.store.protocol import Store, Unavailable
 
 logger = logging.getLogger("tidings")
@@ -252,8 +252,9 @@ class Engine:
                 self._looks.append(look)
 
     def _stop_cancelled(self, workflow_ids: list[str], store: Store) -> None:
-        for workflow_id in store.cancelled_among(workflow_ids):
-            self.was_cancelled(workflow_id)
+        for workflow_id, status in store.statuses(workflow_ids).items():
+            if status is Status.CANCELLED:
+                self.was_cancelled(workflow_id)
 
     # --- the end --------------------------------------------------------------------------------------
 

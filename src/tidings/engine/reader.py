@@ -10,9 +10,18 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from tidings.core.effects import FindAllEvents, FindEvent, FindWorkflow, Query
+from tidings.core.effects import (
+    FindAllEvents,
+    FindEvent,
+    FindStatuses,
+    FindWorkflow,
+    ListMessages,
+    ListSteps,
+    ListWorkflows,
+    Query,
+)
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
 from tidings.engine.probes import Probes
@@ -21,8 +30,6 @@ from tidings.error import DBOSShutdownError
 from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
-
-T = TypeVar("T")
 
 _MAX_TOGETHER = 500
 
@@ -68,10 +75,10 @@ class Reader:
                     events.append((question, ticket))
                 case FindWorkflow():
                     workflows.append((question, ticket))
-                case FindAllEvents(workflow_id):
-                    self._settle([ticket], partial(_only, _all_events, workflow_id))
+                case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages():
+                    self._settle([ticket], partial(_alone, question))
                 case errand:
-                    self._settle([ticket], partial(_only, _run, errand))
+                    self._settle([ticket], partial(_run, errand))
         if events:
             keys = [(query.workflow_id, query.key) for query, _ in events]
             self._settle([ticket for _, ticket in events], lambda store: store.latest_events(keys))
@@ -96,13 +103,22 @@ class Reader:
             settle_all((ticket, answer, None) for ticket, answer in zip(tickets, answers, strict=True))
 
 
-def _only(read: Callable[[Store, T], Any], argument: T, store: Store) -> list[Any]:
-    return [read(store, argument)]
+def _alone(query: Query, store: Store) -> list[Any]:
+    """Answer a query that is asked by itself."""
+    match query:
+        case FindAllEvents(workflow_id):
+            return [store.all_events(workflow_id)]
+        case FindStatuses(workflow_ids):
+            return [store.statuses(workflow_ids)]
+        case ListWorkflows(wanted):
+            return [store.list_workflows(wanted)]
+        case ListSteps(workflow_id, limit, offset, with_outputs):
+            return [store.steps(workflow_id, limit, offset, with_outputs)]
+        case ListMessages(workflow_id, limit, offset):
+            return [store.messages(workflow_id, limit, offset)]
+        case FindEvent() | FindWorkflow():
+            raise AssertionError(f"{query!r} is asked together with others")
 
 
-def _all_events(store: Store, workflow_id: str) -> dict[str, str] | None:
-    return store.all_events(workflow_id)
-
-
-def _run(store: Store, errand: Callable[[Store], Any]) -> Any:
-    return errand(store)
+def _run(errand: Callable[[Store], Any], store: Store) -> list[Any]:
+    return [errand(store)]

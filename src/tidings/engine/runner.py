@@ -167,7 +167,7 @@ class Runner:
     def _time_is_up(self, live: LiveRun) -> None:
         if not live.over:
             logger.warning("workflow %r has taken longer than it may: it is cancelled", live.run.workflow_id)
-            Chain(self._parts.committer).commit(Unit(cancel=live.run.workflow_id))
+            _ = Chain(self._parts.committer).commit(Unit(cancel=live.run.workflow_id))
 
     def begin(self, live: LiveRun, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Execute a run: an async one on `loop`, if that is running here, else in the background."""

@@ -191,6 +191,7 @@ class Supervisor:
             workflow_id = record.workflow_id
             try:
                 function, receiver = self._find(record)
+                assert record.inputs is not None  # only a list may leave them out
                 inputs = load(self._serializer, record.inputs, f"the arguments of workflow {workflow_id!r}")
                 args, kwargs = _arguments(inputs, function, receiver, workflow_id)
             except DBOSException as error:
@@ -198,7 +199,7 @@ class Supervisor:
                 self._parts.waiters.fail(end_key(workflow_id), error)
                 continue
             if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
-                Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
+                _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
                 continue
             history = by_id.get(workflow_id)
             run = Run(workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from tidings.error import DBOSInitializationError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class Migration(NamedTuple):

@@ -20,7 +20,19 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from tidings.model import Answer, EventRead, Executor, History, Leftover, Unit, WorkflowRecord
+from tidings.model import (
+    Answer,
+    EventRead,
+    Executor,
+    History,
+    Leftover,
+    RecordedEntry,
+    Status,
+    StoredMessage,
+    Unit,
+    WorkflowFilter,
+    WorkflowRecord,
+)
 
 # A name that wakes everybody: too much has changed to name it, or names were missed.
 WAKE_ALL: Final = "*"
@@ -197,8 +209,21 @@ class Store(Protocol):
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """Read these workflows; an id that does not exist is missing from the answer."""
 
-    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
-        """Return which of these workflows are cancelled."""
+    def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
+        """Read how these workflows stand, and no more; an id that does not exist is missing from the answer."""
+
+    def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
+        """Read the workflows that a filter describes. Text that no store can hold matches nothing."""
+
+    def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
+        """Read a part of what a workflow recorded, in the order operations began; `None` if there is none such.
+
+        Published events are among it, without their values. Without outputs `output` and `error` are
+        `None`, and the body of a message is "".
+        """
+
+    def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:
+        """Read a part of all messages sent to a workflow, the oldest first; `None` if there is none such."""
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """Read the latest value of each (workflow id, key), in order."""

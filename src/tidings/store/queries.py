@@ -7,6 +7,9 @@ A file looks like this. Comment lines say why; the database never sees them.
     update tidings_executors set last_batch = ? where executor_id = ? and fence = ?;
 
 One header, then one statement. A name stands once per backend, and both backends use the same ones.
+
+What several statements of a file have in common stands before them as a part, `-- part: columns`, and
+they say `{columns}`. So each statement is whole when it is loaded, and none is put together later.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from types import MappingProxyType
 
 Queries = Mapping[str, str]
 
-_HEADER = re.compile(r"^-- name:(.*)$", re.MULTILINE)
+_HEADER = re.compile(r"^-- (name|part):(.*)$", re.MULTILINE)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_USE = re.compile(r"\{(\w+)\}")
 
 
 @cache
@@ -46,20 +50,31 @@ def load(package: str) -> Queries:
 
 
 def parse(text: str, where: str) -> list[tuple[str, str]]:
-    """Split a file into (name, statement), without comment lines and the closing semicolon."""
-    preamble, *parts = _HEADER.split(text)
+    """Split a file into (name, statement), parts filled in, without comment lines and the closing semicolon."""
+    preamble, *blocks = _HEADER.split(text)
     if _without_comments(preamble):
         raise ValueError(f"{where}: a statement stands before the first '-- name:'")
-    queries = []
-    for header, body in zip(parts[::2], parts[1::2], strict=True):
+    queries: list[tuple[str, str]] = []
+    parts: dict[str, str] = {}
+    for kind, header, body in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
         name = header.strip()
-        statement = _without_comments(body)
+        statement = _filled_in(_without_comments(body), parts)
         if not _NAME.fullmatch(name):
             raise ValueError(f"{where}: {name!r} is no name for a query; use letters, digits and _")
         if not statement:
             raise ValueError(f"{where}: the query {name!r} has no statement")
-        queries.append((name, statement))
+        if kind == "name":
+            queries.append((name, statement))
+        elif name in parts:
+            raise ValueError(f"{where}: there are two parts named {name!r}")
+        else:
+            parts[name] = statement
     return queries
+
+
+def _filled_in(statement: str, parts: Mapping[str, str]) -> str:
+    """Put parts where they are used; other names in braces are the backend's."""
+    return _USE.sub(lambda use: parts.get(use[1], use[0]), statement)
 
 
 def _without_comments(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import BARRIER, NOW, Commit, Failed, FindWorkflow, Operation, Read, WakeKey
+from tidings.core.effects import BARRIER, NOW, Commit, Failed, FindStatuses, FindWorkflow, Operation, Read, WakeKey
 from tidings.core.history import Run, Slot, unexpected
 from tidings.core.lifecycle import has_ended
 from tidings.core.operations.recorded import (
@@ -169,6 +169,19 @@ def _await_end(workflow_id: str, deadline: int | None, on_waiting: Unit | None) 
         return found if has_ended(found.status) else None
 
     return (yield from await_until((end_key(workflow_id),), look, deadline, on_waiting))
+
+
+def wait_first(workflow_ids: tuple[str, ...]) -> Operation[Any]:
+    """Wait until one of these workflows has ended; of those that have, give the one that is named first."""
+
+    def look() -> Operation[str | None]:
+        statuses: dict[str, Status] = yield Read(FindStatuses(workflow_ids))
+        missing = [each for each in workflow_ids if each not in statuses]
+        if missing:
+            raise DBOSNonExistentWorkflowError(*missing)
+        return next((each for each in workflow_ids if has_ended(statuses[each])), None)
+
+    return (yield from await_until(tuple(map(end_key, dict.fromkeys(workflow_ids))), look, None, None))
 
 
 def _result_of(serializer: Serializer, ended: WorkflowRecord) -> Any:

@@ -181,6 +181,10 @@ def _columns_of_starts(starts: Sequence[NewWorkflow], executor_id: str) -> dict[
         "app_version": texts([each.app_version for each in starts]),
         "parent_id": texts([each.parent_id for each in starts]),
         "created_at_ms": bigints([each.created_at_ms for each in starts]),
+        "class_name": texts([each.class_name for each in starts]),
+        "config_name": texts([each.config_name for each in starts]),
+        "timeout_ms": bigints([each.timeout_ms for each in starts]),
+        "deadline_ms": bigints([each.deadline_ms for each in starts]),
     }
 
 

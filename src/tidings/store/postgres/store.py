@@ -23,11 +23,15 @@ from tidings.model import (
     Executor,
     History,
     Leftover,
+    RecordedEntry,
     Status,
+    StoredMessage,
     Taken,
+    WorkflowFilter,
     WorkflowRecord,
 )
 from tidings.store import refusals
+from tidings.store.lists import search_for
 from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import texts
 from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
@@ -36,7 +40,7 @@ from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
+from tidings.store.rows import Row, histories_of, messages_of, steps_of, workflow_of, workflows_by_id
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
@@ -203,10 +207,33 @@ class PostgresStore:
         """See `Store.workflows`."""
         return workflows_by_id(self._read(_read_workflows(workflow_ids))["read_workflows"])
 
-    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
-        """See `Store.cancelled_among`."""
-        found = self._read(Call("cancelled_among", {"workflow_ids": texts(workflow_ids)}))["cancelled_among"]
-        return [each for (each,) in found]
+    def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
+        """See `Store.statuses`."""
+        found = self._read(_workflow_states(workflow_ids))["workflow_states"]
+        return {workflow_id: Status(status) for workflow_id, status, _ in found}
+
+    def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
+        """See `Store.list_workflows`."""
+        search = search_for(wanted)
+        if search is None:
+            return []
+        values = {name: texts(value) if isinstance(value, tuple) else value for name, value in search.values.items()}
+        return [workflow_of(row) for row in self._read(Call(search.query, values))[search.query]]
+
+    def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
+        """See `Store.steps`."""
+        values: dict[str, Value] = {
+            "workflow_id": workflow_id,
+            "limit": limit,
+            "offset": offset,
+            "with_outputs": with_outputs,
+        }
+        return steps_of(self._read(Call("read_steps", values))["read_steps"])
+
+    def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:
+        """See `Store.messages`."""
+        values: dict[str, Value] = {"workflow_id": workflow_id, "limit": limit, "offset": offset}
+        return messages_of(self._read(Call("read_messages", values))["read_messages"])
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""

@@ -24,15 +24,19 @@ from tidings.model import (
     Executor,
     History,
     Leftover,
+    RecordedEntry,
     Status,
+    StoredMessage,
     Taken,
     Unit,
+    WorkflowFilter,
     WorkflowRecord,
 )
 from tidings.store import refusals
+from tidings.store.lists import search_for
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import Row, histories_of, workflow_of, workflows_by_id
+from tidings.store.rows import Row, histories_of, messages_of, steps_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
 from tidings.store.sqlite.connect import (
     check_version,
@@ -195,10 +199,31 @@ class SqliteStore:
         with self._reading() as db:
             return _read_workflows(db, workflow_ids)
 
-    def cancelled_among(self, workflow_ids: Sequence[str]) -> list[str]:
-        """See `Store.cancelled_among`."""
+    def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
+        """See `Store.statuses`."""
         with self._reading() as db:
-            return [each for (each,) in db.execute(_SQL["cancelled_among"], (_json(list(workflow_ids)),))]
+            return {each: Status(status) for each, (status, _) in _states(db, set(workflow_ids)).items()}
+
+    def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
+        """See `Store.list_workflows`."""
+        search = search_for(wanted)
+        if search is None:
+            return []
+        values = {name: _json(list(each)) if isinstance(each, tuple) else each for name, each in search.values.items()}
+        with self._reading() as db:
+            return [workflow_of(row) for row in db.execute(_SQL[search.query], values)]
+
+    def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
+        """See `Store.steps`."""
+        values = {"workflow_id": workflow_id, "limit": limit, "offset": offset, "with_outputs": with_outputs}
+        with self._reading() as db:
+            return steps_of(db.execute(_SQL["read_steps"], values).fetchall())
+
+    def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:
+        """See `Store.messages`."""
+        values = {"workflow_id": workflow_id, "limit": limit, "offset": offset}
+        with self._reading() as db:
+            return messages_of(db.execute(_SQL["read_messages"], values).fetchall())
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""

@@ -110,3 +110,30 @@ from unnest(:workflow_id::text[], :branch::text[], :position::bigint[])
 join {schema}.entries as e
     on e.workflow_id = p.workflow_id and e.branch = p.branch and e.position = p.position
 join {schema}.messages as m on m.seq = e.message_seq;
+
+-- name: read_messages
+-- No row: no such workflow. One row without a number: no message in this part. The unread ones are in
+-- their index, and those that were read are what the workflow's entries point at: messages need no
+-- index more for it. A message counts as read by the one entry whose place it names.
+select page.seq, page.topic, page.body, page.sender_id, page.idempotency_key, page.sent_at_ms, page.read_by
+from {schema}.workflows as w
+left join lateral (
+    select * from (
+        select seq, topic, body, sender_id, idempotency_key, sent_at_ms, null::bigint as read_by
+        from {schema}.messages
+        where destination_id = w.workflow_id and read_by_branch is null
+        union all
+        select m.seq, m.topic, m.body, m.sender_id, m.idempotency_key, m.sent_at_ms, e.ordinal
+        from {schema}.entries as e
+        join {schema}.messages as m
+            on m.seq = e.message_seq
+            and m.destination_id = e.workflow_id
+            and m.read_by_branch = e.branch
+            and m.read_by_position = e.position
+        where e.workflow_id = w.workflow_id
+    ) as sent
+    order by seq
+    limit :limit::bigint offset :offset::bigint
+) as page on true
+where w.workflow_id = :workflow_id::text
+order by page.seq;

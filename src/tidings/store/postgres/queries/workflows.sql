@@ -1,3 +1,8 @@
+-- part: columns
+-- Of a `WorkflowRecord`, in its order.
+workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
+
 -- name: start_workflows
 -- Owned by the executor that commits it, under epoch 1. An id that somebody else is just starting
 -- makes this wait and then do nothing: the other's row is there for a later statement to read, not
@@ -8,17 +13,21 @@ with given as materialized (
     select nextval('{schema}.workflows_seq') as seq, *
     from unnest(
         :workflow_id::text[], :name::text[], :inputs::text[], :serialization::text[], :app_version::text[],
-        :parent_id::text[], :created_at_ms::bigint[]
-    ) as n (workflow_id, name, inputs, serialization, app_version, parent_id, created_at_ms)
+        :parent_id::text[], :created_at_ms::bigint[], :class_name::text[], :config_name::text[],
+        :timeout_ms::bigint[], :deadline_ms::bigint[]
+    ) as n (
+        workflow_id, name, inputs, serialization, app_version, parent_id, created_at_ms, class_name, config_name,
+        timeout_ms, deadline_ms
+    )
 ),
 started as (
     insert into {schema}.workflows (
         workflow_id, seq, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
-        created_at_ms, updated_at_ms
+        created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
     )
     select
         workflow_id, seq, 'PENDING', name, inputs, serialization, 1, :executor_id::text, app_version, parent_id,
-        created_at_ms, created_at_ms
+        created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms
     from given
     order by workflow_id collate "C"
     on conflict (workflow_id) do nothing
@@ -81,9 +90,7 @@ with cancelled as (
 select {schema}.refuse('TD002') where (select count(*) from cancelled) <> cardinality(:workflow_ids::text[]);
 
 -- name: read_workflows
-select
-    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-    parent_id, created_at_ms, updated_at_ms
+select {columns}
 from {schema}.workflows
 where workflow_id = any(:workflow_ids::text[]);
 
@@ -121,9 +128,7 @@ claimed as (
     where w.workflow_id = chosen.workflow_id
     returning w.*
 )
-select
-    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-    parent_id, created_at_ms, updated_at_ms
+select {columns}
 from claimed
 order by seq;
 
@@ -139,9 +144,7 @@ claimed as (
     where w.workflow_id = owned.workflow_id
     returning w.*
 )
-select
-    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-    parent_id, created_at_ms, updated_at_ms
+select {columns}
 from claimed
 order by seq;
 
@@ -153,7 +156,3 @@ where status = 'PENDING'
     and (app_version <> :app_version::text or name <> all(:names::text[]))
 group by name, app_version
 order by name, app_version;
-
--- name: cancelled_among
-select workflow_id from {schema}.workflows
-where workflow_id = any(:workflow_ids::text[]) and status = 'CANCELLED';

@@ -32,3 +32,34 @@ from json_each(?) as ids
 cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_entries as e on e.workflow_seq = w.seq
 left join tidings_messages as m on m.seq = e.message_seq;
+
+-- name: read_steps
+-- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a
+-- place are entries, and their rows are put among them; their values are never read. The page is found
+-- by its rowids, so that no values are put in order.
+with workflow as materialized (select seq from tidings_workflows where workflow_id = :workflow_id),
+page as materialized (
+    select ordinal, branch, position, rowid as entry_row, null as event_row
+    from tidings_entries
+    where workflow_seq = (select seq from workflow)
+    union all
+    select ordinal, branch, position, null, rowid
+    from tidings_events
+    where workflow_seq = (select seq from workflow) and branch is not null
+    order by ordinal, branch, position
+    limit coalesce(:limit, -1) offset :offset
+)
+select
+    page.branch, page.position, page.ordinal, e.name, e.state,
+    case when :with_outputs then e.output end,
+    case when :with_outputs then e.error end,
+    e.child_workflow_id, e.deadline_ms,
+    coalesce(e.started_at_ms, v.at_ms), coalesce(e.completed_at_ms, v.at_ms), e.finished, e.begun,
+    m.seq, case when :with_outputs then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
+    v.key
+from workflow
+left join page on true
+left join tidings_entries as e on e.rowid = page.entry_row
+left join tidings_events as v on v.rowid = page.event_row
+left join tidings_messages as m on m.seq = e.message_seq
+order by page.ordinal, page.branch, page.position;

@@ -29,3 +29,31 @@ from tidings_entries as e
 join tidings_messages as m on m.seq = e.message_seq
 where e.workflow_seq = (select seq from tidings_workflows where workflow_id = ?)
     and e.branch = ? and e.position = ?;
+
+-- name: read_messages
+-- No row: no such workflow. One row without a number: no message in this part. The unread ones are in
+-- their index, and those that were read are what the workflow's entries point at: messages need no
+-- index more for it. A message counts as read by the one entry whose place it names. The page is found
+-- by its numbers, so that no values are put in order.
+with workflow as materialized (select seq from tidings_workflows where workflow_id = :workflow_id),
+page as materialized (
+    select seq, null as read_by
+    from tidings_messages
+    where destination_seq = (select seq from workflow) and read_by_branch is null
+    union all
+    select m.seq, e.ordinal
+    from tidings_entries as e
+    cross join tidings_messages as m
+        on m.seq = e.message_seq
+        and m.destination_seq = e.workflow_seq
+        and m.read_by_branch = e.branch
+        and m.read_by_position = e.position
+    where e.workflow_seq = (select seq from workflow)
+    order by seq
+    limit coalesce(:limit, -1) offset :offset
+)
+select m.seq, m.topic, m.body, m.sender_id, m.idempotency_key, m.sent_at_ms, page.read_by
+from workflow
+left join page on true
+left join tidings_messages as m on m.seq = page.seq
+order by page.seq;

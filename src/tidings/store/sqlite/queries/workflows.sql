@@ -1,9 +1,14 @@
+-- part: columns
+-- Of a `WorkflowRecord`, in its order.
+workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
+parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
+
 -- name: start_workflow
 -- Owned by the executor that commits it, under epoch 1. That the id is free was seen before.
 insert into tidings_workflows (
     workflow_id, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
-    created_at_ms, updated_at_ms
-) values (?1, 'PENDING', ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?8);
+    created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
+) values (?1, 'PENDING', ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12);
 
 -- name: workflow_states
 -- What the conditions of units are decided on. Nobody else writes until this transaction ends.
@@ -17,9 +22,7 @@ update tidings_workflows set status = ?, output = ?, error = ?, updated_at_ms = 
 update tidings_workflows set status = 'CANCELLED', updated_at_ms = ? where workflow_id = ?;
 
 -- name: read_workflows
-select
-    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-    parent_id, created_at_ms, updated_at_ms
+select {columns}
 from tidings_workflows
 where workflow_id in (select value from json_each(?));
 
@@ -51,9 +54,7 @@ order by seq;
 
 -- name: claim_workflow
 update tidings_workflows set epoch = epoch + 1, executor_id = ? where seq = ?
-returning
-    workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-    parent_id, created_at_ms, updated_at_ms;
+returning {columns};
 
 -- name: leftovers
 -- The example is the oldest: of the columns outside a group, SQLite takes those of the row that
@@ -64,7 +65,3 @@ where status = 'PENDING'
     and (app_version <> :app_version or name not in (select value from json_each(:names)))
 group by name, app_version
 order by name, app_version;
-
--- name: cancelled_among
-select workflow_id from tidings_workflows
-where workflow_id in (select value from json_each(?)) and status = 'CANCELLED';

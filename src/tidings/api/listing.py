@@ -1,0 +1,158 @@
+"""Lists for people and programs that look after workflows: the workflows, their steps, their messages.
+
+What is listed may be of any program and age. So a value that cannot be rebuilt here does not keep the
+rest from being listed: the error that says why stands in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from tidings.api.caller import Caller
+from tidings.api.filters import count
+from tidings.api.handle import WorkflowStatus, status_of
+from tidings.core.effects import NOW, ListMessages, ListSteps, ListWorkflows, Operation, Read
+from tidings.core.operations.recorded import observed
+from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.limits import check_id
+from tidings.model import RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
+from tidings.serialization import Serializer, load, load_error
+
+LIST_WORKFLOWS = "DBOS.list_workflows"
+LIST_STEPS = "DBOS.list_workflow_steps"
+LIST_MESSAGES = "DBOS.list_messages"
+
+
+class StepInfo(TypedDict):
+    """One operation that a workflow recorded. Times are in ms since the epoch.
+
+    Keys:
+        function_id: its number, from 1: the order in which operations began.
+        function_name: the name of the step, or of the operation, as in `DBOS.recv`.
+        output: what it returned; `None` while it waits, and for an event that was set.
+        error: the exception it raised, or `None`.
+        child_workflow_id: the workflow that it started, or `None`.
+        started_at_epoch_ms: when it began, or `None` where that is not recorded.
+        completed_at_epoch_ms: when it ended, or `None` while it waits, or if the program gave it up.
+    """
+
+    function_id: int
+    function_name: str
+    output: Any
+    error: BaseException | None
+    child_workflow_id: str | None
+    started_at_epoch_ms: int | None
+    completed_at_epoch_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageInfo:
+    """One message that was sent to a workflow.
+
+    Attributes:
+        message_id: unique in the store; later messages of a topic have greater numbers.
+        topic: its topic, or `None` if it was sent without one.
+        value: what was sent.
+        sender_id: the id of the workflow that sent it, or `None`.
+        idempotency_key: the key it was sent with, or `None`.
+        sent_at_epoch_ms: when, in ms on the store's clock.
+        age_seconds: how long ago that was when the list was read.
+        read_by: the `function_id` of the operation that received it, `None` while it is unread.
+    """
+
+    message_id: str
+    topic: str | None
+    value: Any
+    sender_id: str | None
+    idempotency_key: str | None
+    sent_at_epoch_ms: int
+    age_seconds: float
+    read_by: int | None
+
+
+def list_workflows(caller: Caller, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:
+    """List workflows; recorded in a workflow."""
+    return _recorded(caller, LIST_WORKFLOWS, _read_workflows(caller.serializer, wanted), "the list of workflows")
+
+
+def _read_workflows(serializer: Serializer, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:
+    found: list[WorkflowRecord] = yield Read(ListWorkflows(wanted))
+    return [status_of(serializer, each, rebuild) for each in found]
+
+
+def list_steps(
+    caller: Caller, workflow_id: str, load_output: bool, limit: int | None, offset: int | None
+) -> Operation[list[StepInfo]]:
+    """List what a workflow recorded; recorded in a workflow."""
+    check_id(workflow_id, "workflow_id")
+    query = ListSteps(workflow_id, count(limit, "limit"), count(offset, "offset") or 0, load_output)
+    return _recorded(
+        caller, LIST_STEPS, _read_steps(caller.serializer, query), f"the steps of workflow {workflow_id!r}"
+    )
+
+
+def _read_steps(serializer: Serializer, query: ListSteps) -> Operation[list[StepInfo]]:
+    found: list[RecordedEntry] | None = yield Read(query)
+    if found is None:
+        raise DBOSNonExistentWorkflowError(query.workflow_id)
+    return [_step(serializer, each, query) for each in found]
+
+
+def _step(serializer: Serializer, recorded: RecordedEntry, query: ListSteps) -> StepInfo:
+    entry = recorded.entry
+    output = entry.output
+    if recorded.message is not None and query.with_outputs:
+        output = recorded.message.body
+    what = f"the result of {entry.name} in workflow {query.workflow_id!r}"
+    return StepInfo(
+        function_id=entry.ordinal,
+        function_name=entry.name,
+        output=None if output is None else rebuild(serializer, output, what),
+        error=None if entry.error is None else load_error(serializer, entry.error),
+        child_workflow_id=entry.child_workflow_id,
+        started_at_epoch_ms=entry.started_at_ms,
+        completed_at_epoch_ms=entry.completed_at_ms,
+    )
+
+
+def list_messages(
+    caller: Caller, workflow_id: str, limit: int | None, offset: int | None
+) -> Operation[list[MessageInfo]]:
+    """List what was sent to a workflow; recorded in a workflow."""
+    check_id(workflow_id, "workflow_id")
+    query = ListMessages(workflow_id, count(limit, "limit"), count(offset, "offset") or 0)
+    read = _read_messages(caller.serializer, query)
+    return _recorded(caller, LIST_MESSAGES, read, f"the messages to workflow {workflow_id!r}")
+
+
+def _read_messages(serializer: Serializer, query: ListMessages) -> Operation[list[MessageInfo]]:
+    found: list[StoredMessage] | None = yield Read(query)
+    if found is None:
+        raise DBOSNonExistentWorkflowError(query.workflow_id)
+    now: int = yield NOW
+    return [
+        MessageInfo(
+            message_id=str(each.seq),
+            topic=each.topic,
+            value=rebuild(serializer, each.body, f"message {each.seq} to workflow {query.workflow_id!r}"),
+            sender_id=each.sender_id,
+            idempotency_key=each.idempotency_key,
+            sent_at_epoch_ms=each.sent_at_ms,
+            age_seconds=max(now - each.sent_at_ms, 0) / 1_000,
+            read_by=each.read_by,
+        )
+        for each in found
+    ]
+
+
+def rebuild(serializer: Serializer, text: str, what: str) -> Any:
+    """Rebuild a value, or return the error that says why it cannot be."""
+    try:
+        return load(serializer, text, what)
+    except DBOSSerializationError as error:
+        return error
+
+
+def _recorded(caller: Caller, name: str, read: Operation[Any], what: str) -> Operation[Any]:
+    return read if caller.workflow is None else observed(caller.workflow.begin(name), read, what)

@@ -1,0 +1,74 @@
+-- Lists of workflows. A plan is made once, for any values (see `connect`), so a condition that may be
+-- absent is no way into the table. Each way in has a statement, and `store.lists` picks one.
+
+-- part: columns
+-- Of a `WorkflowRecord`, in its order. A large value that is left out is not fetched.
+workflow_id, status, name,
+case when :with_inputs::boolean then inputs end,
+case when :with_outputs::boolean then output end,
+case when :with_outputs::boolean then error end,
+serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms,
+class_name, config_name, timeout_ms, deadline_ms
+
+-- part: matching
+-- An id begins with a prefix if it lies between the two. LIKE would need the prefix escaped.
+(:statuses::text[] is null or status = any(:statuses::text[]))
+and (:names::text[] is null or name = any(:names::text[]))
+and (:from_ms::bigint is null or created_at_ms >= :from_ms::bigint)
+and (:until_ms::bigint is null or created_at_ms <= :until_ms::bigint)
+and (:app_version::text is null or app_version = :app_version::text)
+and (:parent_id::text is null or parent_id = :parent_id::text)
+and (:executor_id::text is null or executor_id = :executor_id::text)
+and (:id_from::text is null or workflow_id >= :id_from::text)
+and (:id_before::text is null or workflow_id < :id_before::text)
+
+-- part: in_order
+order by case when :newest_first::boolean then -seq else seq end
+
+-- part: page
+limit :limit::bigint offset :offset::bigint
+
+-- name: list_by_ids
+select {columns}
+from {schema}.workflows
+where workflow_id = any(:workflow_ids::text[]) and {matching}
+{in_order}
+{page};
+
+-- name: list_by_parent
+select {columns}
+from {schema}.workflows
+where parent_id = :parent_id::text and {matching}
+{in_order}
+{page};
+
+-- name: list_by_prefix
+select {columns}
+from {schema}.workflows
+where workflow_id >= :id_from::text and workflow_id < :id_before::text and {matching}
+{in_order}
+{page};
+
+-- name: list_pending
+-- All that are pending are looked at and put in order: few, beside all that have ended.
+select {columns}
+from {schema}.workflows
+where status = 'PENDING' and {matching}
+{in_order}
+{page};
+
+-- name: list_oldest
+-- A walk through the table's order, which ends when the page is full.
+select {columns}
+from {schema}.workflows
+where {matching}
+order by seq
+{page};
+
+-- name: list_newest
+-- The same, from the end.
+select {columns}
+from {schema}.workflows
+where {matching}
+order by seq desc
+{page};

@@ -1,0 +1,87 @@
+-- Lists of workflows. A condition that may be absent is no way into the table, so each way in has a
+-- statement, and `store.lists` picks one. Where a list must be put in order, the numbers of a page are
+-- found first, so that no values are put in order.
+
+-- part: listed
+-- The columns of a `WorkflowRecord`, in its order. What is left out stands last in a row, and is not read.
+select
+    workflow_id, status, name,
+    case when :with_inputs then inputs end,
+    case when :with_outputs then output end,
+    case when :with_outputs then error end,
+    serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms,
+    class_name, config_name, timeout_ms, deadline_ms
+from tidings_workflows
+
+-- part: matching
+-- An id begins with a prefix if it lies between the two. LIKE and GLOB would need the prefix escaped.
+(:statuses is null or status in (select value from json_each(:statuses)))
+and (:names is null or name in (select value from json_each(:names)))
+and (:from_ms is null or created_at_ms >= :from_ms)
+and (:until_ms is null or created_at_ms <= :until_ms)
+and (:app_version is null or app_version = :app_version)
+and (:parent_id is null or parent_id = :parent_id)
+and (:executor_id is null or executor_id = :executor_id)
+and (:id_from is null or workflow_id >= :id_from)
+and (:id_before is null or workflow_id < :id_before)
+
+-- part: in_order
+order by case when :newest_first then -seq else seq end
+
+-- part: page
+limit coalesce(:limit, -1) offset :offset
+
+-- name: list_by_ids
+{listed}
+where seq in (
+    select seq from tidings_workflows
+    where workflow_id in (select value from json_each(:workflow_ids)) and {matching}
+    {in_order}
+    {page}
+)
+{in_order};
+
+-- name: list_by_parent
+{listed}
+where seq in (
+    select seq from tidings_workflows
+    where parent_id = :parent_id and {matching}
+    {in_order}
+    {page}
+)
+{in_order};
+
+-- name: list_by_prefix
+{listed}
+where seq in (
+    select seq from tidings_workflows
+    where workflow_id >= :id_from and workflow_id < :id_before and {matching}
+    {in_order}
+    {page}
+)
+{in_order};
+
+-- name: list_pending
+-- All that are pending are looked at and put in order: few, beside all that have ended.
+{listed}
+where seq in (
+    select seq from tidings_workflows
+    where status = 'PENDING' and {matching}
+    {in_order}
+    {page}
+)
+{in_order};
+
+-- name: list_oldest
+-- A walk through the table, which ends when the page is full.
+{listed}
+where {matching}
+order by seq
+{page};
+
+-- name: list_newest
+-- The same, from the end.
+{listed}
+where {matching}
+order by seq desc
+{page};
