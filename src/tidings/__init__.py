@@ -9,7 +9,9 @@ from tidings.api.client import DBOSClient
 from tidings.api.config import DBOSConfig
 from tidings.api.context import SetWorkflowID, SetWorkflowTimeout
 from tidings.api.dbos import DBOS
+from tidings.api.filters import WorkflowFilters
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
+from tidings.api.listing import MessageInfo, StepInfo
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions
 from tidings.core.operations.messages import Message
@@ -22,12 +24,15 @@ __all__ = [
     "DBOSConfiguredInstance",
     "JSONSerializer",
     "Message",
+    "MessageInfo",
     "PickleSerializer",
     "SendMessage",
     "Serializer",
     "SetWorkflowID",
     "SetWorkflowTimeout",
+    "StepInfo",
     "StepOptions",
+    "WorkflowFilters",
     "WorkflowHandle",
     "WorkflowHandleAsync",
     "WorkflowStatus",

@@ -183,7 +183,7 @@ async def test_an_id_belongs_to_one_configuration(app: App, face: Face) -> None:
 async def test_two_instances_or_classes_of_one_name_are_refused(app: App, face: Face) -> None:
     shop = make_shop(face)
     shop("eu", "EUR")
-    with pytest.raises(DBOSConflictingRegistrationError, match="two instances .* another config_name"):
+    with pytest.raises(DBOSConflictingRegistrationError, match=r"two instances .* another config_name"):
         shop("eu", "USD")
     with pytest.raises(DBOSConflictingRegistrationError, match="two classes are registered as"):
         DBOS.dbos_class(shop.__qualname__)(dict)
@@ -208,7 +208,7 @@ async def test_a_method_on_an_object_that_is_not_registered_is_refused(app: App,
         async def run(self) -> None:
             """Do nothing."""
 
-    with pytest.raises(TypeError, match="was called on .* which is not registered"):
+    with pytest.raises(TypeError, match=r"was called on .* which is not registered"):
         await Loose().run()
     with pytest.raises(TypeError, match="was called on"):
         await face.start(Loose().run)
@@ -229,5 +229,3 @@ async def test_a_method_of_a_class_that_is_not_decorated_says_what_to_do(app: Ap
 
     with pytest.raises(DBOSSerializationError, match=r"decorate its class with @DBOS.dbos_class\(\)"):
         await Bare().run()
-
-

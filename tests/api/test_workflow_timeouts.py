@@ -16,7 +16,7 @@ FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
 
 async def test_w3_a_workflow_that_takes_too_long_is_cancelled(app: App, face: Face, clock: ManualClock) -> None:
-    swallowed = []
+    swallowed: list[Any] = []
 
     @face.workflow()
     async def wait() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypedDict
 
@@ -86,6 +86,8 @@ def _texts(value: str | Sequence[str] | None, what: str) -> tuple[str, ...] | No
         return None
     if isinstance(value, str):
         return (value,)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{what} must be strings, not {value!r:.100}")
     texts = tuple(value)
     for each in texts:
         _text(each, f"each of {what}")
