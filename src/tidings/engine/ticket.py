@@ -10,6 +10,9 @@ of the two sees the other. That holds because CPython's reads, writes and list a
 sequentially consistent, in the free-threaded build too.
 
 A ticket that nobody waits for stays small: no list, no future, no `threading.Event`.
+
+Who waits is a future, to be woken on its loop, or something to call: what lets a thread go on, or
+what somebody wants done.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 
@@ -30,7 +33,7 @@ class Ticket:
         self._gate = threading.Lock()  # Taken by the first to settle, and never given back.
         self._value: Any = None
         self._error: BaseException | None = None
-        self._waiters: list[threading.Lock | asyncio.Future[None]] | None = None
+        self._waiters: list[Callable[[], None] | asyncio.Future[None]] | None = None
         self.settled = False
 
     def settle(self, value: Any = None, error: BaseException | None = None) -> None:
@@ -42,10 +45,28 @@ class Ticket:
         if not self.settled:
             door = threading.Lock()
             door.acquire()
-            self._publish(door)
+            self._publish(door.release)
             if not self.settled:
                 door.acquire()
         return self._unwrap()
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once: in the thread that settles the ticket, or now if it is settled.
+
+        It must be quick and raise nothing: who settles has others to tell.
+        """
+        once = [callback]
+
+        def call() -> None:
+            try:
+                due = once.pop()
+            except IndexError:
+                return  # The settler and we saw each other: one of the two calls.
+            due()
+
+        self._publish(call)
+        if self.settled:
+            call()
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.settled:
@@ -60,7 +81,7 @@ class Ticket:
                     raise
         return self._unwrap()
 
-    def _publish(self, waiter: threading.Lock | asyncio.Future[None]) -> None:
+    def _publish(self, waiter: Callable[[], None] | asyncio.Future[None]) -> None:
         waiters = self._waiters
         if waiters is None:
             # Two first waiters in two threads must not each make a list. The gate is no guard here:
@@ -77,7 +98,7 @@ class Ticket:
         return self._value
 
     def _note(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
-        """Store the result, wake blocked threads, and return the futures to wake on their loops."""
+        """Store the result, call what is to be called, and return the futures to wake on their loops."""
         if not self._gate.acquire(blocking=False):
             return []
         self._value, self._error = value, error
@@ -87,7 +108,7 @@ class Ticket:
             if isinstance(waiter, asyncio.Future):
                 futures.append(waiter)
             else:
-                waiter.release()
+                waiter()
         return futures
 
 
