@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.app import App
 from tests.support.clock import ManualClock
+from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Blocking, Face, Gate, off_loop
 from tidings import DBOS, StepOptions
 from tidings.error import (
@@ -331,6 +332,70 @@ async def test_w3_a_step_that_waits_past_its_limit_takes_no_thread_when_it_wakes
     go_on.open()
     await face.send("order", None, "go")
     await handle.get_result()
+
+
+async def test_w3_a_step_past_its_limit_writes_nothing_while_its_workflow_waits_for_a_thread(
+    app: App, clock: ManualClock
+) -> None:
+    """With one thread, which another workflow took while the step waited: nobody can go on but the step, too late."""
+    await app.relaunch(max_executor_threads=1)
+    face = Blocking()
+    busy, wake, refused, go_on = Gate(), Gate(), Gate(), Gate()
+
+    @face.workflow()
+    async def other() -> None:
+        busy.open()
+        wake.wait()
+        DBOS.set_event("woken", True)
+        go_on.wait()
+
+    def work() -> None:
+        DBOS.get_event("other", "woken", FOREVER)
+        with pytest.raises(DBOSContextError, match="try 1 of step 'step' is over"):
+            DBOS.set_event("key", "late")
+        refused.open()
+
+    @face.workflow()
+    async def order() -> None:
+        with pytest.raises(DBOSStepTimeoutError):
+            DBOS.run_step(LIMIT, work)
+
+    handles = [await face.start(order, workflow_id="order")]
+    await app.waiting("event", "other", "woken")
+    handles.append(await face.start(other, workflow_id="other"))
+    await busy.opened()
+    await let_time_pass(clock)
+    await off_loop(wait_until, lambda: app.engine.workers._returning == 1)
+    wake.open()
+    await refused.opened()
+    go_on.open()
+    for handle in handles:
+        await handle.get_result()
+    assert await face.get_all_events("order") == {}
+
+
+async def test_w2_a_step_with_a_limit_during_which_the_process_dies_runs_again(
+    app: App, face: Face, clock: ManualClock, never: Gate
+) -> None:
+    begun = Gate()
+    runs = []
+
+    @face.step(timeout_seconds=5)
+    async def work() -> int:
+        runs.append(1)
+        if len(runs) == 1:
+            begun.open()
+            await never.opened()
+        return len(runs)
+
+    @face.workflow()
+    async def order() -> int:
+        return await work()
+
+    await face.start(order, workflow_id="order")
+    await begun.opened()
+    await app.crash_and_restart()
+    assert await face.get_result("order") == 2
 
 
 async def test_w3_the_time_does_not_count_while_a_step_waits_for_a_thread(app: App, clock: ManualClock) -> None:
