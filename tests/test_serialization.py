@@ -1081,6 +1081,7 @@ own_errors: list[BaseException] = [
     errors.DBOSWorkflowFunctionNotFoundError("id", "f"),
     errors.DBOSUnexpectedStepError("id", "3", "send", "recv"),
     errors.DBOSMaxStepRetriesExceeded("step", 2, [ValueError(1), OddError(2, detail="d")]),
+    errors.DBOSStepTimeoutError("step", "id", 2, 0.5),
     errors.DBOSAwaitedWorkflowCancelledError("id"),
     DBOSRecordedError("shop.Error", "message", "Traceback…"),
     errors.DBOSWorkflowCancelledError("id"),

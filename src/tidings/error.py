@@ -11,6 +11,7 @@ DBOSException (Exception)
 ├── DBOSWorkflowFunctionNotFoundError  a recorded workflow has no function in this program
 ├── DBOSUnexpectedStepError            replay met another operation than the recorded one
 ├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
+├── DBOSStepTimeoutError               a try of a step was not done in time
 ├── DBOSAwaitedWorkflowCancelledError  a result was awaited from a cancelled workflow
 ├── DBOSRecordedError                  a recorded error whose class cannot be rebuilt
 └── DBOSShutdownError                  tidings is not running (any more) in this process
@@ -41,6 +42,7 @@ __all__ = [
     "DBOSRunEndedError",
     "DBOSSerializationError",
     "DBOSShutdownError",
+    "DBOSStepTimeoutError",
     "DBOSUnexpectedStepError",
     "DBOSWorkflowCancelledError",
     "DBOSWorkflowFunctionNotFoundError",
@@ -177,6 +179,21 @@ class DBOSMaxStepRetriesExceeded(DBOSException):
         step_name, max_attempts, errors = self.args
         last = f"; the last error was {errors[-1]!r}" if errors else ""
         return f"step {step_name!r} failed {max_attempts} times, as often as it may{last}"
+
+
+class DBOSStepTimeoutError(DBOSException):
+    """A try of a step was not done in time. It is given up; what it did until then stays done."""
+
+    def __init__(self, step_name: str, workflow_id: str, attempt: int, timeout_seconds: float) -> None:
+        super().__init__(step_name, workflow_id, attempt, timeout_seconds)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        step_name, workflow_id, attempt, timeout_seconds = self.args
+        return (
+            f"try {attempt} of step {step_name!r} in workflow {workflow_id!r} was given up, because it was not done "
+            f"within {timeout_seconds:g} s; allow it more (timeout_seconds=) or further tries (retries_allowed=True)"
+        )
 
 
 class DBOSAwaitedWorkflowCancelledError(DBOSException):

@@ -32,7 +32,7 @@ from tidings.model import EntryState, Place
 _names = st.sampled_from(["alpha", "beta"])
 
 _ops: st.SearchStrategy[Op] = st.one_of(
-    st.builds(Step, _names, failures=st.integers(0, 3), tries=st.integers(1, 3)),
+    st.builds(Step, _names, failures=st.integers(0, 3), tries=st.integers(1, 3), is_slow=st.booleans()),
     st.builds(Send, st.sampled_from([OTHER, OTHER, "nobody"])),
     st.builds(Receive, st.booleans(), st.sampled_from([0.0, 1.0])),
     st.just(Receive(message=False, timeout_seconds=0.0, gives_up=True)),

@@ -36,7 +36,7 @@ from tidings.core.effects import (
 from tidings.core.history import Branch, Run
 from tidings.core.operations import events, messages, results, steps, timers
 from tidings.core.retry import RetryPolicy
-from tidings.error import DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError
+from tidings.error import DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError, DBOSStepTimeoutError
 from tidings.model import (
     APPLIED,
     NOTHING,
@@ -68,11 +68,12 @@ OTHER = "other"  # the one workflow that may be sent to, and asked for events
 
 @dataclass(frozen=True)
 class Step:
-    """A step that fails so many times, of so many tries that it has."""
+    """A step that fails so many times, of so many tries that it has: with errors, or because it is too slow."""
 
     name: str
     failures: int = 0
     tries: int = 1
+    is_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ class Parallel:
 
 Op = Step | Send | Receive | Publish | ReadEvent | Sleep | Child | Parallel
 Program = tuple[Op, ...]
+
+_EXPECTED = (ValueError, DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError, DBOSStepTimeoutError)
 
 READABLE = {"there": "seen", "pending": None, "ended": None}
 
@@ -331,7 +334,7 @@ class _Executor:
                 )
         except Abandoned:
             return "given up"
-        except (ValueError, DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError) as error:
+        except _EXPECTED as error:
             return f"{type(error).__name__}: {error}"
         if isinstance(op, Send):
             return "sent"  # Which of the destinations had ended is not recorded: it is only logged.
@@ -339,10 +342,12 @@ class _Executor:
 
     def _operation(self, op: Op, branch: Branch, path: str) -> Operation[Any]:
         match op:
-            case Step(name, failures, tries):
+            case Step(name, failures, tries, is_slow):
 
                 def attempt(number: int) -> str:
                     self.world.calls.append((path, number))
+                    if number <= failures and is_slow:
+                        raise DBOSStepTimeoutError(path, WORKFLOW, number, 5)
                     if number <= failures:
                         raise ValueError(f"try {number} of {path}")
                     return f"result of {path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,66 @@ def test_settling_races_with_threads_that_begin_to_wait(hectic: None) -> None:
     for future in futures:
         future.result(timeout=60)
     assert seen == [seen[0]] * waiters, "all see the same value"
+
+
+def test_a_callback_is_called_once_in_the_thread_that_settles() -> None:
+    ticket = Ticket()
+    called_in: list[int] = []
+    ticket.when_settled(lambda: called_in.append(threading.get_ident()))
+    assert called_in == []
+
+    def settle() -> int:
+        ticket.settle("value")
+        ticket.settle("another")
+        return threading.get_ident()
+
+    settler = aside(settle).result(timeout=20)
+    assert called_in == [settler]
+    assert ticket.result() == "value"
+
+
+def test_a_callback_of_a_settled_ticket_is_called_at_once() -> None:
+    ticket = Ticket()
+    ticket.settle("value")
+    seen: list[Any] = []
+    ticket.when_settled(lambda: seen.append(ticket.result()))
+    assert seen == ["value"]
+
+
+def test_a_ticket_does_not_keep_what_it_has_called() -> None:
+    """It may stay for long in a heap of timers."""
+
+    class Called:
+        def __call__(self) -> None: ...
+
+    ticket, callback = Ticket(), Called()
+    ticket.when_settled(callback)
+    gone = weakref.ref(callback)
+    del callback
+    assert gone() is not None
+    ticket.settle()
+    assert gone() is None
+
+
+def test_settling_races_with_callbacks_that_are_given(hectic: None) -> None:
+    """Each round: both meet at a barrier. Whoever sees the other, the callback is called once."""
+    tickets = [Ticket() for _ in range(ROUNDS)]
+    start = threading.Barrier(2)
+    calls: list[int] = []
+
+    def settle() -> None:
+        for ticket in tickets:
+            start.wait()
+            ticket.settle()
+
+    def give() -> None:
+        for number, ticket in enumerate(tickets):
+            start.wait()
+            ticket.when_settled(lambda number=number: calls.append(number))  # type: ignore[misc]
+
+    for future in (aside(settle), aside(give)):
+        future.result(timeout=60)
+    assert sorted(calls) == list(range(ROUNDS))
 
 
 def test_settling_races_with_coroutines_that_begin_to_wait(hectic: None) -> None:

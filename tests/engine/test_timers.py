@@ -47,6 +47,16 @@ def test_a_deadline_in_the_past_has_come(clock: ManualClock, timers: Timers) -> 
     assert ticket.result() is False
 
 
+def test_a_time_may_be_given_from_now(clock: ManualClock, timers: Timers) -> None:
+    ticket = Ticket()
+    clock.advance(7)
+    timers.after(1_000, ticket)
+    clock.advance(0.999)
+    assert not ticket.settled
+    clock.advance(0.001)
+    assert ticket.result() is False
+
+
 def test_what_was_settled_before_stays_so(clock: ManualClock, timers: Timers) -> None:
     woken, due = Ticket(), Ticket()
     timers.at(clock.now_ms() + 1_000, woken)

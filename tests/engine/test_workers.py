@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.engines import aside, wait_until
 from tidings.engine.ticket import Ticket
-from tidings.engine.workers import Workers
+from tidings.engine.workers import Seat, Workers
 from tidings.error import DBOSShutdownError
 
 
@@ -167,3 +167,125 @@ def test_stopping_ends_idle_threads_and_fails_what_has_not_begun() -> None:
     release.set()
     assert working.result() == "was begun"
     wait_until(lambda: workers._idle == workers._running == 0)
+
+
+def test_who_stands_in_runs_at_once_and_has_the_slot_of_who_waits() -> None:
+    """With one slot, which a job holds, and another job that is queued for it."""
+    workers = Workers(1)
+
+    def stand_in() -> str:
+        assert workers._running == 1
+        with workers.parked():
+            assert queued.result() == "queued"
+        return "stood in"
+
+    def job() -> str:
+        with workers.standing_in(stand_in) as done:
+            value = str(done.result())
+        assert workers._running == 1
+        with workers.parked():  # It has its slot again, and can give it away.
+            assert workers.call(lambda: "another").result() == "another"
+        return value
+
+    begun = Ticket()
+    working = workers.call(lambda: (begun.result(), job())[1])
+    queued = workers.call(lambda: "queued")
+    begun.settle()
+    assert working.result() == "stood in"
+    wait_until(lambda: workers._running == workers._returning == 0)
+    workers.stop()
+
+
+def test_an_error_of_who_stands_in_is_given_on() -> None:
+    workers = Workers(1)
+    with pytest.raises(ZeroDivisionError), workers.standing_in(lambda: 1 // 0) as done:
+        done.result()
+    workers.stop()
+
+
+def test_who_stands_in_for_a_thread_without_a_slot_has_none() -> None:
+    workers = Workers(1)
+    release, begun = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        begun.set()
+        release.wait()
+
+    occupying = workers.call(occupy)
+    begun.wait()
+
+    def stand_in() -> int:
+        with workers.parked():
+            return workers._running
+
+    with workers.standing_in(stand_in) as done:
+        assert done.result() == 1
+    assert workers._running == 1
+    release.set()
+    occupying.result()
+    workers.stop()
+
+
+@pytest.mark.parametrize("is_standing_in", [True, False])
+def test_who_is_left_behind_has_no_slot(is_standing_in: bool) -> None:
+    """With one slot: others run while who was left behind still works, and when it has ended."""
+    workers = Workers(1)
+    release, begun = threading.Event(), threading.Event()
+    ended = Ticket()
+
+    def hang() -> None:
+        begun.set()
+        release.wait()
+        with workers.parked():  # It has none to give back, and takes none.
+            pass
+        ended.settle()
+
+    def job() -> str:
+        with workers.standing_in(hang):
+            begun.wait()
+        return "goes on"
+
+    if is_standing_in:
+        assert workers.call(job).result() == "goes on"
+    else:
+        seat = Seat()
+        _ = workers.call(hang, seat)
+        begun.wait()
+        workers.leave_behind(seat)
+    assert workers.call(lambda: "another").result() == "another"
+    wait_until(lambda: workers._running == 0)
+    release.set()
+    ended.result()
+    assert workers.call(lambda: "one more").result() == "one more"
+    wait_until(lambda: workers._running == workers._returning == 0)
+    workers.stop()
+
+
+def test_who_is_left_behind_in_a_wait_comes_back_without_a_slot() -> None:
+    workers = Workers(1)
+    parked, release, occupied = threading.Event(), threading.Event(), threading.Event()
+    woken, ended = Ticket(), Ticket()
+    seat = Seat()
+
+    def wait() -> None:
+        with workers.parked():
+            parked.set()
+            woken.result()
+        ended.settle()
+
+    def occupy() -> None:
+        occupied.set()
+        release.wait()
+
+    _ = workers.call(wait, seat)
+    parked.wait()
+    occupying = workers.call(occupy)
+    occupied.wait()
+    woken.settle()
+    wait_until(lambda: workers._returning == 1)  # The slot is taken.
+    workers.leave_behind(seat)
+    ended.result()
+    release.set()
+    occupying.result()
+    wait_until(lambda: workers._running == workers._returning == 0)
+    workers.stop()

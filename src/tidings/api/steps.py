@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, caller_in_app, current_host, refuse_running_loop
+from tidings.api.attempts import Try, awaiting_attempt, blocking_attempt
+from tidings.api.caller import Caller, caller_in_app, refuse_running_loop
 from tidings.api.workflows import REGISTRY
 from tidings.core.effects import Operation
-from tidings.core.history import Slot
 from tidings.core.operations import steps
 from tidings.core.retry import RetryPolicy
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.registry import StepFunction
-from tidings.engine.scope import Attempt, Scope, standing
-from tidings.limits import check_id
+from tidings.limits import MAX_TIMEOUT_SECONDS, check_id
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +34,7 @@ class StepOptions(TypedDict, total=False):
     max_attempts: int
     backoff_rate: float
     should_retry: ShouldRetry
+    timeout_seconds: float | None
 
 
 class Steps:
@@ -52,6 +50,7 @@ class Steps:
         max_attempts: int = 3,
         backoff_rate: float = 2.0,
         should_retry: ShouldRetry | None = None,
+        timeout_seconds: float | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a function a step. Called in a workflow it is recorded; elsewhere it is a plain function.
 
@@ -62,8 +61,15 @@ class Steps:
             max_attempts: tries in all, the first included.
             backoff_rate: what each further pause is multiplied with; one hour is the longest.
             should_retry: asked about each error; tries go on while it says True.
+            timeout_seconds: what each try may take, at most; `None` is no limit. A try that is not done in
+                time fails like any other. An `async def` step is then cancelled, as `asyncio.timeout` would.
+                A `def` step with a limit runs in a thread of its own, with the context variables of the
+                workflow; no thread can be interrupted, so it is left to end by itself, the workflow goes on,
+                and DBOSContextError refuses what the thread still tries to write. Give what it waits for
+                (a socket, a lock) a timeout of its own too, or such threads pile up.
 
         Raises (in the workflow):
+            DBOSStepTimeoutError: it was not done in `timeout_seconds`.
             DBOSMaxStepRetriesExceeded: it failed `max_attempts` times; `.errors` has all of them.
             DBOSSerializationError: its result cannot be stored; names the path inside it.
 
@@ -71,11 +77,14 @@ class Steps:
         or raises the error it finally failed with. A step during which the process dies runs again.
         """
         policy = _policy(retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry)
+        limit = _time_limit(timeout_seconds)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            if isinstance(function, (classmethod, staticmethod)):  # Whichever decorator comes first.
+                return cast(Callable[P, R], type(function)(decorate(function.__func__)))
             is_async = inspect.iscoroutinefunction(function)
             registered = StepFunction(
-                _step_name(function.__qualname__ if name is None else name), function, is_async, policy
+                _step_name(function.__qualname__ if name is None else name), function, is_async, policy, limit
             )
             REGISTRY.add_step(registered)
             wrapper = _awaiting_wrapper(registered) if is_async else _blocking_wrapper(registered)
@@ -109,7 +118,11 @@ class Steps:
     async def run_step_async(
         cls, options: StepOptions | None, func: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Await `run_step`. A plain `def` function runs in a worker thread, not on the event loop."""
+        """Await `run_step`. A plain `def` function runs in a worker thread, not on the event loop.
+
+        With `timeout_seconds` its time begins with its thread, and past it that thread is left to end by
+        itself, as with `DBOS.step`.
+        """
         return await _run_async(_step_from(options, func), args, kwargs)
 
 
@@ -133,7 +146,7 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return step.function(*args, **kwargs)
     refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
     caller = caller_in_app(scopes.of_thread)
-    return drive(_operation(caller, step, functools.partial(_attempt, step, args, kwargs)), caller.port)
+    return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs)), caller.port)
 
 
 async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -142,59 +155,14 @@ async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)
-    if step.is_async:
-        attempt = functools.partial(_attempt_async, step, args, kwargs)
-    else:
-        attempt = functools.partial(_attempt_in_thread, caller, step, args, kwargs)
-    return await drive_async(_operation(caller, step, attempt), caller.port)
+    return await drive_async(_operation(caller, step, awaiting_attempt(caller, step, args, kwargs)), caller.port)
 
 
-def _operation(caller: Caller, step: StepFunction, attempt: Callable[[Scope, Slot, int], Any]) -> Operation[Any]:
+def _operation(caller: Caller, step: StepFunction, attempt: Try) -> Operation[Any]:
     workflow = caller.workflow
     assert workflow is not None
     slot = workflow.begin(step.name)
     return steps.step(slot, functools.partial(attempt, workflow, slot), step.policy)
-
-
-def _attempt(
-    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], workflow: Scope, slot: Slot, number: int
-) -> Any:
-    with _attempting(step, workflow, slot, number):
-        return step.function(*args, **kwargs)
-
-
-async def _attempt_async(
-    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], workflow: Scope, slot: Slot, number: int
-) -> Any:
-    with _attempting(step, workflow, slot, number):
-        return await step.function(*args, **kwargs)
-
-
-async def _attempt_in_thread(
-    caller: Caller,
-    step: StepFunction,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    workflow: Scope,
-    slot: Slot,
-    number: int,
-) -> Any:
-    """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
-    with _attempting(step, workflow, slot, number):
-        context = contextvars.copy_context()
-        value = await current_host().workers.call(functools.partial(context.run, step.function, *args, **kwargs))
-        return await value if inspect.isawaitable(value) else value
-
-
-@contextlib.contextmanager
-def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) -> Iterator[None]:
-    """Stand in an attempt of a step. It is over at the end of the block, though a thread may still run."""
-    attempt = Attempt(step.name, slot.ordinal, number)
-    with standing(Scope(workflow.run, workflow.port, workflow.branch, attempt)):
-        try:
-            yield
-        finally:
-            attempt.over = True
 
 
 def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFunction:
@@ -220,7 +188,8 @@ def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFun
         given.get("backoff_rate", 2.0),
         given.get("should_retry"),
     )
-    return StepFunction(_step_name(name), func, inspect.iscoroutinefunction(func), policy)
+    limit = _time_limit(given.get("timeout_seconds"))
+    return StepFunction(_step_name(name), func, inspect.iscoroutinefunction(func), policy, limit)
 
 
 def _name_of(func: Callable[..., Any]) -> str:
@@ -261,3 +230,13 @@ def _amount(value: float, what: str) -> float:
     if not 0 <= value < math.inf:  # Nor is NaN.
         raise ValueError(f"{what} must be 0 or more, and finite, not {value}")
     return value
+
+
+def _time_limit(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"timeout_seconds must be a number of seconds, or None for no limit, not {seconds!r}")
+    if not seconds > 0:  # Nor is NaN.
+        raise ValueError(f"timeout_seconds must be more than 0, or None for no limit, not {seconds}")
+    return None if seconds > MAX_TIMEOUT_SECONDS else float(seconds)  # A hundred years are no limit.

@@ -33,12 +33,13 @@ class WorkflowFunction:
 
 @dataclass(frozen=True, slots=True)
 class StepFunction:
-    """A registered step."""
+    """A registered step. `timeout_seconds` is what each try may take."""
 
     name: str
     function: Callable[..., Any]
     is_async: bool
     policy: RetryPolicy
+    timeout_seconds: float | None = None
 
 
 class Registry:

@@ -49,6 +49,10 @@ class Timers:
             if self._heap and self._heap[0][2] is ticket:
                 self._changed.notify()
 
+    def after(self, ms: int, ticket: Ticket) -> None:
+        """Settle `ticket` with False in so many ms, if nothing has settled it before."""
+        self.at(self._clock.now_ms() + ms, ticket)
+
     def _run(self) -> None:
         while True:
             with self._changed:

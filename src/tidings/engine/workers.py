@@ -2,7 +2,8 @@
 
 Daemon threads, because `concurrent.futures` joins its threads at exit, and a workflow may wait for
 days. At most `limit` of them run at once; one that waits for a message or a result gives its slot
-back, and another may start, so waiting parents never starve their children.
+back, and another may start, so waiting parents never starve their children. One that is left behind,
+because its time is up, has none any more: it cannot be stopped, and must not be in anybody's way.
 """
 
 from __future__ import annotations
@@ -17,13 +18,23 @@ from typing import Any
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
 
-_mine = threading.local()  # `.slot`: the pool whose slot this thread holds
+_mine = threading.local()  # `.pool` that this thread is of, and `.seat`, where it sits there
 
 
 def parked() -> AbstractContextManager[None]:
     """Give this thread's slot back for the length of the block, if it has one."""
-    pool: Workers | None = getattr(_mine, "slot", None)
+    pool: Workers | None = getattr(_mine, "pool", None)
     return contextlib.nullcontext() if pool is None else pool.parked()
+
+
+class Seat:
+    """Where a thread sits: with a slot or not. Others may take that away, so it is no thread-local."""
+
+    __slots__ = ("has_slot", "is_left_behind")
+
+    def __init__(self) -> None:
+        self.has_slot = False
+        self.is_left_behind = False
 
 
 class Workers:
@@ -32,42 +43,68 @@ class Workers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._changed = threading.Condition()
-        self._jobs: deque[tuple[Callable[[], None], Ticket | None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], Ticket | None, Seat | None]] = deque()
         self._running = 0
         self._idle = 0
         self._returning = 0
         self._stopped = False
 
-    def start(self, job: Callable[[], None], ticket: Ticket | None = None) -> None:
+    def start(self, job: Callable[[], None], ticket: Ticket | None = None, seat: Seat | None = None) -> None:
         """Run `job` in a thread as soon as there is a slot; fail `ticket` if there will be none."""
         with self._changed:
             if not self._stopped:
-                self._jobs.append((job, ticket))
+                self._jobs.append((job, ticket, seat))
                 self._fill()
                 return
         if ticket is not None:
             ticket.settle(error=DBOSShutdownError())
 
-    def call(self, function: Callable[[], Any]) -> Ticket:
-        """Run `function` in a thread; the ticket gives its result or error."""
+    def call(self, function: Callable[[], Any], seat: Seat | None = None) -> Ticket:
+        """Run `function` in a thread; the ticket gives its result or error. `seat` is where that will sit."""
+        ticket = Ticket()
+        self.start(lambda: _settle_with(ticket, function), ticket, seat)
+        return ticket
+
+    def leave_behind(self, seat: Seat) -> None:
+        """Wait no longer for who sits there: from now on it takes no slot, whatever it does."""
+        with self._changed:
+            self._leave_behind(seat)
+
+    @contextlib.contextmanager
+    def standing_in(self, function: Callable[[], Any]) -> Iterator[Ticket]:
+        """Run `function` at once, in a new thread that has this thread's slot for the length of the block.
+
+        Who leaves the block before the ticket is settled leaves that thread behind.
+        """
+        mine = self._my_seat()
+        other = Seat()
         ticket = Ticket()
 
-        def job() -> None:
-            try:
-                value = function()
-            except BaseException as error:
-                ticket.settle(error=error)
-            else:
-                ticket.settle(value)
+        def run() -> None:
+            _mine.pool, _mine.seat = self, other
+            _settle_with(ticket, function)
 
-        self.start(job, ticket)
-        return ticket
+        with self._changed:
+            if mine is not None and mine.has_slot:
+                mine.has_slot, other.has_slot = False, True
+            else:
+                mine = None
+        try:
+            threading.Thread(target=run, name="tidings-step", daemon=True).start()
+            yield ticket
+        finally:
+            with self._changed:
+                if mine is not None and other.has_slot and not mine.is_left_behind:
+                    mine.has_slot, other.has_slot = True, False
+                self._leave_behind(other)
+                if mine is not None and not mine.has_slot:
+                    self._come_back(mine)
 
     def stop(self) -> None:
         """Start no more jobs. Threads that work or wait are left to end by themselves."""
         with self._changed:
             self._stopped = True
-            never_begun = [ticket for _, ticket in self._jobs if ticket is not None]
+            never_begun = [ticket for _, ticket, _ in self._jobs if ticket is not None]
             self._jobs.clear()
             self._changed.notify_all()
         settle_all((ticket, None, DBOSShutdownError()) for ticket in never_begun)
@@ -75,29 +112,49 @@ class Workers:
     @contextlib.contextmanager
     def parked(self) -> Iterator[None]:
         """Give this thread's slot back for the length of the block, if it has one of this pool."""
-        if getattr(_mine, "slot", None) is not self:
+        seat = self._my_seat()
+        if seat is None or not seat.has_slot:
             yield
             return
         with self._changed:
-            self._leave()
+            self._leave(seat)
         try:
             yield
         finally:
             with self._changed:
-                self._returning += 1
-                while self._running >= self._limit:
-                    self._changed.wait()
-                self._returning -= 1
-                self._running += 1
-                _mine.slot = self
+                self._come_back(seat)
 
-    def _leave(self) -> None:
-        """Give this thread's slot to one that comes back from a wait, or to the next job."""
+    def _my_seat(self) -> Seat | None:
+        seat: Seat | None = _mine.seat if getattr(_mine, "pool", None) is self else None
+        return seat
+
+    def _come_back(self, seat: Seat) -> None:
+        """Wait for a slot, before any job gets it; without one goes on who is left behind."""
+        self._returning += 1
+        while self._running >= self._limit and not seat.is_left_behind:
+            self._changed.wait()
+        self._returning -= 1
+        if seat.is_left_behind:
+            self._fill()
+        else:
+            self._running += 1
+            seat.has_slot = True
+
+    def _leave(self, seat: Seat) -> None:
+        """Give the slot of a seat to one that comes back from a wait, or to the next job."""
+        if not seat.has_slot:
+            return  # It was taken away.
+        seat.has_slot = False
         self._running -= 1
-        _mine.slot = None
         self._fill()
         if self._returning:
             self._changed.notify_all()
+
+    def _leave_behind(self, seat: Seat) -> None:
+        seat.is_left_behind = True
+        self._leave(seat)
+        if self._returning:
+            self._changed.notify_all()  # It may be one of them.
 
     def _fill(self) -> None:
         """Wake or start a thread for the next job. Those that come back from a wait go first."""
@@ -108,6 +165,7 @@ class Workers:
                 threading.Thread(target=self._run, name="tidings-worker", daemon=True).start()
 
     def _run(self) -> None:
+        own = Seat()
         while True:
             with self._changed:
                 self._idle += 1
@@ -118,12 +176,23 @@ class Workers:
                 self._idle -= 1
                 if self._stopped or not self._jobs or self._running + self._returning >= self._limit:
                     return
-                job, _ = self._jobs.popleft()
+                job, _, given = self._jobs.popleft()
+                seat = given or own
+                _mine.pool, _mine.seat = self, seat
+                seat.has_slot = True
                 self._running += 1
-                _mine.slot = self
                 self._fill()
             try:
                 job()
             finally:
                 with self._changed:
-                    self._leave()
+                    self._leave(seat)
+
+
+def _settle_with(ticket: Ticket, function: Callable[[], Any]) -> None:
+    try:
+        value = function()
+    except BaseException as error:
+        ticket.settle(error=error)
+    else:
+        ticket.settle(value)

@@ -2,7 +2,8 @@
 
 Before the code runs, all that the run handed over earlier is durable, so no outside effect is ever
 seen before an earlier event. A step that completed never runs again; one whose result was not yet
-recorded runs again, hence *at least once*.
+recorded runs again, hence *at least once*. A try that is not done in its time fails with an error
+like any other: who calls the code sees to that (`engine.within`), because only there is a clock.
 """
 
 from __future__ import annotations

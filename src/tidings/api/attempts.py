@@ -1,0 +1,110 @@
+"""One try of a step: where it runs, what it stands in, and what it may take.
+
+Without a time limit a blocking step runs where it was called. With one it runs in a thread of its
+own, because nothing can interrupt it where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from functools import partial
+from inspect import isawaitable
+from typing import Any
+
+from tidings.api.caller import Caller, current_host
+from tidings.core.history import Slot
+from tidings.engine.registry import StepFunction
+from tidings.engine.scope import Attempt, Scope, standing
+from tidings.engine.within import TimeLimit
+from tidings.error import DBOSStepTimeoutError
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Try = Callable[[Scope, Slot, int], Any]
+
+
+def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
+    """Return what tries a step, for a workflow that blocks."""
+    if step.timeout_seconds is None:
+        return partial(_call, step, args, kwargs)
+    return partial(_call_within, caller, step, args, kwargs)
+
+
+def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
+    """Return what tries a step, for a workflow that awaits."""
+    if step.is_async and step.timeout_seconds is None:
+        return partial(_await, step, args, kwargs)
+    if step.is_async:
+        return partial(_await_within, caller, step, args, kwargs)
+    if step.timeout_seconds is None:
+        return partial(_await_in_thread, caller, step, args, kwargs)
+    return partial(_await_in_thread_within, caller, step, args, kwargs)
+
+
+def _call(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
+    with _attempting(step, workflow, slot, number):
+        return step.function(*args, **kwargs)
+
+
+async def _await(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
+    with _attempting(step, workflow, slot, number):
+        return await step.function(*args, **kwargs)
+
+
+async def _await_in_thread(
+    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
+    with _attempting(step, workflow, slot, number):
+        value = await current_host().workers.call(_in_this_context(step, args, kwargs))
+        return await value if isawaitable(value) else value
+
+
+def _call_within(
+    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number) as attempt:
+        return _limit(caller, step, workflow, attempt).call(_in_this_context(step, args, kwargs))
+
+
+async def _await_within(
+    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number) as attempt:
+        return await _limit(caller, step, workflow, attempt).await_call(partial(step.function, *args, **kwargs))
+
+
+async def _await_in_thread_within(
+    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number) as attempt:
+        return await _limit(caller, step, workflow, attempt).await_in_thread(_in_this_context(step, args, kwargs))
+
+
+def _in_this_context(step: StepFunction, args: Args, kwargs: Kwargs) -> Callable[[], Any]:
+    """Return the call of a step's function, to be made in another thread."""
+    return partial(contextvars.copy_context().run, step.function, *args, **kwargs)
+
+
+def _limit(caller: Caller, step: StepFunction, workflow: Scope, attempt: Attempt) -> TimeLimit:
+    seconds = step.timeout_seconds
+    assert seconds is not None
+
+    def give_up() -> DBOSStepTimeoutError:
+        attempt.over = True  # Now: the workflow may have to wait before it can go on.
+        return DBOSStepTimeoutError(step.name, workflow.run.workflow_id, attempt.number, seconds)
+
+    return TimeLimit(current_host().workers, caller.engine.timers, seconds, give_up)
+
+
+@contextlib.contextmanager
+def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) -> Iterator[Attempt]:
+    """Stand in an attempt of a step. It is over at the end of the block, though a thread may still run."""
+    attempt = Attempt(step.name, slot.ordinal, number)
+    with standing(Scope(workflow.run, workflow.port, workflow.branch, attempt)):
+        try:
+            yield attempt
+        finally:
+            attempt.over = True
