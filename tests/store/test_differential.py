@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,12 +30,16 @@ from tidings.model import (
     PublishedEvent,
     RecordedEntry,
     Status,
+    StoredMessage,
     Take,
     Taken,
     Unit,
+    WorkflowFilter,
     WorkflowRecord,
 )
 from tidings.store.protocol import Batch, DataError, Fenced, Store
+
+T = TypeVar("T")
 
 SEQUENCES = 1_000  # on each store
 
@@ -150,6 +154,15 @@ class Retire(Struct, frozen=True):
 
 Operation = Commit | Recall | Claim | Reclaim | Retire
 
+
+class Look(Struct, frozen=True):
+    """List workflows, and what one of them recorded and was sent; texts get the prefix of the sequence."""
+
+    wanted: WorkflowFilter
+    workflow: str
+    with_outputs: bool
+
+
 WORKFLOWS = ("a", "b", "c")
 PROCESSES = ("p", "q")
 NAMES = ("flow", "other")
@@ -190,6 +203,37 @@ operations = st.one_of(
     st.builds(Reclaim, processes, st.lists(maybe_unknown, min_size=1, max_size=3, unique=True)),
     st.builds(Retire, processes),
 )
+
+
+def maybe(values: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
+    """Any, more often than not."""
+    return st.none() | st.none() | values
+
+
+def some(values: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+    """None, one, or several, perhaps one twice."""
+    return st.lists(values, max_size=3).map(tuple)
+
+
+times = st.integers(NOW_MS, NOW_MS + 12)
+filters = st.builds(
+    WorkflowFilter,
+    workflow_ids=maybe(some(maybe_unknown)),
+    statuses=maybe(some(st.sampled_from(Status)) | st.just((Status.PENDING,))),
+    names=maybe(some(st.sampled_from(NAMES))),
+    from_ms=maybe(times),
+    until_ms=maybe(times),
+    app_version=maybe(st.sampled_from(VERSIONS)),
+    parent_id=maybe(maybe_unknown),
+    executor_id=maybe(processes),
+    id_prefix=maybe(st.sampled_from(("", "a", "u", "%", "_"))),
+    limit=maybe(st.integers(0, 3)),
+    offset=st.sampled_from((0, 0, 1, 2)),
+    newest_first=st.booleans(),
+    with_inputs=st.booleans(),
+    with_outputs=st.booleans(),
+)
+looks = st.lists(st.builds(Look, filters, maybe_unknown, st.booleans()), min_size=1, max_size=4)
 # Most sequences find the workflows started and mail waiting, or little would ever be taken and put back.
 STARTED = Commit("p", [Start(each, "flow", "v1", None) for each in WORKFLOWS])
 MAILED = Commit("p", [Send([(each, topic, None) for topic in (None, None, "", "t")], None) for each in WORKFLOWS])
@@ -316,7 +360,11 @@ class World:
         match part:
             case Start(workflow, name, version, parent):
                 ids = self.prefix + workflow, self.prefix + name
-                start = NewWorkflow(*ids, "[]", "json", version, self.owner(parent), NOW_MS)
+                of_class = (f"class {number}", f"config {number}") if number % 2 else (None, None)
+                over_ms = (number, NOW_MS + number) if number % 3 else (None, None)
+                start = NewWorkflow(
+                    *ids, f"[{number}]", "json", version, self.owner(parent), NOW_MS + number, *of_class, *over_ms
+                )
                 return Unit(self.owner(parent), 1, self.step(parent), start=start)
             case Record(workflow, position, state):
                 entry = Entry("", position, number, "step", state, f"output {number}", deadline_ms=number)
@@ -398,11 +446,33 @@ class World:
         ids = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
         names = [self.prefix + "flow"]
         self.same(lambda store: store.workflows(ids))
+        self.same(lambda store: store.statuses(ids))
         self.same(lambda store: store.histories(ids))
         self.same(lambda store: store.latest_events([(each, key) for each in ids for key in KEYS]))
         self.same(lambda store: [store.all_events(each) for each in ids])
         self.same(lambda store: by_id([each for each in store.executors() if self.mine(each.executor_id)]))
         self.same(lambda store: by_name([each for each in store.leftovers(names, "v1") if self.mine(each.name)]))
+
+    def look(self, look: Look) -> None:
+        """List, and compare; only what this sequence has written, for others have written to the same database."""
+        wanted, workflow_id = self.own(look.wanted), self.prefix + look.workflow
+        self.same(lambda store: store.list_workflows(wanted))
+        page = wanted.limit, wanted.offset
+        self.same(lambda store: store.steps(workflow_id, *page, look.with_outputs))
+        self.same(lambda store: store.messages(workflow_id, *page))
+
+    def own(self, wanted: WorkflowFilter) -> WorkflowFilter:
+        """Put the prefix of the sequence to all texts; to one at least."""
+        ids, names = (
+            None if texts is None else tuple(self.prefix + each for each in texts)
+            for texts in (wanted.workflow_ids, wanted.names)
+        )
+        is_own = any(each is not None for each in (ids, names, wanted.parent_id, wanted.executor_id))
+        id_prefix = None if is_own and wanted.id_prefix is None else self.prefix + (wanted.id_prefix or "")
+        parent_id, executor_id = self.owner(wanted.parent_id), self.owner(wanted.executor_id)
+        return replace(
+            wanted, workflow_ids=ids, names=names, parent_id=parent_id, executor_id=executor_id, id_prefix=id_prefix
+        )
 
     def mine(self, name: str) -> bool:
         """Whether something of the database belongs to this sequence."""
@@ -414,7 +484,7 @@ def even(answer: Any) -> Any:
     match answer:
         case list() | tuple():
             return [even(each) for each in answer]
-        case Taken():
+        case Taken() | StoredMessage():
             return replace(answer, seq=0)
         case RecordedEntry():
             return replace(answer, message=even(answer.message))
@@ -436,10 +506,16 @@ def by_name(leftovers: list[Leftover]) -> dict[tuple[str, str], Leftover]:
 
 
 @settings(max_examples=SEQUENCES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(sequence=sequences)
-def test_a_store_answers_as_the_model_does(store: Store, sequence: tuple[list[Operation], list[Operation]]) -> None:
-    """Every answer to every operation, and all that can be read in the end."""
+@given(sequence=sequences, looks=looks)
+def test_a_store_answers_as_the_model_does(
+    store: Store, sequence: tuple[list[Operation], list[Operation]], looks: list[Look]
+) -> None:
+    """Every answer to every operation, parts of what is there, and all that can be read in the end."""
     world = World(store)
     for operation in itertools.chain(*sequence):
         world.perform(operation)
+    for look in looks:
+        world.look(look)
     world.compare_all()
+    for look in looks:
+        world.look(look)

@@ -87,6 +87,8 @@ def test_both_stores_have_their_queries() -> None:
         ("-- name: a\n-- only a comment\n", "'a' has no statement"),
         ("-- name: a b\nselect 1;", "'a b' is no name"),
         ("-- name:\nselect 1;", "'' is no name"),
+        ("-- part: a\n-- only a comment\n", "'a' has no statement"),
+        ("-- part: a\n1\n-- part: a\n2\n", "two parts named 'a'"),
     ],
 )
 def test_a_malformed_file_of_queries_is_an_error(text: str, reason: str) -> None:
@@ -98,6 +100,12 @@ def test_a_query_is_what_follows_its_header() -> None:
     text = "-- About all.\n\n-- name: first\n-- Why.\nselect 1,\n    -- inside\n    '--no comment';\n\n"
     text += "-- name: second\nselect 2"
     assert queries.parse(text, "here") == [("first", "select 1,\n    '--no comment'"), ("second", "select 2")]
+
+
+def test_a_part_is_filled_in_where_it_is_used_and_is_no_query_itself() -> None:
+    text = "-- part: columns\n-- Why.\na,\nb\n\n-- name: first\nselect {columns} from {schema}.t;\n"
+    text += "-- part: more\n{columns}, c\n-- name: second\nselect {more};\n"
+    assert queries.parse(text, "here") == [("first", "select a,\nb from {schema}.t"), ("second", "select a,\nb, c")]
 
 
 def test_a_name_stands_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

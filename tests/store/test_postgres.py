@@ -150,7 +150,7 @@ SCANS = {"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 # They read a table that has one row for each process, or all that is pending because that is asked for.
 READ_ALL = {"read_executors", "leftovers", "schema_version", "set_schema_version"}
 
-# They walk through an index until their page is full, or look at all that is pending. See the test of lists below.
+# They walk through an index until their page is full, or look at all that is pending. See their test below.
 WALKS = {"list_newest", "list_oldest", "list_pending"}
 
 # While the tables are empty, reading all that is pending is as good. See the test of claims below.
@@ -181,6 +181,45 @@ def test_a_claim_does_not_read_what_living_executors_own(store: PostgresStore, a
     with store._database.open() as connection:
         for name in SETTLE_LATER:
             assert scans_without_condition(plan_of(connection, name)) == []
+
+
+@pytest.mark.parametrize("name", sorted(WALKS))
+def test_a_list_goes_by_an_index_and_sorts_at_most_what_is_pending(
+    store: PostgresStore, admin: psycopg.Connection, name: str
+) -> None:
+    with store._database.open() as connection:
+        made_for_an_empty_table = plan_of(connection, name)
+        admin.execute(
+            "insert into workflows (workflow_id, seq, status, name, inputs, serialization, epoch, app_version,"
+            " created_at_ms, updated_at_ms)"
+            " select 'w' || n, n, case when n % 1000 = 0 then 'PENDING' else 'SUCCESS' end, 'f', '', '', 1, 'v', n, n"
+            " from generate_series(1, 20000) n"
+        )
+        admin.execute("analyze workflows")
+        made_for_a_full_table = plan_of(connection, name)
+    index = "workflows_pending" if name == "list_pending" else "workflows_in_order"
+    direction = "Backward" if name == "list_newest" else "Forward"
+    for plan in (made_for_an_empty_table, made_for_a_full_table):
+        [scan] = [node for node in plan if node["Node Type"] in SCANS]
+        assert (scan["Node Type"], scan["Index Name"], scan["Scan Direction"]) == ("Index Scan", index, direction)
+        assert ("Sort" in {node["Node Type"] for node in plan}) == (name == "list_pending")
+
+
+@pytest.mark.parametrize(
+    ("name", "indexes"),
+    [
+        ("list_by_ids", {"workflows_pkey"}),
+        ("list_by_parent", {"workflows_by_parent"}),
+        ("list_by_prefix", {"workflows_pkey"}),
+        ("read_messages", {"workflows_pkey", "messages_unread", "entries_pkey", "messages_pkey"}),
+        ("read_steps", {"workflows_pkey", "entries_pkey", "events_pkey", "messages_pkey"}),
+    ],
+)
+def test_a_list_of_few_goes_by_their_keys(store: PostgresStore, name: str, indexes: set[str]) -> None:
+    with store._database.open() as connection:
+        plan = plan_of(connection, name)
+    assert {node["Index Name"] for node in plan if "Index Name" in node} == indexes
+    assert scans_without_condition(plan) == []
 
 
 @pytest.mark.parametrize("topic", [None, "topic"])

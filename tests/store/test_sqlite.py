@@ -18,7 +18,7 @@ import pytest
 
 from tests.store.driver import Process, ending, entry, message, new, recording, sending, taking
 from tidings.error import DBOSInitializationError
-from tidings.model import APPLIED, NoSuchWorkflow, Taken, Unit
+from tidings.model import APPLIED, NoSuchWorkflow, Taken, Unit, WorkflowFilter
 from tidings.store import migrate as migrations
 from tidings.store.protocol import DataError, Unavailable
 from tidings.store.queries import load
@@ -486,6 +486,67 @@ def test_pending_workflows_are_found_by_their_index(store: SqliteStore, name: st
 @pytest.mark.parametrize("name", ["read_entries", "read_event_places", "latest_events", "all_events"])
 def test_what_workflows_recorded_is_found_by_their_numbers(store: SqliteStore, name: str) -> None:
     assert not re.search(r"SCAN (e|w|m|latest)\b", plan_of(store, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("list_by_ids", "SEARCH tidings_workflows USING INDEX sqlite_autoindex_tidings_workflows_1 (workflow_id=?)"),
+        ("list_by_parent", "SEARCH tidings_workflows USING INDEX tidings_workflows_by_parent (parent_id=?)"),
+        ("list_by_prefix", "USING INDEX sqlite_autoindex_tidings_workflows_1 (workflow_id>? AND workflow_id<?)"),
+        ("list_pending", "SCAN tidings_workflows USING INDEX tidings_workflows_pending"),
+    ],
+)
+def test_a_list_goes_by_an_index(store: SqliteStore, name: str, way: str) -> None:
+    plan = plan_of(store, name)
+    assert way in plan
+    assert "SCAN tidings_workflows\n" not in f"{plan}\n"
+
+
+@pytest.mark.parametrize("name", ["list_newest", "list_oldest"])
+def test_a_list_of_all_walks_through_the_table_and_sorts_nothing(store: SqliteStore, name: str) -> None:
+    plan = plan_of(store, name)
+    assert plan.startswith("SCAN tidings_workflows\n")
+    assert "TEMP B-TREE" not in plan
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_page_of_all_costs_the_same_beside_many(process: Process, store: SqliteStore, newest_first: bool) -> None:
+    """Counted in instructions of SQLite's machine."""
+    instructions: list[None] = []
+
+    def cost() -> int:
+        instructions.clear()
+        connection = reading_connection(store)
+        connection.set_progress_handler(lambda: instructions.append(None), 1)
+        found = store.list_workflows(WorkflowFilter(limit=10, newest_first=newest_first))
+        connection.set_progress_handler(None, 1)
+        assert len(found) == 10
+        return len(instructions)
+
+    process.start(*(f"first {number}" for number in range(20)))
+    first = cost()
+    process.start(*(f"w{number}" for number in range(2_000)))
+    assert cost() <= first + 20
+
+
+def test_messages_are_listed_by_the_index_of_the_unread_and_by_entries(store: SqliteStore) -> None:
+    plan = plan_of(store, "read_messages")
+    assert "SEARCH tidings_messages USING INDEX tidings_messages_unread (destination_seq=?)" in plan
+    assert "SEARCH e USING INDEX sqlite_autoindex_tidings_entries_1 (workflow_seq=?)" in plan
+    assert not re.search(r"SCAN (m|e|tidings_\w+)\b", plan)
+
+
+def test_steps_are_listed_by_the_number_of_their_workflow(store: SqliteStore) -> None:
+    assert not re.search(r"SCAN (m|e|v|tidings_\w+)\b", plan_of(store, "read_steps"))
+
+
+def test_large_values_stand_last_in_their_rows(store: SqliteStore) -> None:
+    """A row is read from its beginning, so what stands before them is read without them."""
+    last = {"workflows": {"error", "output", "inputs"}, "entries": {"error", "output"}, "messages": {"body"}}
+    for table, values in last.items():
+        columns = [row[1] for row in reading_connection(store).execute(f"pragma table_info(tidings_{table})")]
+        assert set(columns[-len(values) :]) == values
 
 
 @pytest.mark.parametrize("topic", [None, "t"])

@@ -20,6 +20,10 @@ class WorkflowRow(NamedTuple):
     epoch: int
     executor_id: str | None
     parent_id: str | None
+    class_name: str | None
+    config_name: str | None
+    timeout_ms: int | None
+    deadline_ms: int | None
 
 
 class EntryRow(NamedTuple):
@@ -86,9 +90,10 @@ class Records(NamedTuple):
 
 
 _QUERIES = (
-    "select {id}, status, name, output, error, epoch, executor_id, parent_id from {p}workflows as w order by seq",
+    """select {id}, status, name, output, error, epoch, executor_id, parent_id, class_name, config_name, timeout_ms,
+    deadline_ms from {p}workflows as w order by seq""",
     """select {id}, branch, position, ordinal, e.name, state, e.output, e.error, child_workflow_id, message_seq,
-    deadline_ms, started_at_ms, completed_at_ms from {p}entries as e {join_e} order by {id}, branch, position""",
+    e.deadline_ms, started_at_ms, completed_at_ms from {p}entries as e {join_e} order by {id}, branch, position""",
     """select m.seq, {destination}, topic, body, sender_id, read_by_branch, read_by_position
     from {p}messages as m {join_m} order by m.seq""",
     "select {id}, key, version, value, branch, position from {p}events as e {join_e} order by {id}, key, version",

@@ -111,13 +111,14 @@ update {schema}.workflows as w set executor_id = null from owned where w.workflo
 -- name: claim_workflows
 -- Oldest first. After `raise_fences`, as a later statement: what a batch in flight started is seen.
 -- A row that is locked right now is being cancelled, or taken by another claim: leave it for the next.
+-- `seq + 0`: by `seq` alone the planner would walk through all that ever was, to save itself the sorting.
 with chosen as materialized (
     select workflow_id from {schema}.workflows
     where status = 'PENDING'
         and (executor_id = any(:dead::text[]) or executor_id is null)
         and name = any(:names::text[])
         and app_version = :app_version::text
-    order by seq
+    order by seq + 0
     limit :limit::bigint
     for update skip locked
 ),

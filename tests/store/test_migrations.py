@@ -1,0 +1,137 @@
+"""Databases of earlier versions, with what is in them, brought up to date. On both backends.
+
+An earlier version is made by applying its migrations and no later ones; its rows are written past the
+library, which writes today's.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import tidings.store
+from tests.store.driver import NOW_MS, VERSION, Process, ending, entry, recording, sending
+from tests.store.driver import message as letter
+from tests.support.rows import Rows
+from tidings.model import (
+    APPLIED,
+    Entry,
+    History,
+    RecordedEntry,
+    Status,
+    StoredMessage,
+    Taken,
+    WorkflowFilter,
+    WorkflowRecord,
+)
+from tidings.store import migrate
+from tidings.store.postgres import schema as postgres_schema
+from tidings.store.protocol import Store
+from tidings.store.sqlite import schema as sqlite_schema
+
+BACKENDS = {"tidings.store.sqlite": sqlite_schema, "tidings.store.postgres": postgres_schema}
+
+
+def make(url: str, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a database of an earlier version."""
+    with monkeypatch.context() as patch:
+        for package, schema in BACKENDS.items():
+            every = migrate.pending(package, 0, "")
+            patch.setattr(schema, "pending", lambda *_, every=every: every[:version])
+            patch.setattr(schema, "SCHEMA_VERSION", version)
+        tidings.store.open(url).migrate()
+
+
+def fill_version_2(rows: Rows) -> None:
+    """Write three workflows; the newest of them, a fourth, is gone again, and its number with it."""
+    number = "" if rows.is_sqlite else ", seq"
+    for seq, (workflow_id, status, output, owner, parent_id) in enumerate(
+        [
+            ("parent", "SUCCESS", '"out"', "old", None),
+            ("child", "PENDING", None, "old", "parent"),
+            ("lost", "PENDING", None, None, None),
+            ("gone", "PENDING", None, None, None),
+        ],
+        1,
+    ):
+        values = (workflow_id, status, "flow", "[1]", output, "json", 3, owner, VERSION, parent_id, NOW_MS, NOW_MS + 1)
+        drawn = "" if rows.is_sqlite else ", nextval('tidings.workflows_seq')"
+        rows.run(
+            "insert into {workflows} (workflow_id, status, name, inputs, output, serialization, epoch, executor_id,"
+            f" app_version, parent_id, created_at_ms, updated_at_ms{number})"
+            f" values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?{drawn})",
+            *values,
+        )
+        assert rows.run("select seq from {workflows} where workflow_id = ?", workflow_id) == [(seq,)]
+    rows.run("delete from {workflows} where workflow_id = 'gone'")
+    child = (2,) if rows.is_sqlite else ("child",)
+    of, to = ("workflow_seq", "destination_seq") if rows.is_sqlite else ("workflow_id", "destination_id")
+    place = f"insert into {{entries}} ({of}, branch, position, ordinal, name, state, message_seq) values"
+    rows.run(f"{place} (?, '', 1, 1, 'recv', 'DONE', 1)", *child)
+    for seq, branch, position in ((1, "", 1), (2, None, None)):
+        rows.run(
+            f"insert into {{messages}} (seq, {to}, body, sent_at_ms, read_by_branch, read_by_position)"
+            " values (?, ?, ?, ?, ?, ?)",
+            seq,
+            *child,
+            f"message {seq}",
+            NOW_MS,
+            branch,
+            position,
+        )
+    if not rows.is_sqlite:
+        rows.run("select setval('tidings.messages_seq', 2)")
+
+
+@pytest.fixture
+def rows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    """A database of version 2 that was used."""
+    make(database_url, 2, monkeypatch)
+    rows = Rows(database_url)
+    fill_version_2(rows)
+    return rows
+
+
+def migrated(url: str) -> Store:
+    store = tidings.store.open(url)
+    store.migrate()
+    store.connect()
+    return store
+
+
+def record(
+    workflow_id: str, status: Status, output: str | None, owner: str | None, parent: str | None
+) -> WorkflowRecord:
+    return WorkflowRecord(
+        workflow_id, status, "flow", "[1]", output, None, "json", 3, owner, VERSION, parent, NOW_MS, NOW_MS + 1
+    )
+
+
+def test_version_2_keeps_all_it_had(database_url: str, rows: Rows) -> None:
+    store = migrated(database_url)
+    parent = record("parent", Status.SUCCESS, '"out"', "old", None)
+    child = record("child", Status.PENDING, None, "old", "parent")
+    lost = record("lost", Status.PENDING, None, None, None)
+    assert store.list_workflows(WorkflowFilter()) == [parent, child, lost]
+    assert store.list_workflows(WorkflowFilter(parent_id="parent")) == [child]
+    taken = RecordedEntry(Entry("", 1, 1, "recv"), Taken(1, "message 1", None, None, NOW_MS))
+    assert store.histories(["child"]) == [History("child", (taken,), ())]
+    assert store.steps("child", None, 0, True) == [taken]
+    assert store.messages("child", None, 0) == [
+        StoredMessage(1, None, "message 1", None, None, NOW_MS, 1),
+        StoredMessage(2, None, "message 2", None, None, NOW_MS, None),
+    ]
+    store.close()
+
+
+def test_a_migrated_database_is_worked_on(database_url: str, rows: Rows) -> None:
+    store = migrated(database_url)
+    process = Process(store)
+    assert process.claim("old") == ["child", "lost"]
+    assert process.commit(*recording("child", entry(2)), sending(letter("child", "message 3"))) == [APPLIED] * 2
+    assert process.drain("child") == ["message 2", "message 3"]
+    assert process.commit(ending("child", epoch=4)) == [APPLIED]
+    process.start("new")
+    assert store.owned(process.executor_id) == ["lost", "new"]
+    # The number of the one that is gone is not used again.
+    assert rows.run("select workflow_id from {workflows} where seq > 4") == [("new",)]
+    store.close()
