@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from examples.widget_store import layout
+from examples.widget_store.settings import settings
 from tidings.error import DBOSShutdownError
 
 _SENTENCES = {
@@ -36,7 +37,7 @@ def refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     sentence = _SENTENCES.get(error.detail, error.detail)
     if "text/html" in request.headers.get("accept", ""):
-        return page(layout.refusal(sentence), error.status_code)
+        return page(layout.refusal(sentence, settings().shop_url), error.status_code)
     return PlainTextResponse(sentence, error.status_code, headers=error.headers)
 
 

@@ -33,6 +33,7 @@ _STYLE = """
   input { width: 4.5rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: .5rem; font: inherit;
     background: none; color: inherit }
   ul, ol { margin: 0; padding: 0; list-style: none } li { padding: .45rem 0; border-top: 1px solid var(--line) }
+  li > :nth-child(2):not(:last-child) { flex: 1 }
   li .soft, code { font-size: .92em; font-variant-numeric: tabular-nums }
   progress { width: 100%; height: .6rem; margin: .5rem 0 0; accent-color: var(--good) }
   .paid, .dispatched { color: var(--good) } .created, .waiting { color: var(--wait) } .cancelled { color: var(--bad) }
@@ -63,9 +64,10 @@ def page(owner: str, body: str, *, title: str, kind: str = "shop", aside: str = 
 """
 
 
-def refusal(sentence: str) -> str:
+def refusal(sentence: str, shop_url: str) -> str:
     """Return the page that says what is wrong and what to do."""
-    return page("<strong>Widget store</strong>", f"<h1>Not like this</h1><p>{escape(sentence)}</p>", title="Refused")
+    body = f'<h1>That did not work</h1><p>{escape(sentence)}</p><a href="{escape(shop_url)}">To the widgets</a>'
+    return page("<strong>The widget store</strong>", body, title="That did not work")
 
 
 def euros(cents: int) -> str:

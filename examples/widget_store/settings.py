@@ -29,6 +29,7 @@ class Settings:
         pay_within_seconds: how long the shop waits for a payment.
         stage_seconds: how long each stage of a dispatch takes.
         webhook_twice, webhook_late: how likely a webhook is delivered twice, and later than it might be: 0 to 1.
+        webhook_late_seconds: how much later.
         die_after: for the tour: the step after whose work, but before whose record, the shop's power fails.
     """
 
@@ -41,6 +42,7 @@ class Settings:
     stage_seconds: float = 2
     webhook_twice: float = 0.2
     webhook_late: float = 0.2
+    webhook_late_seconds: float = 5
     die_after: str = ""
 
     def environment(self) -> dict[str, str]:

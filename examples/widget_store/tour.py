@@ -22,14 +22,12 @@ from examples.widget_store.database import drop_schema
 from examples.widget_store.layout import euros
 from examples.widget_store.processes import Program, ProgramError, free_url
 from examples.widget_store.settings import DATABASE_URL, Settings, SettingsError, place_of
-from examples.widget_store.shop.books import OrderRecord, Status
+from examples.widget_store.shop.books import FULL_SHELF, OrderRecord, Status
 from examples.widget_store.timeline import Colour, paint, say, short
-
-STOCK = 12
 
 PAID = ("ordered", "inventory reserved", "paid", "dispatched")
 SOLD_OUT = ("ordered", "cancelled: not enough widgets on the shelf")
-CANCELLED = ("ordered", "inventory reserved", "cancelled: the customer did not pay; inventory back")
+CANCELLED = ("ordered", "inventory reserved", "cancelled: the payment was cancelled; inventory back")
 TIMED_OUT = ("ordered", "inventory reserved", "cancelled: no payment came in time; inventory back")
 REFUNDED = (*TIMED_OUT, "payment came too late: refunded")
 
@@ -153,7 +151,9 @@ class Tour:
         self._check("orders", len(orders), len(self._endings))
         sold = [order for order in shop.orders if order.status is Status.DISPATCHED]
         inventory = sum(product.inventory for product in shop.products)
-        self._check("inventory, without what was dispatched", inventory, STOCK - sum(order.quantity for order in sold))
+        self._check(
+            "inventory, without what was dispatched", inventory, FULL_SHELF - sum(order.quantity for order in sold)
+        )
         self._check_money(sold)
 
     def _check_money(self, sold: list[OrderRecord]) -> None:

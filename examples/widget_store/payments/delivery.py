@@ -17,8 +17,6 @@ from examples.widget_store.timeline import Colour, tell
 from examples.widget_store.wire import PaymentEvent
 from tidings import DBOS
 
-LATE_SECONDS = 5
-
 
 class Plan(Struct, frozen=True):
     """How often an event is delivered, and how many seconds after it happened."""
@@ -41,7 +39,7 @@ async def make_plan() -> Plan:
     """Throw the dice, once: a replay takes the recorded plan."""
     told = settings()
     twice, late = random.random() < told.webhook_twice, random.random() < told.webhook_late
-    return Plan(times=2 if twice else 1, late_seconds=LATE_SECONDS if late else 0)
+    return Plan(times=2 if twice else 1, late_seconds=told.webhook_late_seconds if late else 0)
 
 
 def _may_be_accepted_later(error: BaseException) -> bool:

@@ -14,6 +14,8 @@ from msgspec import Struct
 from examples.widget_store.database import Database, Transaction
 from examples.widget_store.settings import Place
 
+FULL_SHELF = 12
+
 
 class Status(StrEnum):
     """How an order stands."""
@@ -132,6 +134,12 @@ def enter_refund(order_id: str) -> None:
         refunded = "payment came too late: refunded"
         if not transaction.rows("select 1 from order_history where order_id = ? and what = ?", order_id, refunded):
             _note(transaction, order_id, refunded)
+
+
+def restock() -> None:
+    """Fill the empty places on the shelf. What is still there is left as it is, so pressing twice fills once."""
+    with _database.transaction() as transaction:
+        transaction.change("update products set inventory = ? where inventory = 0", FULL_SHELF)
 
 
 def find_order(order_id: str) -> OrderRecord | None:

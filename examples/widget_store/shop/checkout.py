@@ -46,7 +46,7 @@ def checkout(order: NewOrder, pay_within_seconds: float) -> Status:
                 DBOS.start_workflow(dispatch, order.order_id)
             return Status.PAID
         case PaymentStatus.CANCELLED:
-            return cancel_order(order.order_id, "the customer did not pay")
+            return cancel_order(order.order_id, "the payment was cancelled")
         case _:
             return cancel_order(order.order_id, "no payment came in time")
 

@@ -34,6 +34,8 @@ _FOLLOW = """<noscript><meta http-equiv="refresh" content="2"></noscript>
   setTimeout(follow, 400);
 </script>"""
 
+_RESTOCK = '<button class="quiet" formaction="/restock">Fill the shelf again</button>'
+
 _EXPLAINED = {
     Status.CREATED: "Your order is being prepared.",
     Status.RESERVED: "Your widgets are reserved until the payment arrives, or its time is up.",
@@ -86,7 +88,7 @@ def cancelled(order_id: str, found: OrderRecord | None) -> str:
         f"Order {short(order_id)}",
         f"""<p class="soft">Order <code>{short(order_id)}</code></p>
         <h1 class="cancelled">Nothing was bought</h1>
-        <p>{escape(why.capitalize()) or "The order is about to be cancelled"}. You were not charged.</p>
+        <p>{escape(why.capitalize()) or "The order is about to be cancelled"}.</p>
         <a class="button" href="/">Back to the widgets</a>
         <p><a href="/orders/{order_id}">See the order</a></p>""",
     )
@@ -102,6 +104,7 @@ def _offer(product: Product, new_order_id: str) -> str:
           <input type="hidden" name="product_id" value="{escape(product.product_id)}">
           <label class="row">How many? <input type="number" name="quantity" value="1" min="1" max="99"></label>
           <button{"" if product.inventory else " disabled"}>Buy</button>
+          {"" if product.inventory else _RESTOCK}
         </form>"""
 
 
@@ -115,9 +118,9 @@ def _items(order: OrderRecord) -> str:
 
 
 def _dispatch(stages_done: int) -> str:
-    stage = STAGES[stages_done - 1] if stages_done else "waiting for a hand to take them"
+    stage = STAGES[stages_done - 1].capitalize() if stages_done else "Paid"
     return f"""<progress max="{len(STAGES)}" value="{stages_done}">{stages_done} of {len(STAGES)}</progress>
-        <p class="soft">{stage.capitalize()}</p>"""
+        <p class="soft">{stage}, {stages_done} of {len(STAGES)}</p>"""
 
 
 def _badge(status: Status) -> str:

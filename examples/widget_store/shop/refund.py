@@ -24,6 +24,7 @@ def refund_id(event: PaymentEvent) -> str:
 def refund_if_late(event: PaymentEvent) -> bool:
     """Give the payment back if its order ends cancelled. Return whether it did."""
     if DBOS.get_result(event.reference) is not Status.CANCELLED:
+        tell("the payment has its order: nothing to give back", event.reference, Colour.FAINT)
         return False
     refund(event.reference, event.session_id)
     return True

@@ -33,6 +33,7 @@ def create_app() -> Starlette:
         routes=[
             Route("/", product_page),
             Route("/buy", buy, methods=["POST"]),
+            Route("/restock", restock, methods=["POST"]),
             Route(order, order_page),
             Route(f"{order}/cancelled", cancel_page),
             Route(f"{order}/outcome", outcome),
@@ -59,6 +60,12 @@ async def buy(request: Request) -> Response:
         await DBOS.start_workflow_async(checkout, order, settings().pay_within_seconds)
     url = await DBOS.get_event_async(order.order_id, PAYMENT_URL)
     return redirect(url or f"/orders/{order.order_id}/cancelled")
+
+
+def restock(request: Request) -> Response:
+    """Put new widgets on an empty shelf."""
+    books.restock()
+    return redirect("/")
 
 
 async def payment_webhook(request: Request) -> Response:
