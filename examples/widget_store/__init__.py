@@ -10,6 +10,7 @@ Read `shop/checkout.py` first: the whole story of an order is there. `payments/s
 | `wire.py`       | what the two say to one another; `signature.py` proves that the payment service said it          |
 | `tour.py`       | customers, a slow bank and power cuts, played by themselves: `make tour`                         |
 | `__main__.py`   | opens both: `make demo`                                                                          |
+| the rest        | what both programs share: settings, database, layout and timeline; what the tour plays with      |
 
 What the programs are told by their environment is in `settings.py`.
 """

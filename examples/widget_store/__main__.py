@@ -51,8 +51,8 @@ def _welcome(told: Settings, kept: str) -> None:
 async def _keep_store_open() -> None:
     """Keep both programs open until this is cancelled."""
     both = asyncio.gather(_keep_open("payments"), _keep_open("shop"))
-    # Ctrl-C is asyncio's to handle; this is the other way to end a program in order.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, both.cancel)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, both.cancel)
     await both
 
 

@@ -14,11 +14,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def patient_step(*, max_attempts: int = 30) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def patient_step(*, max_attempts: int = 1000) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function a step that is tried again while the other program, or a database, is away.
 
     Args:
-        max_attempts: 7 take about 12 s, 30 about ten hours; and the time of the attempts themselves.
+        max_attempts: 9 take about 5 s, 1000 about 40 days: the pauses grow to an hour.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

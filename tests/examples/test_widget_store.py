@@ -210,6 +210,16 @@ class TestShop:
         assert answer.status_code == 400
         assert "There is no such product. Choose one" in answer.text
 
+    def test_without_the_payment_service_nothing_is_bought(self, programs_folder: Path) -> None:
+        told = _told(programs_folder)
+        with Program("shop", told, say), Customer(told.shop_url) as customer:
+            form = customer.choose()
+            cancel_page = customer.buy(form)
+            assert cancel_page == f"/orders/{form['order_id']}/cancelled"
+            why = "Cancelled: the payment service could not be reached; inventory back."
+            assert why in customer.get(cancel_page).text
+            assert f"{FULL_SHELF} left" in customer.get("/").text
+
     def test_the_last_widgets_are_sold_once(self, programs_folder: Path) -> None:
         told = _told(programs_folder)
         with Program("payments", told, say), Program("shop", told, say), Customer(told.shop_url) as customer:
@@ -366,7 +376,7 @@ class TestBooks:
         books.cancel_order("b", "no")
         books.enter_payment("b")
         books.enter_dispatch("b")
-        assert {order.order_id: order.status for order in books.read_books().orders} == {
+        assert {order.order_id: order.status for order in books.read_books(2).orders} == {
             "a": Status.PAID,
             "b": Status.CANCELLED,
         }

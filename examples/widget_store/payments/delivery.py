@@ -47,9 +47,9 @@ def _may_be_accepted_later(error: BaseException) -> bool:
     return not (isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error)
 
 
-# Within a third of a second, then after longer and longer pauses, for about ten hours.
+# At once, then after longer and longer pauses that grow to an hour, for about three days.
 @DBOS.step(
-    retries_allowed=True, max_attempts=30, interval_seconds=0.1, backoff_rate=1.5, should_retry=_may_be_accepted_later
+    retries_allowed=True, max_attempts=100, interval_seconds=0.1, backoff_rate=1.5, should_retry=_may_be_accepted_later
 )
 async def post_webhook(event: PaymentEvent, webhook_url: str, number: int) -> None:
     """Call the shop, once. Each attempt is signed anew, for an old signature counts no more."""

@@ -58,7 +58,7 @@ class OrderRecord(Struct, frozen=True):
 
 
 class Books(Struct, frozen=True):
-    """All of it, for programs. The newest order comes first."""
+    """The products and the newest orders; the newest comes first."""
 
     products: list[Product]
     orders: list[OrderRecord]
@@ -154,10 +154,10 @@ def read_products() -> list[Product]:
         return _read_products(transaction)
 
 
-def read_books() -> Books:
-    """Return everything, as it stands at one moment."""
+def read_books(most_orders: int) -> Books:
+    """Return what is for sale and the newest orders, as they stand at one moment."""
     with _database.transaction() as transaction:
-        order_ids = transaction.rows("select order_id from orders order by created_at_ms desc")
+        order_ids = transaction.rows("select order_id from orders order by created_at_ms desc limit ?", most_orders)
         found = [_find_order(transaction, order_id) for (order_id,) in order_ids]
         return Books(_read_products(transaction), [order for order in found if order is not None])
 

@@ -67,7 +67,7 @@ def reserve_inventory(order_id: str) -> bool:
     return reserved
 
 
-@patient_step(max_attempts=7)
+@patient_step(max_attempts=9)
 def open_payment_session(order: NewOrder, amount_cents: int) -> PaymentSession:
     """Open a session at the payment service. The customer waits for it, so this gives up after a while."""
     session = payment_client.open_session(order.order_id, f"{order.quantity} x {order.product_id}", amount_cents)

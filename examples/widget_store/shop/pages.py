@@ -23,9 +23,9 @@ _FOLLOW = """<noscript><meta http-equiv="refresh" content="2"></noscript>
   const follow = async () => {
     try {
       const fresh = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), "text/html");
-      if (!fresh.querySelector("main")) throw "no page";
-      document.querySelector("main").replaceWith(fresh.querySelector("main"));
-      document.title = fresh.title;
+      const [before, after] = [document.querySelector("main"), fresh.querySelector("main")];
+      if (!after) throw "no page";
+      if (before.innerHTML !== after.innerHTML) before.replaceWith(after);
     } catch {
       document.getElementById("notice").textContent = "The shop does not answer. This page goes on when it is back.";
     }
@@ -50,7 +50,7 @@ def product(books: Books, new_order_id: str) -> str:
     orders = "".join(
         f'<li><a href="/orders/{order.order_id}"><code>{short(order.order_id)}</code></a>'
         f"<span>{order.quantity} for {euros(order.amount_cents)}</span>{_badge(order.status)}</li>"
-        for order in books.orders[:8]
+        for order in books.orders
     )
     offers = "".join(_offer(each, new_order_id) for each in books.products)
     return _page("The widget store", f"{offers}{f'<h2>Last orders</h2><ul>{orders}</ul>' if orders else ''}")

@@ -46,7 +46,7 @@ def create_app() -> Starlette:
 
 def product_page(request: Request) -> Response:
     """Show what is for sale. The form carries the id of the order that it may become."""
-    return page(pages.product(books.read_books(), new_order_id=str(uuid4())))
+    return page(pages.product(books.read_books(most_orders=8), new_order_id=str(uuid4())))
 
 
 async def buy(request: Request) -> Response:
@@ -111,7 +111,7 @@ async def outcome(request: Request) -> Response:
 
 def read_books(request: Request) -> Response:
     """Show the shop's books, for programs."""
-    return Response(msgspec.json.encode(books.read_books()), media_type="application/json")
+    return Response(msgspec.json.encode(books.read_books(most_orders=1000)), media_type="application/json")
 
 
 def no_such_order(request: Request, error: Exception) -> Response:
