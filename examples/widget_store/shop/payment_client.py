@@ -1,21 +1,21 @@
 """The shop's calls to the payment service. Each may be repeated: it changes nothing twice."""
 
-from typing import TypeVar
-
 import httpx
 import msgspec
 
 from examples.widget_store.settings import settings
 from examples.widget_store.wire import PaymentSession, PaymentStatus, SessionRequest
 
-T = TypeVar("T")
+
+class PaymentServiceError(Exception):
+    """A call has failed. It can be recorded with a step, which an error of httpx cannot: that holds its request."""
 
 
 def open_session(order_id: str, description: str, amount_cents: int) -> PaymentSession:
     """Open a payment session for an order; asked again, the payment service answers with the same.
 
     Raises:
-        httpx.HTTPError: The payment service cannot be reached, or refuses.
+        PaymentServiceError: The payment service cannot be reached, or refuses.
     """
     shop = settings().shop_url
     request = SessionRequest(
@@ -33,7 +33,7 @@ def close_session(session_id: str) -> PaymentStatus:
     """Take no payment any more, and return how the session has ended: paid after all, cancelled, or expired.
 
     Raises:
-        httpx.HTTPError: As above.
+        PaymentServiceError: As above.
     """
     return _post(f"/sessions/{session_id}/expire").status
 
@@ -42,7 +42,7 @@ def refund(session_id: str) -> None:
     """Give a payment back.
 
     Raises:
-        httpx.HTTPError: As above.
+        PaymentServiceError: As above.
     """
     _post(f"/sessions/{session_id}/refund")
 
@@ -50,5 +50,8 @@ def refund(session_id: str) -> None:
 def _post(path: str, body: bytes = b"") -> PaymentSession:
     told = settings()
     headers = {"Authorization": f"Bearer {told.secret}"}
-    answer = httpx.post(told.payments_url + path, content=body, headers=headers, timeout=10).raise_for_status()
+    try:
+        answer = httpx.post(told.payments_url + path, content=body, headers=headers, timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise PaymentServiceError(str(error)) from None
     return msgspec.json.decode(answer.content, type=PaymentSession)
