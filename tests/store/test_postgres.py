@@ -477,6 +477,13 @@ def test_text_that_cannot_be_stored_is_a_fault_of_the_data(process: Process, sto
     assert process.commit(Unit("w", 1, entry(1))) == [APPLIED]
 
 
+def test_text_is_not_cut_off_where_it_is_looked_for(process: Process, store: PostgresStore) -> None:
+    process.start("w")
+    for ask in (lambda: store.steps("w\0", None, 0, True), lambda: store.all_events("w\0")):
+        with pytest.raises(DataError):
+            ask()
+
+
 def test_a_number_beyond_64_bits_is_a_fault_of_the_data(process: Process) -> None:
     process.start("w")
     with pytest.raises(DataError):
