@@ -5,6 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# One process for each processor. One that the watchdog ends is replaced, but not again and again.
+PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-restart=3
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check fmt bench pins clean
@@ -15,8 +18,8 @@ help: ## Show this list
 demo: $(READY) ## Run the checkout example; kill it at any moment, start it again, and it goes on (ARGS="--port 8001")
 	$(BIN)/python -m examples.checkout $(ARGS)
 
-test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down, ARGS=-n0 takes one process)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(READY) ## Check format, lint, types and the walls between the layers
 	$(BIN)/ruff format --check .
