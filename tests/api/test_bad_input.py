@@ -60,6 +60,10 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "get_result": ("w",),
     "get_workflow_status": ("w",),
     "cancel_workflow": ("w",),
+    "wait_first": ([WorkflowHandle("w", DBOS)],),
+    "list_workflows": (),
+    "list_workflow_steps": ("w",),
+    "list_messages": ("w",),
     "sleep": (0,),
     "run_step": (None, len, ""),
 }
@@ -726,7 +730,7 @@ async def test_another_function_under_a_used_workflow_id_is_refused(app: App, fa
         await face.recv("go", FOREVER)
         return refusals
 
-    message = f"workflow id 'w' belongs to the function '{first.__qualname__}', so it cannot start"
+    message = f"workflow id 'w' belongs to the function '{first.__qualname__}', so it cannot start the function"
     await face.start(first, workflow_id="w")
     with pytest.raises(DBOSConflictingWorkflowError, match=f"{message} '{second.__qualname__}'; use another id"):
         await face.start(second, workflow_id="w")
