@@ -103,7 +103,7 @@ async def test_an_event_belongs_to_a_workflow(app: App, face: Face) -> None:
     assert app.rows.counts()["events"] == 0
 
 
-@pytest.mark.parametrize("name", OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS)
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS))
 async def test_a_blocking_call_on_a_running_loop_names_what_to_await(app: App, name: str) -> None:
     with pytest.raises(RuntimeError, match=rf"would block the running event loop; use: await DBOS\.{name}_async\("):
         getattr(DBOS, name)(*OPERATIONS[name])
@@ -1114,6 +1114,7 @@ async def test_workflows_whose_function_is_gone_are_reported_and_wait_for_it(
     await _start_two(app, face)
     await DBOS.destroy_async(destroy_registry=True)
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
+    log.seen.clear()
     await app.launch()
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
@@ -1135,6 +1136,7 @@ async def test_workflows_of_another_version_are_reported_and_left_alone(app: App
     await _start_two(app, face)
     await DBOS.destroy_async()
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
+    log.seen.clear()
     await app.launch(application_version="2")
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
