@@ -1123,6 +1123,7 @@ async def test_workflows_whose_function_is_gone_are_reported_and_wait_for_it(
     await _start_two(app, face)
     await DBOS.destroy_async(destroy_registry=True)
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
+    log.seen.clear()
     await app.launch()
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
@@ -1144,6 +1145,7 @@ async def test_workflows_of_another_version_are_reported_and_left_alone(app: App
     await _start_two(app, face)
     await DBOS.destroy_async()
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
+    log.seen.clear()
     await app.launch(application_version="2")
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
