@@ -464,7 +464,12 @@ class World:
         self.same(lambda store: store.latest_events([(each, key) for each in ids for key in KEYS]))
         self.same(lambda store: [store.all_events(each) for each in ids])
         self.same(lambda store: by_id([each for each in store.executors() if self.mine(each.executor_id)]))
-        self.same(lambda store: by_name([each for each in store.leftovers(names, "v1") if self.mine(each.name)]))
+        for other in ("nobody", self.prefix + "p"):
+            self.same(
+                lambda store, me=other: by_name(  # type: ignore[misc]
+                    [each for each in store.leftovers(names, "v1", me) if self.mine(each.name)]
+                )
+            )
 
     def look(self, look: Look) -> None:
         """List, and compare; only what this sequence has written, for others have written to the same database."""

@@ -241,8 +241,8 @@ class FaultyStore:
     def executors(self) -> list[Executor]:
         return self._read("executors", self.inner.executors)
 
-    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
-        return self._read("leftovers", lambda: self.inner.leftovers(names, app_version))
+    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
+        return self._read("leftovers", lambda: self.inner.leftovers(names, app_version, executor_id))
 
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         return self._read("statuses", lambda: self.inner.statuses(workflow_ids))
