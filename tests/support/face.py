@@ -1,4 +1,4 @@
-"""The two forms of `DBOS` and of a client, blocking and awaiting, behind one face: a scenario is written once and runs with either.
+"""The two faces of `DBOS` (and of a client), blocking and awaiting, behind one: a scenario runs with either.
 
     @face.workflow()
     async def order(count: int) -> list[str]:

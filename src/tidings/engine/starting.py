@@ -21,6 +21,7 @@ from tidings.engine.clock import Clock
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.scope import Scope
+from tidings.error import DBOSRunEndedError, DBOSShutdownError
 from tidings.model import NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
 
@@ -65,7 +66,10 @@ class Starter:
 
         if parent is None and workflow_id is None:
             live = self._prepare(fresh_id, function, inputs)
-            live.port.chain.defer(lambda: Unit(fresh_id, 1, start=new(self._clock.now_ms())))
+            try:
+                live.port.chain.defer(lambda: Unit(fresh_id, 1, start=new(self._clock.now_ms())))
+            except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
+                raise DBOSShutdownError from None
             live.starting = live.port.chain.barrier()
             return Start(fresh_id, live)
         if parent is not None:
