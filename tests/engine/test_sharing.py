@@ -26,6 +26,7 @@ from tidings.api.caller import Process
 from tidings.core.operations.results import end_key
 from tidings.engine import sharing
 from tidings.engine.engine import Engine
+from tidings.engine.host import Host
 from tidings.engine.settings import Connection
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.store.protocol import Batch
@@ -278,6 +279,20 @@ def test_destroy_gives_the_workflows_back_though_a_client_goes_on(database_url: 
     finishes_elsewhere(database_url, "a", "b")
     assert awaited.result(60) == "a elsewhere"
     assert ran == ["a", "b"]
+
+
+def test_destroy_returns_when_they_are_given_back(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = launch(database_url)
+    make_client(database_url)
+    start("w")
+    owners: list[str | None] = []
+    monkeypatch.setattr(Host, "join", lambda _: owners.append(record(database_url, "w").executor_id))
+    gate = faulty(shared).hold("retire")
+    destroying = aside(DBOS.destroy)
+    gate.await_reached()
+    gate.open()
+    destroying.result(20)
+    assert owners == [None]
 
 
 def test_a_relaunch_on_the_same_engine_goes_on_with_them(database_url: str) -> None:
