@@ -168,9 +168,21 @@ class FaultyStore:
     ) -> Gate:
         """Hold the next such call at a gate."""
         gate = Gate()
+        self.set_gate(gate, on, moment=moment, number=number, where=where)
+        return gate
+
+    def set_gate(
+        self,
+        gate: Gate,
+        on: str = "commit",
+        *,
+        moment: Moment = Moment.BEFORE,
+        number: int | None = None,
+        where: Callable[[Batch], bool] | None = None,
+    ) -> None:
+        """Hold the next such call at this gate."""
         # In front of what raises: who is held is held before anything else happens.
         self.traps.insert(0, Trap(gate, on=on, moment=moment, number=number, where=where))
-        return gate
 
     # --- writing ------------------------------------------------------------------------------------
 

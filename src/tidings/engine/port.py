@@ -65,6 +65,7 @@ class Port:
             case Defer(make):
                 return self.chain.defer(make)
             case Read(query):
+                self.chain.check_alive()
                 return self._parts.reader.ask(query, self.chain)
             case Call() | Watch() | Wait() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
