@@ -24,7 +24,7 @@ from tests.support.engines import wait_until
 from tests.support.face import Face, Gate, off_loop
 from tests.support.postgres import PostgresServer, _free_port
 from tests.support.visitor import ONLY_HEARD, Visitor, visiting
-from tidings import DBOS, DBOSClient, PickleSerializer, SendMessage
+from tidings import DBOS, DBOSClient, PickleSerializer, SendMessage, WorkflowHandle
 from tidings.engine import checking
 from tidings.engine.settings import Connection
 from tidings.error import (
@@ -49,6 +49,10 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "get_result": ("w",),
     "get_workflow_status": ("w",),
     "cancel_workflow": ("w",),
+    "wait_first": ([WorkflowHandle("w", DBOS)],),
+    "list_workflows": (),
+    "list_workflow_steps": ("w",),
+    "list_messages": ("w",),
     "check_connection": (),
 }
 
