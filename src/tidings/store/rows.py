@@ -88,4 +88,4 @@ def _entry_of(row: Row) -> RecordedEntry:
 
 def _event_of(key: str, branch: str, position: int, ordinal: int, at_ms: int) -> RecordedEntry:
     entry = Entry(branch, position, ordinal, SET_EVENT, started_at_ms=at_ms, completed_at_ms=at_ms)
-    return RecordedEntry(entry, event_key=key)
+    return RecordedEntry(entry, key=key)
