@@ -1,4 +1,4 @@
-"""The two faces of `DBOS`, blocking and awaiting, behind one: a scenario is written once and runs with either.
+"""The two forms of `DBOS` and of a client, blocking and awaiting, behind one face: a scenario is written once and runs with either.
 
     @face.workflow()
     async def order(count: int) -> list[str]:
@@ -21,9 +21,9 @@ import contextvars
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
-from tidings import DBOS, SetWorkflowID, WorkflowHandle, WorkflowStatus
+from tidings import DBOS, DBOSClient, SetWorkflowID, WorkflowHandle, WorkflowStatus
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +42,13 @@ class Handle(Protocol):
 
 class Face:
     """How a test, and the workflows in it, call `DBOS`. Any other attribute is the operation of that name."""
+
+    def __init__(self, target: type[DBOS] | DBOSClient = DBOS) -> None:
+        self.target = target
+
+    def on(self, client: DBOSClient) -> Self:
+        """Return a face that calls this client, in the same form."""
+        return type(self)(client)
 
     def workflow(self, **options: Any) -> Callable[[Body[P, R]], Body[P, R]]:
         """`@DBOS.workflow`."""
@@ -78,7 +85,7 @@ class Awaiting(Face):
         return await body(*args, **kwargs)
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
-        form: Callable[..., Awaitable[Any]] = getattr(DBOS, f"{operation}_async")
+        form: Callable[..., Awaitable[Any]] = getattr(self.target, f"{operation}_async")
         return form
 
 
@@ -95,7 +102,7 @@ class Blocking(Face):
         return await off_loop(_plain(body), *args, **kwargs)
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
-        form: Callable[..., Any] = getattr(DBOS, operation)
+        form: Callable[..., Any] = getattr(self.target, operation)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             value = await off_loop(form, *args, **kwargs)

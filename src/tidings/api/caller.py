@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable
 from types import MethodType
@@ -34,6 +35,14 @@ class Process:
 
     host: Host | None = None
     lock = threading.RLock()  # Held while it is launched or destroyed.
+
+
+def _begin_in_child() -> None:
+    Process.lock = threading.RLock()  # Whoever held it at the fork does not exist here.
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def is_running() -> bool:

@@ -97,14 +97,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
                 raise DBOSInitializationError(
                     "tidings is running in this process already; DBOS.launch() was called twice"
                 )
-            settings = cls._settings
-            engine = sharing.acquire(settings.connection, settings.executor_label, migrate=settings.run_migrations)
-            try:
-                host = Host(engine, settings, REGISTRY)
-            except BaseException:
-                sharing.release(engine)
-                raise
-            host.admit()
+            host = _open_host(cls._settings)
             Process.host = host
             host.recover()
         return Launched()
@@ -118,7 +111,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
     def destroy(cls, *, destroy_registry: bool = False) -> None:
         """Stop tidings in this process, promptly. Workflows go on at the next launch.
 
-        What is being committed is kept; a blocked `recv` is not waited for. Harmless when repeated.
+        What is being committed is kept; a blocked `recv` is not waited for. Clients go on. Harmless when repeated.
         May be called on a running event loop. In a signal handler raise SystemExit instead: the exit
         of the program destroys too.
 
@@ -126,13 +119,9 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
             destroy_registry: forget the registered workflows and steps too.
         """
         with Process.lock:
-            host = Process.host
             try:
-                if host is not None:
-                    host.stop()
-                    if not sharing.release(host.engine):
-                        host.engine.discharge()
-                    host.join()
+                if Process.host is not None and is_running():
+                    _close_host(Process.host)
             finally:
                 Process.host = None
         if destroy_registry:
@@ -168,6 +157,28 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
     def logger() -> logging.Logger:
         """The logger of tidings."""
         return logging.getLogger("tidings")
+
+
+def _open_host(settings: Settings) -> Host:
+    engine = sharing.acquire(settings.connection, settings.executor_label, migrate=settings.run_migrations)
+    try:
+        host = Host(engine, settings, REGISTRY)
+    except BaseException:
+        sharing.release(engine)
+        raise
+    try:
+        host.admit()
+    except BaseException:
+        _close_host(host)
+        raise
+    return host
+
+
+def _close_host(host: Host) -> None:
+    host.stop()
+    if not sharing.release(host.engine):
+        host.engine.discharge()
+    host.join()
 
 
 atexit.register(DBOS.destroy)

@@ -132,6 +132,20 @@ def get_result(caller: Caller, workflow_id: str, timeout_seconds: float | None) 
     return results.get_result(caller.serializer, workflow_id, timeout)
 
 
+def check_exists(caller: Caller, workflow_id: str) -> Operation[None]:
+    """Make sure that there is a workflow. Outside of workflows its values are not rebuilt: that may need its classes.
+
+    Raises:
+        DBOSNonExistentWorkflowError: no workflow has that id.
+    """
+    if caller.workflow is not None:
+        found = yield from get_status(caller, workflow_id)
+    else:
+        found = yield Read(FindWorkflow(workflow_id))
+    if found is None:
+        raise DBOSNonExistentWorkflowError(workflow_id)
+
+
 def get_status(caller: Caller, workflow_id: str) -> Operation[WorkflowStatus | None]:
     """Read the status of a workflow; recorded in a workflow."""
     read = _read_status(caller.serializer, workflow_id)

@@ -11,7 +11,7 @@ from tidings.api.handle import (
     WorkflowHandle,
     WorkflowHandleAsync,
     WorkflowStatus,
-    existing,
+    check_exists,
     get_result,
     get_status,
 )
@@ -49,7 +49,7 @@ class Management(Face):
         check_id(workflow_id, "workflow_id")
         refuse_running_loop(f"{cls._called}.retrieve_workflow")
         if existing_workflow:
-            existing(cls.get_workflow_status(workflow_id), workflow_id)
+            cls._block("retrieve_workflow", lambda caller: check_exists(caller, workflow_id))
         return WorkflowHandle(workflow_id, cls)
 
     @shared
@@ -59,7 +59,7 @@ class Management(Face):
         """Await `retrieve_workflow`."""
         check_id(workflow_id, "workflow_id")
         if existing_workflow:
-            existing(await cls.get_workflow_status_async(workflow_id), workflow_id)
+            await cls._await(lambda caller: check_exists(caller, workflow_id))
         return WorkflowHandleAsync(workflow_id, cls)
 
     @shared

@@ -51,6 +51,7 @@ MAX_NAMES = 2_000
 class Sender(Protocol):
     """The chain of a job: whether its units may still commit, and where a failure is left."""
 
+    dead: BaseException | None
     failure: BaseException | None
 
     def refusal(self) -> BaseException | None:
@@ -117,8 +118,10 @@ class Committer:
         self._number = 0
         self._bytes = 0
         self._units = 0
+        self._taken: list[Job | Errand] = []  # What the thread is at.
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
+        self.is_away = False  # The store did not answer when it was last asked.
         self.executor = Executor("", "", 0, 0)
         self.last_commit_ms = 0
         self.died: BaseException | None = None
@@ -171,6 +174,12 @@ class Committer:
             errand.settle(error=self._closed())
         return errand
 
+    def tell_dead(self) -> None:
+        """While the store is away, tell who waits for a unit of a dead chain. It may land all the same."""
+        if self.is_away:
+            held = [item for item in (*self._inbox.waiting(), *self._taken) if isinstance(item, Job)]
+            settle_all((job, None, job.chain.dead) for job in held if job.chain.dead is not None)
+
     @property
     def is_full(self) -> bool:
         """Whether as much is in flight as may be: who hands over more should wait."""
@@ -179,10 +188,9 @@ class Committer:
     # --- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        left: list[Job | Errand] = []
         try:
             while items := self._inbox.take_all():
-                left = items
+                self._taken = items
                 start = 0
                 while start < len(items):
                     first = items[start]
@@ -197,12 +205,13 @@ class Committer:
                         with self._gauge:
                             self._bytes -= size
                             self._units -= len(jobs)
-                left = []
+                self._taken = []
         except BaseException as error:
             # A defect (or a test's simulated crash): nothing may be written any more, and nobody may hang.
             self.died = error
             logger.critical("the committer has died: %r; no workflow can go on in this process", error, exc_info=error)
             self._inbox.close()
+            left, self._taken = self._taken, []
             while left:
                 settle_all((item, None, self._closed()) for item in left)
                 left = self._inbox.take_all()
@@ -301,7 +310,14 @@ class Committer:
         self.executor = self._retrying(partial(self._owner.fence_moved, self._store))
 
     def _retrying(self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None) -> T:
-        return retrying(ask, self._store.reconnect, self._stop, self._probes, recall)
+        try:
+            return retrying(ask, self._store.reconnect, self._stop, self._probes, recall, self._note_away)
+        finally:
+            self.is_away = False
+
+    def _note_away(self) -> None:
+        self.is_away = True
+        self.tell_dead()
 
     # --- telling ----------------------------------------------------------------------------------
 

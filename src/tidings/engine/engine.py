@@ -15,6 +15,7 @@ wakes the waiters. Nothing else writes. `DBOS` and every `DBOSClient` of one dat
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Collection, Mapping
@@ -40,6 +41,8 @@ from tidings.store.protocol import Store, Unavailable
 logger = logging.getLogger("tidings")
 
 TAKEN_OVER = "another process took it over"
+
+_GIVE_BACK_MS = 2_000
 
 
 class Runs(Protocol):
@@ -150,10 +153,18 @@ class Engine:
         self._ports.append(port)
         return port
 
-    def close_port(self, port: Port) -> None:
-        """End what still waits at this port, and refuse what comes."""
+    def close_port(self, port: Port, error: BaseException) -> None:
+        """End what still waits at this port with `error`, and refuse what comes."""
+        if self.pid != os.getpid():
+            return  # A forked child has none of the threads, and may find their locks taken for ever.
         self._ports.remove(port)
-        port.chain.kill(DBOSShutdownError())
+        port.chain.kill(error)
+        self.tell_dead()
+
+    def tell_dead(self) -> None:
+        """Let nobody whose chain is dead wait for a store that is away."""
+        self.committer.tell_dead()
+        self.reader.tell_dead()
 
     def admit(self, runs: Runs, label: str) -> None:
         """Answer for the runs of a host, which calls this process so."""
@@ -162,14 +173,23 @@ class Engine:
             self.committer.call(partial(self._enlist_anew, label)).result()
 
     def discharge(self) -> None:
-        """Give back what the host's runs leave behind: the engine goes on as a new executor, which owns nothing."""
+        """Give back what the host's runs leave behind: the engine goes on as a new executor, which owns nothing.
+
+        Behind all that the runs handed over, for nothing that comes later is theirs. It is waited for, but
+        not for a store that is away: that gets it when it is back.
+        """
         runs, self._runs = self._runs, NoRuns()
 
-        def enlist_anew(store: Store) -> None:
+        def give_back(store: Store) -> None:
             runs.ownership_changes()
             self._enlist_anew(self.committer.executor.label, store)
+            self.waiters.restore_all()
 
-        _ = self.committer.call(enlist_anew)
+        giving_back = self.committer.call(give_back)
+        if not self.committer.is_away:
+            self.timers.at(self.clock.now_ms() + _GIVE_BACK_MS, giving_back)
+            with contextlib.suppress(DBOSShutdownError):  # The committer has died: its lease is released.
+                giving_back.result()
 
     def _enlist_anew(self, label: str, store: Store) -> None:
         self._lease.retire(store, self.committer.executor)
@@ -188,21 +208,6 @@ class Engine:
         has_stopped = self.reader.stop() and has_stopped
         if has_stopped:  # A connection must not be closed under the thread that uses it.
             self.store.close()
-
-    def check_connection(self) -> None:
-        """See whether the database answers now, without the connections that are in use.
-
-        Raises:
-            DBOSInitializationError: it does not, or is unfit.
-        """
-        store = stores.open(self.connection.database_url, self.connection.schema)
-        try:
-            store.connect()
-            store.now_ms()
-        except Unavailable as error:
-            raise DBOSInitializationError(f"the database did not answer: {error}") from error
-        finally:
-            store.close()
 
     # --- what the committer asks of the owner of the runs --------------------------------------------
 
@@ -263,3 +268,4 @@ class Engine:
         for port in list(self._ports):
             port.chain.kill(error)
         self._runs.kill_all(str(error))
+        self._lease.release()  # Others may go on with the runs, though this process lives.

@@ -21,6 +21,7 @@ from tidings.engine.settings import Settings
 from tidings.engine.starting import Starter
 from tidings.engine.supervisor import Supervisor
 from tidings.engine.workers import Workers
+from tidings.error import DBOSShutdownError
 
 
 class Host:
@@ -53,8 +54,9 @@ class Host:
         if self.engine.pid != os.getpid():
             return  # A forked child has none of the threads.
         self.supervisor.stop()
-        self.engine.close_port(self.port)
+        self.engine.close_port(self.port, DBOSShutdownError())
         self.runner.close("tidings was shut down")
+        self.engine.tell_dead()
         self.workers.stop()
         self._background.stop()
 

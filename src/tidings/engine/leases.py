@@ -51,15 +51,17 @@ class Lease:
 
     def retire(self, store: Store, executor: Executor) -> None:
         """Give everything back: the row, its workflows, the file."""
-        store.retire(executor.executor_id, executor.fence)
+        found = store.refence(executor.executor_id)
+        if found is not None:  # Its fence may have moved unnoticed; what it still owns is given back all the same.
+            store.retire(executor.executor_id, found[0])
         self.release()
         forget(executor.executor_id)
 
     def release(self) -> None:
         """Unlock the file: whatever the row still says, this executor is dead."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
 
 def is_dead(executor: Executor, now_ms: int) -> bool:

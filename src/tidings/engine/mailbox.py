@@ -44,6 +44,11 @@ class Mailbox(Generic[T]):
                 self._sleeping = True
             self._bell.acquire()
 
+    def waiting(self) -> list[T]:
+        """Return the items that nobody has taken yet; they stay."""
+        with self._lock:
+            return list(self._items)
+
     def close(self) -> None:
         """Take no more items; the consumer still gets those that are in."""
         with self._lock:

@@ -58,10 +58,12 @@ def retrying(
     stop: threading.Event,
     probes: Probes,
     recall: Callable[[], T | None] | None = None,
+    on_failure: Callable[[], None] = lambda: None,
 ) -> T:
     """Call `ask` until the store answers, with a new connection after each failure.
 
-    After a failure that may have landed, `recall` is asked first whether it did.
+    After a failure that may have landed, `recall` is asked first whether it did. `on_failure` is called
+    after each.
 
     Raises:
         GivenUp: `stop` was set while the store was away.
@@ -79,6 +81,7 @@ def retrying(
         except Unavailable as error:
             outage = outage or Outage()
             outage.say(error)
+            on_failure()
             doubtful = doubtful or error.ambiguous
             probes.passes(Point.STORE_UNAVAILABLE, error)
             if stop.wait(outage.next_pause()):

@@ -65,13 +65,13 @@ class Port:
             case Defer(make):
                 return self.chain.defer(make)
             case Read(query, asked):
-                return self._parts.reader.ask(query) if asked is None else asked
+                return self.ask(query) if asked is None else asked
             case Call() | Watch() | Wait() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
 
     def ask(self, query: Query) -> Ticket:
         """Put a query whose answer is wanted later."""
-        return self._parts.reader.ask(query)
+        return self._parts.reader.ask(query, self.chain)
 
     def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
         """Watch for `keys`, before looking.

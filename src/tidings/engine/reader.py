@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from tidings.core.effects import (
     FindAllEvents,
@@ -36,13 +36,31 @@ logger = logging.getLogger("tidings")
 _MAX_TOGETHER = 500
 
 
+class Asker(Protocol):
+    """The chain of who asks: what it asked is of no use once it is dead."""
+
+    dead: BaseException | None
+
+
+class Reading(Ticket):
+    """The answer to a question. Settled when it is read."""
+
+    __slots__ = ("asker",)
+
+    def __init__(self, asker: Asker | None) -> None:
+        super().__init__()
+        self.asker = asker
+
+
 class Reader:
     """Answers queries, many at a time."""
 
     def __init__(self, store: Store, probes: Probes) -> None:
         self._store = store
         self._probes = probes
-        self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Ticket]] = Mailbox()
+        self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
+        self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread is at.
+        self._is_away = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
 
@@ -56,19 +74,27 @@ class Reader:
         self._thread.join(STOP_SECONDS)
         return not self._thread.is_alive()
 
-    def ask(self, question: Query | Callable[[Store], Any]) -> Ticket:
+    def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
         """Put a query, or an errand on the reading connection."""
-        ticket = Ticket()
+        ticket = Reading(asker)
         if not self._inbox.put((question, ticket)):
             ticket.settle(error=DBOSShutdownError())
         return ticket
 
+    def tell_dead(self) -> None:
+        """While the store is away, tell dead chains that wait for an answer."""
+        if self._is_away:
+            held = [ticket for _, ticket in (*self._inbox.waiting(), *self._taken)]
+            settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
+
     def _run(self) -> None:
         while asked := self._inbox.take_all():
+            self._taken = asked
             for start in range(0, len(asked), _MAX_TOGETHER):
                 self._answer(asked[start : start + _MAX_TOGETHER])
+            self._taken = []
 
-    def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Ticket]]) -> None:
+    def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Reading]]) -> None:
         events: list[tuple[FindEvent, Ticket]] = []
         workflows: list[tuple[FindWorkflow, Ticket]] = []
         streams: list[tuple[ReadStream, Ticket]] = []
@@ -110,7 +136,13 @@ class Reader:
 
     def _settle(self, tickets: list[Ticket], read: Callable[[Store], list[Any]]) -> None:
         try:
-            answers = retrying(lambda: read(self._store), self._store.reconnect_reader, self._stop, self._probes)
+            answers = retrying(
+                lambda: read(self._store),
+                self._store.reconnect_reader,
+                self._stop,
+                self._probes,
+                on_failure=self._note_away,
+            )
         except GivenUp:
             settle_all((ticket, None, DBOSShutdownError()) for ticket in tickets)
         except Exception as error:
@@ -118,6 +150,12 @@ class Reader:
             settle_all((ticket, None, error) for ticket in tickets)
         else:
             settle_all((ticket, answer, None) for ticket, answer in zip(tickets, answers, strict=True))
+        finally:
+            self._is_away = False
+
+    def _note_away(self) -> None:
+        self._is_away = True
+        self.tell_dead()
 
 
 def _alone(query: Query, store: Store) -> list[Any]:

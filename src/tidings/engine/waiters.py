@@ -143,6 +143,11 @@ class Waiters:
         for arrival in failing:
             arrival.settle(error=copy.copy(error))
 
+    def restore_all(self) -> None:
+        """Take all failures back: whoever said so runs nothing here any more."""
+        with self._lock:
+            self._failed.clear()
+
     def restore(self, key: WakeKey) -> None:
         """Take a failure back: what `key` stands for may come again."""
         with self._lock:
@@ -164,13 +169,15 @@ class Waiters:
 
     def _take_one(self, key: WakeKey) -> list[Arrival]:
         arrivals = self._arrivals.get(key)
-        if arrivals is None:
-            return []
-        arrival = arrivals.popleft()
-        if not arrivals:
-            self._remove(key)
-        arrival.was_woken = True
-        return [arrival]
+        while arrivals:
+            arrival = arrivals.popleft()
+            if not arrivals:
+                self._remove(key)
+            # One that is settled already, by its deadline or the end of its run, must not cost another its wake-up.
+            if not arrival.settled:
+                arrival.was_woken = True
+                return [arrival]
+        return []
 
     def __len__(self) -> int:
         with self._lock:

@@ -16,6 +16,10 @@ from tidings.error import DBOSInitializationError
 SCHEMA_VERSION: Final = 3
 
 
+# How tables come into being, for errors.
+REMEDY: Final = "migrate it first: launch the program that runs its workflows, with 'run_migrations' on (the default)"
+
+
 class Migration(NamedTuple):
     """One step of the schema: the version it leads to, its file's name, and its statements."""
 
@@ -45,9 +49,9 @@ def pending(package: str, version: int, database: str) -> list[Migration]:
 def check_current(version: int, database: str) -> None:
     """Raise `DBOSInitializationError` unless a schema at `version` is the one this library needs."""
     if version == 0:
-        raise DBOSInitializationError(f"{database}: it has no tidings schema yet: migrate it first")
+        raise DBOSInitializationError(f"{database}: it has no tidings schema yet: {REMEDY}")
     if version != SCHEMA_VERSION:
-        relation, remedy = ("newer", "upgrade tidings") if version > SCHEMA_VERSION else ("older", "migrate it first")
+        relation, remedy = ("newer", "upgrade tidings") if version > SCHEMA_VERSION else ("older", REMEDY)
         raise DBOSInitializationError(
             f"{database}: schema version {version} is {relation} than this library's {SCHEMA_VERSION}: {remedy}"
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tidings.error import DBOSInitializationError
+from tidings.store.migrate import REMEDY
 from tidings.store.protocol import DataError, StoreError, Unavailable
 
 _log = logging.getLogger("tidings.store")
@@ -147,7 +148,7 @@ def _advice(error: Exception, path: str) -> str:
     if primary == sqlite3.SQLITE_NOTADB:
         return "this file is not an SQLite database: name another one, or a new one"
     if primary == sqlite3.SQLITE_CANTOPEN and not Path(path).exists():
-        return f"there is no such file ({error}): migrate it first"
+        return f"there is no such file ({error}): {REMEDY}"
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or isinstance(error, PermissionError):
         return f"this user may not write to it ({error}): the file and its directory must be writable"
     return str(error)
