@@ -5,18 +5,24 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# One process for each processor. One that the watchdog ends is replaced, but not again and again.
+PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-restart=3
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fmt bench pins clean
+.PHONY: help demo tour test check fmt bench pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## Run the checkout example; kill it at any moment, start it again, and it goes on (ARGS="--port 8001")
-	$(BIN)/python -m examples.checkout $(ARGS)
+demo: $(READY) ## Open the widget store, a shop and a payment service; kill either at any moment, and orders go on
+	$(BIN)/python -m examples.widget_store
 
-test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down)
-	$(BIN)/python -m pytest $(ARGS)
+tour: $(READY) ## Play the widget store: payments, time limits, power cuts (DATABASE=postgresql://... instead of SQLite)
+	$(BIN)/python -m examples.widget_store.tour $(if $(DATABASE),--database '$(DATABASE)')
+
+test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down, ARGS=-n0 takes one process)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(READY) ## Check format, lint, types and the walls between the layers
 	$(BIN)/ruff format --check .

@@ -1,26 +1,13 @@
 """Scenarios through the class `DBOS`, each written once and run with both faces on both stores."""
 
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Blocking, Face
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> Iterator[str]:
-    """The URL of an SQLite file that does not exist yet: in memory where that is a file system.
-
-    What is lost when the power fails is tested elsewhere; here 100,000 syncs would only cost time, as on PostgreSQL.
-    """
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="tidings-", dir=memory if memory.is_dir() else tmp_path) as directory:
-        yield f"sqlite:///{directory}/tidings.sqlite"
 
 
 @pytest.fixture(params=[Blocking(), Awaiting()], ids=["blocking", "awaiting"])

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.processes.neighbour import HOUR
+from tests.support.crowd import await_crowd, start_crowd
 from tests.support.rows import Rows
 from tidings.store.migrate import SCHEMA_VERSION
 
@@ -190,15 +191,7 @@ def test_a_writer_killed_right_after_its_commit(neighbours: tuple[Neighbour, Nei
 
 
 def test_thirty_processes_launch_at_once_on_an_empty_database(database_url: str) -> None:
-    processes = [Neighbour(database_url) for _ in range(30)]
-    for each in processes:
-        each.hears("here")
-    for each in processes:
-        each.launch()
-    for each in processes:
-        each.hears("launched")
-    assert [each.end() for each in processes] == [0] * 30
-    assert not [each.errors for each in processes if "Traceback" in each.errors]
+    await_crowd(start_crowd("launch", 30, database_url))
     rows = Rows(database_url)
     assert rows.run(f"select version from {{{'schema' if rows.is_sqlite else 'schema_version'}}}") == [
         (SCHEMA_VERSION,)

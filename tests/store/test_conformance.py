@@ -6,11 +6,8 @@ has (locks, pragmas, statements) is tested beside it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 
 import pytest
 
@@ -33,6 +30,7 @@ from tests.store.driver import (
     sending,
     taking,
 )
+from tests.support.crowd import await_crowd, start_crowd
 from tidings.error import DBOSInitializationError
 from tidings.model import (
     APPLIED,
@@ -810,31 +808,8 @@ def test_a_value_may_have_16_mebibytes(process: Process) -> None:
 # --- before and after ------------------------------------------------------------------------------------------
 
 
-MIGRATE_ON_COMMAND = """
-import sys, tidings.store
-store = tidings.store.open(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-store.migrate()
-store.connect()
-store.close()
-"""
-
-
 def test_sixteen_processes_migrate_at_once(database_url: str) -> None:
-    command = [sys.executable, "-c", MIGRATE_ON_COMMAND, database_url]
-    with ExitStack() as stack:
-        processes = [
-            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-            for _ in range(16)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.close()
-    assert [process.returncode for process in processes] == [0] * 16
+    await_crowd(start_crowd("migrate", 16, database_url))
 
 
 def test_migrating_again_keeps_everything(open_store: OpenStore, process: Process) -> None:

@@ -1,15 +1,17 @@
 """Random operations on a store and on a model of it in plain Python: every answer is compared.
 
-One database serves all sequences; the ids of each begin with a number of its own. What differs by
-right is evened out: the numbers of messages, and the order of lists that promise none.
+One database serves all sequences; the ids of each begin with a number of its own. Now and then it is emptied, or the
+lists of all there is would take longer and longer. What differs by right is evened out: the numbers of messages, and
+the order of lists that promise none.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, assert_never
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -17,6 +19,7 @@ from msgspec.structs import replace
 
 from tests.store.driver import LEASE_MS, NOW_MS
 from tests.store.model_store import ModelStore
+from tests.support.records import Inspector
 from tidings.model import (
     Answer,
     Entry,
@@ -42,6 +45,7 @@ from tidings.store.protocol import Batch, DataError, Fenced, Store
 T = TypeVar("T")
 
 SEQUENCES = 1_000  # on each store
+SEQUENCES_KEPT = 50  # at most, in the database
 
 NUMBERS = itertools.count(1)
 
@@ -248,7 +252,8 @@ class World:
     """Performs operations on the store and on the model, and compares what they say."""
 
     def __init__(self, store: Store) -> None:
-        self.prefix = f"{next(NUMBERS)}:"
+        self.number = next(NUMBERS)
+        self.prefix = f"{self.number}:"
         self.model = ModelStore()
         self.stores: tuple[Store, Store] = (self.model, store)
         self.counter = itertools.count(1)
@@ -505,13 +510,21 @@ def by_name(leftovers: list[Leftover]) -> dict[tuple[str, str], Leftover]:
     return {(each.name, each.app_version): each for each in leftovers}
 
 
+@pytest.fixture
+def inspector(database_url: str) -> Iterator[Inspector]:
+    with Inspector(database_url) as inspector:
+        yield inspector
+
+
 @settings(max_examples=SEQUENCES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(sequence=sequences, looks=looks)
 def test_a_store_answers_as_the_model_does(
-    store: Store, sequence: tuple[list[Operation], list[Operation]], looks: list[Look]
+    store: Store, inspector: Inspector, sequence: tuple[list[Operation], list[Operation]], looks: list[Look]
 ) -> None:
     """Every answer to every operation, parts of what is there, and all that can be read in the end."""
     world = World(store)
+    if world.number % SEQUENCES_KEPT == 0:
+        inspector.clear()
     for operation in itertools.chain(*sequence):
         world.perform(operation)
     for look in looks:

@@ -395,6 +395,16 @@ def test_a_message_that_was_put_back_is_unread_and_there_once(process: Process) 
     assert [(each.body, each.read_by) for each in messages_of(process)] == [("1", 2), ("2", None)]
 
 
+def test_a_message_is_listed_once_whatever_entries_point_at_it(process: Process) -> None:
+    """One that is put back without a word about the operation that took it leaves that one's entry as it was."""
+    process.start("w")
+    process.commit(sending(message("w")))
+    process.commit(Unit("w", 1, put_back=take(process, "w", 1).seq))
+    assert [each.read_by for each in messages_of(process)] == [None]
+    process.commit(Unit("w", 1, entry(1, branch="1", ordinal=2), take=Take(None)))
+    assert [each.read_by for each in messages_of(process)] == [2]
+
+
 def test_messages_come_in_pages(process: Process) -> None:
     process.start("w")
     process.commit(sending(*(message("w", str(number), f"T{number % 3}") for number in range(10))))

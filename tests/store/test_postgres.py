@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +29,7 @@ from tests.store.driver import (
     sending,
     taking,
 )
+from tests.support.crowd import await_crowd, start_crowd
 from tests.support.postgres import new_database
 from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Taken, Unit
@@ -477,6 +476,13 @@ def test_text_that_cannot_be_stored_is_a_fault_of_the_data(process: Process, sto
     assert process.commit(Unit("w", 1, entry(1))) == [APPLIED]
 
 
+def test_text_is_not_cut_off_where_it_is_looked_for(process: Process, store: PostgresStore) -> None:
+    process.start("w")
+    for ask in (lambda: store.steps("w\0", None, 0, True), lambda: store.all_events("w\0")):
+        with pytest.raises(DataError):
+            ask()
+
+
 def test_a_number_beyond_64_bits_is_a_fault_of_the_data(process: Process) -> None:
     process.start("w")
     with pytest.raises(DataError):
@@ -529,15 +535,14 @@ def test_one_start_wins_and_the_other_sees_it(open_store: OpenStore, threads: Th
 
 def test_sixteen_processes_migrate_at_once(postgres_url: str) -> None:
     """All wait for one lock, that of the migrations, until the last one is there."""
-    program = "import sys; from tidings.store import open; open(sys.argv[1]).migrate()"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         with admin.transaction():
             admin.execute("select pg_advisory_xact_lock(hashtextextended('tidings: migrate tidings', 0))")
-            started = [subprocess.Popen([sys.executable, "-c", program, postgres_url]) for _ in range(16)]
+            crowd = start_crowd("migrate", 16, postgres_url)
             waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
             while admin.execute(waiting).fetchone() != (16,):
-                assert all(each.poll() is None for each in started)
-        assert [each.wait() for each in started] == [0] * 16
+                assert crowd.poll() is None
+        await_crowd(crowd)
         assert admin.execute("select version from tidings.schema_version").fetchall() == [(SCHEMA_VERSION,)]
 
 

@@ -112,7 +112,9 @@ class Wire:
     def _message(self, call: Call) -> tuple[Statement, list[bytes | None], list[int]]:
         statement = self._statements[call.name]
         values = [call.values[name] for name in statement.parameters]
-        return statement, [_encode(value) for value in values], [int(isinstance(value, Array)) for value in values]
+        # Text goes as it is, in the binary format: the other one ends at a NUL, which would make it another text.
+        formats = [int(isinstance(value, (Array, str))) for value in values]
+        return statement, [_encode(value) for value in values], formats
 
     def _exchange(
         self, messages: Sequence[tuple[Statement, list[bytes | None], list[int]]]

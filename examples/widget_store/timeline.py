@@ -2,10 +2,13 @@
 
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Colour(StrEnum):
@@ -19,10 +22,34 @@ class Colour(StrEnum):
     YELLOW = "33"
 
 
+class TimelineHandler(logging.Handler):
+    """Puts what a program's libraries report into the timeline: what is recovered, a database that went away."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a line for a log record."""
+        tell(_UUID.sub(lambda found: short(found[0]), record.getMessage()), colour=Colour.FAINT)
+
+
+class _Speaker:
+    """Whose timeline this process writes: that of the shop, or of the payment service."""
+
+    name = ""
+
+
+def speak_as(name: str) -> None:
+    """Say who this program is; it stands in each of its lines."""
+    _Speaker.name = name
+
+
 def tell(what: str, order_id: str = "", colour: Colour = Colour.PLAIN) -> None:
-    """Add a line: the time, the order, and what has happened to it."""
+    """Add a line: the time, the program, the order, and what has happened to it."""
     time = datetime.now().astimezone().strftime("%H:%M:%S")
-    say(f"{paint(time, Colour.FAINT)}  {order_id[:8]:8}  {paint(what, colour)}")
+    say(f"{paint(f'{time}  {_Speaker.name:8}', Colour.FAINT)}  {short(order_id):8}  {paint(what, colour)}")
+
+
+def short(order_id: str) -> str:
+    """Return what stands for an order's id where people read it."""
+    return order_id[:8]
 
 
 def say(text: str = "") -> None:
@@ -39,11 +66,3 @@ def paint(text: str, colour: Colour) -> str:
 def has_colours() -> bool:
     """Tell whether the output is a terminal, or shown on one by the program that started this one."""
     return "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)
-
-
-class TimelineHandler(logging.Handler):
-    """Puts what tidings reports into the timeline: what it recovers, a database that went away."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Add a line for a log record."""
-        tell(record.getMessage(), colour=Colour.BOLD)

@@ -1,0 +1,84 @@
+"""Opens the widget store: `python -m examples.widget_store`, or `make demo`.
+
+Starts the two programs, and starts again the one that is killed: try it.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from contextlib import suppress
+
+from examples.widget_store.settings import DATABASE_URL, Settings, SettingsError, place_of, settings
+from examples.widget_store.timeline import Colour, paint, say
+
+_SECRET = "WIDGET_STORE_SECRET"
+
+
+class ProgramEndedError(Exception):
+    """A program ended by itself; it has said why."""
+
+
+def main() -> None:
+    """Keep both programs open until Ctrl-C."""
+    os.environ.setdefault(_SECRET, secrets.token_hex())
+    try:
+        told = settings()
+        kept = f"the database of {DATABASE_URL}" if os.environ.get(DATABASE_URL) else place_of("shop", told).books
+        _welcome(told, kept)
+        asyncio.run(_keep_store_open())
+    except SettingsError as error:
+        sys.exit(f"The widget store cannot open: {error}")
+    except ProgramEndedError as error:
+        sys.exit(f"The widget store is closed, because the {error} program has ended.")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        pass  # Both programs have said that they are closed.
+
+
+def _welcome(told: Settings, kept: str) -> None:
+    """Say where the shop is, and what to try."""
+    say(f"""
+  The shop's address is {paint(told.shop_url, Colour.BOLD)}; Ctrl-C closes it.
+
+  Buy a widget and pay for it, or cancel, or let {told.pay_within_seconds:g} seconds pass.
+  Then buy one more, and kill the shop while it waits for the payment: kill -9, with the number that it says below.
+  It is started again, and your order goes on. Kill the payment service too, if you like.
+
+  Orders are kept in {kept}.""")
+
+
+async def _keep_store_open() -> None:
+    """Keep both programs open until this is cancelled."""
+    both = asyncio.gather(_keep_open("payments"), _keep_open("shop"))
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, both.cancel)
+    await both
+
+
+async def _keep_open(program: str) -> None:
+    """Run a program, again and again if it is killed."""
+    while True:
+        # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", f"examples.widget_store.{program}"), start_new_session=True
+        )
+        try:
+            code = await process.wait()
+        finally:
+            await _close(process)
+        if code >= 0:
+            raise ProgramEndedError(program)
+        name = signal.Signals(-code).name
+        say(paint(f"\nThe {program} program was killed ({name}). It is started again, and goes on.", Colour.RED))
+
+
+async def _close(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+if __name__ == "__main__":
+    main()

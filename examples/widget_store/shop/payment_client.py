@@ -1,0 +1,57 @@
+"""The shop's calls to the payment service. Each may be repeated: it changes nothing twice."""
+
+import httpx
+import msgspec
+
+from examples.widget_store.settings import settings
+from examples.widget_store.wire import PaymentSession, PaymentStatus, SessionRequest
+
+
+class PaymentServiceError(Exception):
+    """A call has failed. It can be recorded with a step, which an error of httpx cannot: that holds its request."""
+
+
+def open_session(order_id: str, description: str, amount_cents: int) -> PaymentSession:
+    """Open a payment session for an order; asked again, the payment service answers with the same.
+
+    Raises:
+        PaymentServiceError: The payment service cannot be reached, or refuses.
+    """
+    shop = settings().shop_url
+    request = SessionRequest(
+        reference=order_id,
+        description=description,
+        amount_cents=amount_cents,
+        webhook_url=f"{shop}/webhooks/payments",
+        success_url=f"{shop}/orders/{order_id}",
+        cancel_url=f"{shop}/orders/{order_id}/cancelled",
+    )
+    return _post("/sessions", msgspec.json.encode(request))
+
+
+def close_session(session_id: str) -> PaymentStatus:
+    """Take no payment any more, and return how the session has ended: paid after all, cancelled, or expired.
+
+    Raises:
+        PaymentServiceError: As above.
+    """
+    return _post(f"/sessions/{session_id}/expire").status
+
+
+def refund(session_id: str) -> None:
+    """Give a payment back.
+
+    Raises:
+        PaymentServiceError: As above.
+    """
+    _post(f"/sessions/{session_id}/refund")
+
+
+def _post(path: str, body: bytes = b"") -> PaymentSession:
+    told = settings()
+    headers = {"Authorization": f"Bearer {told.secret}"}
+    try:
+        answer = httpx.post(told.payments_url + path, content=body, headers=headers, timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise PaymentServiceError(str(error)) from None
+    return msgspec.json.decode(answer.content, type=PaymentSession)

@@ -1,0 +1,85 @@
+"""Many processes that do the same at the same moment.
+
+    python -m tests.support.crowd WHAT COUNT URL
+
+They are forked from one that has imported everything: what matters is that they are many, not how each one starts. It
+ends with 0 if all of them do, and they share its error output.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Barrier
+
+from tidings import DBOS, store
+
+_ROOT = Path(__file__).parents[2]
+
+Together = Callable[[], object]
+
+
+def start_crowd(what: str, count: int, url: str) -> subprocess.Popen[str]:
+    """Start so many processes that do `what`, a key of `WHATS`, with this database."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.crowd", what, str(count), url],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def await_crowd(crowd: subprocess.Popen[str]) -> None:
+    """Wait until all are through, and check that none of them failed."""
+    _, errors = crowd.communicate()
+    assert crowd.returncode == 0, errors
+    assert "Traceback" not in errors, errors
+
+
+def migrate(url: str, together: Together) -> None:
+    """Migrate the database, and use it."""
+    opened = store.open(url)
+    together()
+    opened.migrate()
+    opened.connect()
+    opened.close()
+
+
+def launch(url: str, together: Together) -> None:
+    """Launch, and end when all have launched."""
+    DBOS(config={"name": "crowd", "system_database_url": url, "application_version": "1"})
+    together()
+    with DBOS.launch():
+        together()
+
+
+WHATS: dict[str, Callable[[str, Together], None]] = {"migrate": migrate, "launch": launch}
+
+
+def _do(what: str, url: str, barrier: Barrier) -> None:
+    try:
+        WHATS[what](url, barrier.wait)
+    except BaseException:
+        barrier.abort()  # Or the others would wait for this one.
+        raise
+
+
+def main(what: str, count: int, url: str) -> int:
+    """Let so many processes do it, and return how many failed."""
+    forking = multiprocessing.get_context("fork")
+    barrier = forking.Barrier(count)
+    crowd = [forking.Process(target=_do, args=(what, url, barrier)) for _ in range(count)]
+    for each in crowd:
+        each.start()
+    for each in crowd:
+        each.join()
+    return sum(each.exitcode != 0 for each in crowd)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
