@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import App
+from tests.support.app import App, Crash, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS, DBOSClient, limits
@@ -208,9 +208,17 @@ async def test_s3_a_step_during_which_the_process_died_appends_again(app: App, f
     assert values[1:-3] in (["begun", "working"], ["begun"], [])
 
 
-def _crash_at_the_end_of_a_step(app: App) -> Any:
+def _crash_at_the_end_of_a_step(app: App) -> Sightings:
     """Die with the record of a step's result, behind what it wrote."""
-    return app.crash_at(1, where=lambda unit: unit.entry is not None and "work" in unit.entry.name)
+    seen = Sightings()
+
+    def pass_by(jobs: list[Any]) -> None:
+        if any(job.unit.entry is not None and "work" in job.unit.entry.name for job in jobs):
+            seen.note(jobs)
+            raise Crash
+
+    app.engine.probes.set(Point.BATCH_TAKEN, pass_by)
+    return seen
 
 
 async def test_s3_what_a_step_wrote_is_durable_before_its_result(app: App, face: Face) -> None:
