@@ -8,6 +8,7 @@ orders, lines of the timeline. All webhooks are delivered twice. It ends with 0 
 import argparse
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Collection, Iterator
@@ -211,10 +212,14 @@ def main() -> None:
     """Play the tour."""
     parser = argparse.ArgumentParser(prog="python -m examples.widget_store.tour", description="Plays the widget store.")
     parser.add_argument("--database", metavar="URL", default=os.environ.get(DATABASE_URL), help="a PostgreSQL database")
+    # However the tour ends, so do the programs that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("The tour was ended."))
     try:
         ended_right = play(parser.parse_args().database)
     except (SettingsError, ProgramError, httpx.HTTPError, psycopg.OperationalError) as error:
         sys.exit(f"The tour could not go on: {error}")
+    except KeyboardInterrupt:
+        sys.exit("The tour was ended.")
     if not ended_right:
         sys.exit("Something has ended wrong; it says above what.")
     say(paint("\nEvery order has ended right.", Colour.GREEN))

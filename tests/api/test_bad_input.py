@@ -103,7 +103,7 @@ async def test_an_event_belongs_to_a_workflow(app: App, face: Face) -> None:
     assert app.rows.counts()["events"] == 0
 
 
-@pytest.mark.parametrize("name", OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS)
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS))
 async def test_a_blocking_call_on_a_running_loop_names_what_to_await(app: App, name: str) -> None:
     with pytest.raises(RuntimeError, match=rf"would block the running event loop; use: await DBOS\.{name}_async\("):
         getattr(DBOS, name)(*OPERATIONS[name])

@@ -474,6 +474,30 @@ async def test_w3_a_step_that_failed_as_often_as_it_may_says_so_with_all_errors(
     assert len(runs) == 3
 
 
+async def test_w3_errors_that_cannot_be_kept_do_not_hide_that_a_step_failed_as_often_as_it_may(
+    app: App, face: Face
+) -> None:
+    @face.step(retries_allowed=True, interval_seconds=0, max_attempts=2, name="vague")
+    async def vague() -> None:
+        raise Vague("no")
+
+    @face.workflow()
+    async def order() -> list[Any]:
+        try:
+            await vague()
+        except DBOSMaxStepRetriesExceeded as error:
+            await face.recv("go", FOREVER)
+            return [f"{type(each).__name__} {each}" for each in error.errors]
+        return []
+
+    handle = await face.start(order)
+    await app.waiting("message", handle.workflow_id, "go")
+    await app.crash_and_restart()
+    await face.send(handle.workflow_id, None, "go")
+    name = f"{Vague.__module__}.{Vague.__qualname__}"
+    assert await face.get_result(handle.workflow_id) == [f"DBOSRecordedError {name}: no"] * 2
+
+
 async def test_w3_without_retries_the_first_error_is_the_steps(app: App, face: Face) -> None:
     @face.step(max_attempts=5)
     async def fails() -> None:

@@ -58,7 +58,9 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
                 break
         if number >= policy.max_attempts:
             if policy.max_attempts > 1:
-                failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, errors)
+                # Each as it can be kept: one that cannot must not hide what kind of failure this is.
+                kept = [dump_error(run.serializer, each)[1] for each in errors]
+                failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, kept)
             break
         pause_ms = policy.pause_seconds(number) * 1_000
         yield Wait(deadline_ms=(yield NOW) + round(pause_ms))
