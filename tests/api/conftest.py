@@ -8,6 +8,7 @@ import pytest
 from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Blocking, Face
+from tests.support.visitor import Visitor, visiting
 
 
 @pytest.fixture(params=[Blocking(), Awaiting()], ids=["blocking", "awaiting"])
@@ -21,6 +22,13 @@ def face(request: pytest.FixtureRequest) -> Face:
 def awaiting() -> Awaiting:
     """The awaiting face, for what only tasks can do."""
     return Awaiting()
+
+
+@pytest.fixture
+def client(app: App, face: Face) -> Iterator[Visitor]:
+    """A client as another program has it, called in the form that `face` has."""
+    with visiting(app.database_url, face) as client:
+        yield client
 
 
 @pytest.fixture

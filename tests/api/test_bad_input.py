@@ -60,6 +60,10 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "get_result": ("w",),
     "get_workflow_status": ("w",),
     "cancel_workflow": ("w",),
+    "wait_first": ([WorkflowHandle("w", DBOS)],),
+    "list_workflows": (),
+    "list_workflow_steps": ("w",),
+    "list_messages": ("w",),
     "sleep": (0,),
     "run_step": (None, len, ""),
 }
@@ -726,7 +730,7 @@ async def test_another_function_under_a_used_workflow_id_is_refused(app: App, fa
         await face.recv("go", FOREVER)
         return refusals
 
-    message = f"workflow id 'w' belongs to the function '{first.__qualname__}', so it cannot start"
+    message = f"workflow id 'w' belongs to the function '{first.__qualname__}', so it cannot start the function"
     await face.start(first, workflow_id="w")
     with pytest.raises(DBOSConflictingWorkflowError, match=f"{message} '{second.__qualname__}'; use another id"):
         await face.start(second, workflow_id="w")
@@ -1119,6 +1123,7 @@ async def test_workflows_whose_function_is_gone_are_reported_and_wait_for_it(
     await _start_two(app, face)
     await DBOS.destroy_async(destroy_registry=True)
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
+    log.seen.clear()
     await app.launch()
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
@@ -1140,6 +1145,7 @@ async def test_workflows_of_another_version_are_reported_and_left_alone(app: App
     await _start_two(app, face)
     await DBOS.destroy_async()
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
+    log.seen.clear()
     await app.launch(application_version="2")
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]

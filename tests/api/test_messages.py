@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.app import App
 from tests.support.clock import ManualClock
-from tests.support.face import Awaiting, Face, Gate
+from tests.support.face import Awaiting, Blocking, Face, Gate
 from tidings import DBOS, Message, SendMessage
 from tidings.engine.probes import Point
 from tidings.error import DBOSContextError, DBOSNonExistentWorkflowError
@@ -95,42 +95,43 @@ async def test_m2_only_a_workflow_itself_may_receive(app: App, face: Face) -> No
         await face.recv_message()
 
 
-async def test_m3_10_000_sends_in_sequence_arrive_in_sequence(app: App, face: Face) -> None:
-    """Also the peer's defect 1: its order is that of a clock."""
-    count = 10_000
+async def test_m3_10_000_sends_in_sequence_arrive_in_sequence(app: App) -> None:
+    """Also the peer's defect 1: its order is that of a clock. One face sends and the other receives."""
+    sending, receiving, count = Blocking(), Awaiting(), 10_000
 
-    @face.workflow()
+    @receiving.workflow()
     async def order() -> list[int]:
-        return [await face.recv(timeout_seconds=FOREVER) for _ in range(count)]
+        return [await receiving.recv(timeout_seconds=FOREVER) for _ in range(count)]
 
     async def send_all() -> None:
         for number in range(count):
-            await face.send(handle.workflow_id, number)
+            await sending.send(handle.workflow_id, number)
 
-    handle = await face.start(order)
-    await face.run(send_all)
+    handle = await receiving.start(order)
+    await sending.run(send_all)
     assert await handle.get_result() == list(range(count))
 
 
-async def test_m3_200_bulks_of_100_arrive_in_sequence(app: App, face: Face) -> None:
-    """Also the peer's defect 1. Each bulk is for ten workflows, in turns."""
+async def test_m3_200_bulks_of_100_arrive_in_sequence(app: App) -> None:
+    """Also the peer's defect 1. Each bulk is for ten workflows, in turns. The faces change roles."""
+    sending, receiving = Awaiting(), Blocking()
     names = [f"order {number}" for number in range(10)]
     numbers = range(200 * 100)
 
-    @face.workflow()
+    @receiving.workflow()
     async def order(count: int) -> list[int]:
-        return [await face.recv("bulk", FOREVER) for _ in range(count)]
+        return [await receiving.recv("bulk", FOREVER) for _ in range(count)]
 
     async def send_all() -> None:
         for first in numbers[::100]:
             bulk = [SendMessage(names[number % 10], number, "bulk") for number in numbers[first : first + 100]]
-            await face.send_bulk(bulk)
+            await sending.send_bulk(bulk)
 
     for name in names:
-        await face.start(order, len(numbers) // 10, workflow_id=name)
-    await face.run(send_all)
+        await receiving.start(order, len(numbers) // 10, workflow_id=name)
+    await sending.run(send_all)
     for index, name in enumerate(names):
-        assert await face.get_result(name) == list(numbers[index::10])
+        assert await receiving.get_result(name) == list(numbers[index::10])
 
 
 async def test_m3_the_order_is_that_of_the_sends_whoever_sent_and_whatever_the_clock_said(

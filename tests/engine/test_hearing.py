@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,9 +18,11 @@ import pytest
 
 from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, register, running, wait_until
 from tests.support.faulty import FaultyStore, Trap, hears_nothing, hears_only_probes, move_fence
-from tidings import DBOS, SetWorkflowID
+from tidings import DBOS, DBOSClient, SetWorkflowID
+from tidings import store as stores
 from tidings.api.caller import Process as CurrentProcess
 from tidings.engine.probes import Point
+from tidings.engine.settings import Connection
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSInitializationError
 from tidings.store import open as open_store
 
@@ -128,8 +131,7 @@ def test_where_nothing_is_heard_who_waits_polls_and_the_log_says_so_once(
         [said] = [each.message for each in caplog.records if "not heard" in each.message]
         assert ("PgBouncer" in said) == database_url.startswith("postgres")
         here.store.is_audible = lambda name: True
-        wait_until(lambda: here.engine.hearing.is_proven)
-        assert len([each for each in caplog.records if "heard again" in each.message]) == 1
+        wait_until(lambda: len([each for each in caplog.records if "heard again" in each.message]) == 1)
 
 
 def test_listening_can_be_switched_off(
@@ -239,6 +241,112 @@ def test_stopping_does_not_wait_for_a_listener_that_connects(
         gate.open()
         here.engine.hearing._thread.join()
         assert here.engine.hearing._listener is None
+
+
+# --- a client, which has an engine without a host -------------------------------------------------------
+
+
+@pytest.fixture
+def client(database_url: str, neighbour: FaultyEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[DBOSClient]:
+    """A client, on a store that may fail. `DBOS` is the neighbour."""
+    open_real = stores.open
+    monkeypatch.setattr(stores, "open", lambda *arguments: FaultyStore(open_real(*arguments)))
+    monkeypatch.setattr("tidings.api.client.Connection", partial(Connection, **ONLY_HEARD))
+    with DBOSClient(system_database_url=database_url) as client, launched_beside(neighbour):
+        wait_until(lambda: client._engine.hearing.is_proven)
+        yield client
+
+
+def store_of(client: DBOSClient) -> FaultyStore:
+    """Return the client's store."""
+    assert isinstance(client._engine.store, FaultyStore)
+    return client._engine.store
+
+
+def talk_as(client: DBOSClient, neighbour: FaultyEngine) -> None:
+    """Run workflows in the neighbour, to which only the client talks, and wait in the client for all they do."""
+    start("w")
+    start("cancelled")
+    neighbour.await_waiting(2)
+    event = aside(lambda: client.get_event("w", "state", HOUR))
+    result = aside(lambda: client.get_result("w"))
+    cancelled = aside(lambda: client.get_result("cancelled"))
+    wait_until(lambda: len(client._port.chain._waits) == 3)
+    client.send("w", "hello", "topic")
+    assert event.result(60) == "hello"
+    client.send("w", "bye", "topic")
+    assert result.result(60) == "bye"
+    client.cancel_workflow("cancelled")
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        cancelled.result(60)
+    wait_until(lambda: not neighbour.engine.are_there())
+
+
+def test_a_client_hears_everything_at_once(client: DBOSClient, neighbour: FaultyEngine) -> None:
+    talk_as(client, neighbour)
+
+
+def test_with_every_wake_up_lost_everything_arrives_at_a_client_all_the_same(
+    client: DBOSClient, neighbour: FaultyEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidings.engine.waiters.Waiters.take_named", lambda *_: [])
+    for hearing in (client._engine.hearing, neighbour.engine.hearing):
+        hearing._recheck_seconds = 0.05
+        hearing._recheck_at = 0
+        hearing._interrupt()
+    for each in (store_of(client), neighbour.store):
+        each.is_audible = hears_only_probes
+    talk_as(client, neighbour)
+
+
+def test_a_client_looks_as_soon_as_its_lost_listener_is_back(client: DBOSClient, neighbour: FaultyEngine) -> None:
+    start("w")
+    neighbour.await_waiting(1)
+    event = aside(lambda: client.get_event("w", "state", HOUR))
+    wait_until(lambda: len(client._port.chain._waits) == 1)
+    gate = store_of(client).hold("listen")
+    store_of(client).lose("hear")
+    client._engine.hearing._interrupt()
+    gate.await_reached()
+    DBOS.send("w", "unheard", "topic")
+    assert DBOS.get_event("w", "state", 60) == "unheard"
+    assert not event.done()
+    gate.open()
+    assert event.result(60) == "unheard"
+
+
+def test_postgres_ends_the_listening_connection_of_a_client(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer's defect 2."""
+    monkeypatch.setattr("tidings.api.client.Connection", partial(Connection, **ONLY_HEARD))
+    with (
+        launched(make_engine(postgres_url, **ONLY_HEARD)) as there,
+        DBOSClient(system_database_url=postgres_url) as client,
+    ):
+        wait_until(lambda: client._engine.hearing.is_proven)
+        proven: list[bool] = []
+        client._engine.probes.set(Point.HEARS, proven.append)
+        event = aside(lambda: client.get_event("w", "state", HOUR))
+        wait_until(lambda: len(client._port.chain._waits) == 1)
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+        wait_until(lambda: proven == [False, True])
+        start("w")
+        there.await_waiting(1)
+        DBOS.send("w", "heard", "topic")
+        assert event.result(60) == "heard"
+
+
+def test_a_client_hears_on_as_another_executor(client: DBOSClient, database_url: str, neighbour: FaultyEngine) -> None:
+    """What a host leaves behind is given back under a new name; who waits must not go deaf by that."""
+    start("w")
+    neighbour.await_waiting(1)
+    event = aside(lambda: client.get_event("w", "state", HOUR))
+    wait_until(lambda: len(client._port.chain._waits) == 1)
+    former = client._engine.committer.executor.executor_id
+    client._engine.discharge()
+    assert client._engine.committer.executor.executor_id != former
+    DBOS.send("w", "heard", "topic")
+    assert event.result(60) == "heard"
 
 
 def test_a_launch_that_cannot_listen_fails(database_url: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import ManualClock
+from tests.support.faulty import move_fence
 from tidings.engine import leases
 from tidings.engine.leases import Lease, forget, is_dead, sweep
 from tidings.model import Executor
@@ -63,6 +64,16 @@ def test_retiring_gives_everything_back(store: Store, clock: ManualClock) -> Non
     assert leases._path(executor.executor_id).exists()
     lease.retire(store, executor)
     assert store.executors() == []
+    assert not leases._path(executor.executor_id).exists()
+
+
+def test_retiring_gives_everything_back_though_the_fence_has_moved(store: Store, clock: ManualClock) -> None:
+    """Another process took some of its workflows, and this one has not noticed."""
+    lease = Lease(10_000, clock)
+    executor = lease.enlist(store, "label")
+    move_fence(store, executor.executor_id, names=[], version="1", lease_until_ms=2**60)
+    lease.retire(store, executor)
+    assert [each.executor_id for each in store.executors()] == ["claimer"]
     assert not leases._path(executor.executor_id).exists()
 
 

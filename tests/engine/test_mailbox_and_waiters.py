@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.support.engines import aside
+from tidings.core.operations.messages import MESSAGE
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.waiters import Waiters
 
@@ -42,6 +43,15 @@ def test_closing_wakes_the_consumer() -> None:
     box.close()
     box.close()
     assert taking.result(timeout=20) == []
+
+
+def test_what_waits_can_be_looked_at() -> None:
+    box: Mailbox[str] = Mailbox()
+    for item in ("a", "b"):
+        box.put(item)
+    assert box.waiting() == ["a", "b"]
+    assert box.take_all() == ["a", "b"]
+    assert box.waiting() == []
 
 
 def test_nothing_is_lost_or_reordered_between_many_producers_and_the_consumer() -> None:
@@ -105,6 +115,26 @@ def test_a_failed_key_fails_who_waits_and_who_comes_later_until_it_is_restored()
     fresh = waiters.watch((("end",),))
     assert not fresh.settled
     waiters.forget(fresh)
+    assert len(waiters) == 0
+
+
+def test_all_failures_are_taken_back_at_once() -> None:
+    waiters = Waiters()
+    waiters.fail(("end",), LookupError("it cannot come here"))
+    waiters.restore_all()
+    assert not waiters.has_failed(("end",))
+    assert not waiters.watch((("end",),)).settled
+
+
+def test_who_waits_no_more_costs_nobody_a_wake_up() -> None:
+    """Of those who wait for a message one is woken: not one whose run has ended, or whose time is up."""
+    waiters = Waiters()
+    key = (MESSAGE, "w", None)
+    over, waits, last = (waiters.watch((key,)) for _ in range(3))
+    over.settle(error=LookupError("its run was killed"))
+    assert waiters.take([key]) == [waits]
+    last.settle(False)
+    assert waiters.take([key]) == []
     assert len(waiters) == 0
 
 

@@ -1,9 +1,10 @@
 """A process beside the test's: it runs workflows and calls `DBOS` as it is told, and says what happens.
 
-    python -m tests.processes.neighbour URL
+    python -m tests.processes.neighbour URL [client]
 
-The first line of its input lets it launch. Each further one is a call, as JSON: a number, a name and arguments; it
-answers when the call returns, with the number. Its re-checks are an hour apart, so that only what it hears can wake it.
+As a client it runs none, and calls a `DBOSClient`. The first line of its input lets it launch. Each further one is a
+call, as JSON: a number, a name and arguments; it answers when the call returns, with the number. Its re-checks are an
+hour apart, so that only what it hears can wake it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
-from tidings import DBOS, SetWorkflowID
+from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings.api.caller import Process
 from tidings.engine.engine import Engine
 from tidings.engine.probes import Point
+from tidings.engine.settings import Connection
 
 HOUR = 3_600.0
+ONLY_HEARD: dict[str, Any] = {"recheck_seconds": HOUR, "polling_interval_seconds": HOUR}
 _say_one = threading.Lock()
 
 
@@ -70,14 +75,17 @@ def die_at_an_event() -> None:
     engine().probes.set(Point.BATCH_COMMITTED, die)
 
 
-CALLS: dict[str, Callable[..., Any]] = {
-    "start": start,
-    "send": DBOS.send,
-    "cancel": DBOS.cancel_workflow,
-    "get_event": DBOS.get_event,
-    "get_result": DBOS.get_result,
-    "die_at_an_event": die_at_an_event,
-}
+def calls(face: type[DBOS] | DBOSClient) -> dict[str, Callable[..., Any]]:
+    """Return what may be called, by name."""
+    return {
+        "start": start,
+        "send": face.send,
+        "cancel": face.cancel_workflow,
+        "get_event": face.get_event,
+        "get_all_events": face.get_all_events,
+        "get_result": lambda workflow_id: face.retrieve_workflow(workflow_id).get_result(),
+        "die_at_an_event": die_at_an_event,
+    }
 
 
 def engine() -> Engine:
@@ -93,32 +101,44 @@ def say(what: str, *details: Any) -> None:
         sys.stdout.flush()
 
 
-def call(number: int, name: str, *arguments: Any) -> None:
+def call(function: Callable[..., Any], number: int, *arguments: Any) -> None:
     """Make a call, and say what it returned or raised."""
     try:
-        value = CALLS[name](*arguments)
+        value = function(*arguments)
     except Exception as error:
         say("raised", number, type(error).__name__)
     else:
         say("returned", number, value)
 
 
-def main(url: str) -> None:
-    """Launch when told, and do what is asked until the input ends."""
+def obey(face: type[DBOS] | DBOSClient, engine: Engine) -> None:
+    """Do what is asked until the input ends."""
+    engine.probes.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
+    engine.probes.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))
+    named = calls(face)
+    say("launched")
+    for line in sys.stdin:
+        number, name, *arguments = json.loads(line)
+        threading.Thread(target=call, args=(named[name], number, *arguments), daemon=True).start()
+
+
+def main(url: str, role: str = "DBOS") -> None:
+    """Launch, or make a client, when told."""
     say("here")
     sys.stdin.readline()
+    if role == "client":
+        with patch("tidings.api.client.Connection", partial(Connection, **ONLY_HEARD)):
+            client = DBOSClient(system_database_url=url)
+        with client:
+            obey(client, client._engine)
+        return
     DBOS(config={"name": "neighbour", "system_database_url": url, "application_version": "1"})
     settings = DBOS._settings
     assert settings is not None
-    only_heard = dataclasses.replace(settings.connection, recheck_seconds=HOUR, polling_interval_seconds=HOUR)
-    DBOS._settings = dataclasses.replace(settings, connection=only_heard)
+    DBOS._settings = dataclasses.replace(settings, connection=dataclasses.replace(settings.connection, **ONLY_HEARD))
     with DBOS.launch():
-        engine().probes.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
-        engine().probes.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))
-        say("launched")
-        for line in sys.stdin:
-            threading.Thread(target=call, args=json.loads(line), daemon=True).start()
+        obey(DBOS, engine())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

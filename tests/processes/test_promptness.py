@@ -29,9 +29,9 @@ _ROOT = Path(__file__).parents[2]
 class Neighbour:
     """A process of `tests.processes.neighbour`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, role: str = "DBOS") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.neighbour", url],
+            [sys.executable, "-m", "tests.processes.neighbour", url, role],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -78,6 +78,10 @@ class Neighbour:
     def waits(self, *keys: list[str]) -> None:
         """Wait until something there waits for these keys."""
         self.hears("waiting", list(keys))
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL; `end` tells when it is gone."""
+        self._process.kill()
 
     def end(self) -> int:
         """End it, and return its exit code."""

@@ -1,6 +1,10 @@
-"""Stores for the tests: opened, migrated, and closed when the test is over."""
+"""Stores for the tests: opened, migrated, and closed when the test is over.
 
-from collections.abc import Callable, Iterator
+A file of tests for one of the two stores has a `database_url` of its own.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 
@@ -8,16 +12,20 @@ import tidings.store
 from tests.store.driver import Process
 from tidings.store.protocol import Store
 
-OpenStore = Callable[[], Store]
+
+class OpenStore(Protocol):
+    """Opens one more store on the test's database, as another process would."""
+
+    def __call__(self, schema: str = "tidings") -> Store: ...
 
 
 @pytest.fixture
 def open_store(database_url: str) -> Iterator[OpenStore]:
-    """Open one more store on the test's database, as another process would."""
+    """Open further stores."""
     stores: list[Store] = []
 
-    def open_another() -> Store:
-        store = tidings.store.open(database_url)
+    def open_another(schema: str = "tidings") -> Store:
+        store = tidings.store.open(database_url, schema)
         stores.append(store)
         store.migrate()
         store.connect()

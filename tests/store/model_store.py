@@ -406,12 +406,12 @@ class ModelStore:
         """All executors."""
         return list(self.records.executors.values())
 
-    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
         """What is pending under another name or version."""
         groups: dict[tuple[str, str], list[str]] = {}
         for workflow in self.records.workflows.values():
             mine = workflow.name in names and workflow.app_version == app_version
-            if workflow.status is Status.PENDING and not mine:
+            if workflow.status is Status.PENDING and workflow.executor_id != executor_id and not mine:
                 groups.setdefault((workflow.name, workflow.app_version), []).append(workflow.workflow_id)
         return [Leftover(name, version, len(ids), ids[0]) for (name, version), ids in groups.items()]
 

@@ -732,12 +732,13 @@ def test_leftovers_are_counted_by_name_and_version(process: Process) -> None:
     process.start("s", name="strange")
     process.start("done", name="strange")
     process.commit(ending("ended"), ending("done"))
-    found = process.store.leftovers(["flow", "unused"], VERSION)
+    found = process.store.leftovers(["flow", "unused"], VERSION, "other")
     assert sorted(found, key=lambda each: each.name) == [
         Leftover("flow", "v0", 2, "old1"),
         Leftover("strange", VERSION, 1, "s"),
     ]
-    assert len(process.store.leftovers([], VERSION)) == 3
+    assert len(process.store.leftovers([], VERSION, "other")) == 3
+    assert process.store.leftovers([], VERSION, process.executor_id) == [], "what it owns it goes on with"
 
 
 # --- any text within the limits --------------------------------------------------------------------------------
@@ -784,7 +785,7 @@ def test_any_text_is_an_id_a_topic_a_key_a_name_and_a_value(process: Process, te
     assert process.store.recall(batch) == answers
     heir = Process(process.store, f"heir {text}", text)
     assert heir.claim("here", names=[text], app_version=text) == [text]
-    assert heir.store.leftovers(["none"], "none")[0].count >= 1
+    assert heir.store.leftovers(["none"], "none", "other")[0].count >= 1
 
 
 def test_ids_that_would_run_together_are_apart(process: Process) -> None:

@@ -45,6 +45,7 @@ from tidings.store.protocol import Batch, DataError, Fenced, Store
 T = TypeVar("T")
 
 SEQUENCES = 1_000  # on each store
+PARTS = 4  # that may run side by side
 SEQUENCES_KEPT = 50  # at most, in the database
 
 NUMBERS = itertools.count(1)
@@ -307,6 +308,7 @@ class World:
         both = (self.batch(process, [a for a, _ in pairs]), self.batch(process, [b for _, b in pairs]))
         if any(unit.put_back is not None for unit, _ in pairs):
             self.last.clear()  # Nobody recalls a take that somebody else has put back: a run has one owner at a time.
+        self.forget_takes_of({unit.workflow_id for unit, _ in pairs})
         self.last[process] = both
         answers: list[list[Answer]] = []
 
@@ -318,6 +320,12 @@ class World:
             for (unit, _), mine, theirs in zip(pairs, *answers, strict=True):
                 if isinstance(mine, Taken) and isinstance(theirs, Taken) and unit.entry is not None:
                     self.taken[unit.workflow_id or "", unit.entry.position] = (mine.seq, theirs.seq)
+
+    def forget_takes_of(self, workflow_ids: set[str | None]) -> None:
+        """Nobody recalls a take of a run that somebody else has gone on with: it had one owner at a time."""
+        for process, (batch, _) in list(self.last.items()):
+            if any(unit.take is not None and unit.workflow_id in workflow_ids for unit in batch.units):
+                del self.last[process]
 
     def recall(self, process: str) -> None:
         """Recall the process's last batch."""
@@ -456,7 +464,12 @@ class World:
         self.same(lambda store: store.latest_events([(each, key) for each in ids for key in KEYS]))
         self.same(lambda store: [store.all_events(each) for each in ids])
         self.same(lambda store: by_id([each for each in store.executors() if self.mine(each.executor_id)]))
-        self.same(lambda store: by_name([each for each in store.leftovers(names, "v1") if self.mine(each.name)]))
+        for other in ("nobody", self.prefix + "p"):
+            self.same(
+                lambda store, me=other: by_name(  # type: ignore[misc]
+                    [each for each in store.leftovers(names, "v1", me) if self.mine(each.name)]
+                )
+            )
 
     def look(self, look: Look) -> None:
         """List, and compare; only what this sequence has written, for others have written to the same database."""
@@ -516,10 +529,13 @@ def inspector(database_url: str) -> Iterator[Inspector]:
         yield inspector
 
 
-@settings(max_examples=SEQUENCES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@pytest.mark.parametrize("_part", range(PARTS))
+@settings(
+    max_examples=SEQUENCES // PARTS, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(sequence=sequences, looks=looks)
 def test_a_store_answers_as_the_model_does(
-    store: Store, inspector: Inspector, sequence: tuple[list[Operation], list[Operation]], looks: list[Look]
+    store: Store, inspector: Inspector, _part: int, sequence: tuple[list[Operation], list[Operation]], looks: list[Look]
 ) -> None:
     """Every answer to every operation, parts of what is there, and all that can be read in the end."""
     world = World(store)

@@ -50,29 +50,9 @@ class OpenStore(Protocol):
 
 
 @pytest.fixture
-def open_store(postgres_url: str) -> Iterator[OpenStore]:
-    stores: list[PostgresStore] = []
-
-    def open_another(schema: str = SCHEMA) -> PostgresStore:
-        store = PostgresStore(postgres_url, schema)
-        stores.append(store)
-        store.migrate()
-        store.connect()
-        return store
-
-    yield open_another
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def store(open_store: OpenStore) -> PostgresStore:
-    return open_store()
-
-
-@pytest.fixture
-def process(store: PostgresStore) -> Process:
-    return Process(store)
+def database_url(postgres_url: str) -> str:
+    """Where the stores of this file are."""
+    return postgres_url
 
 
 @pytest.fixture

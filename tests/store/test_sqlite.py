@@ -35,19 +35,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[SqliteStore]:
-    """A store in a new file."""
-    store = SqliteStore(str(path))
-    store.migrate()
-    store.connect()
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def process(store: SqliteStore) -> Process:
-    """An executor in that store."""
-    return Process(store)
+def database_url(path: Path) -> str:
+    """Where the stores of this file are: on a disk."""
+    return f"sqlite:///{path}"
 
 
 def writing_connection(store: SqliteStore) -> sqlite3.Connection:

@@ -168,9 +168,21 @@ class FaultyStore:
     ) -> Gate:
         """Hold the next such call at a gate."""
         gate = Gate()
+        self.set_gate(gate, on, moment=moment, number=number, where=where)
+        return gate
+
+    def set_gate(
+        self,
+        gate: Gate,
+        on: str = "commit",
+        *,
+        moment: Moment = Moment.BEFORE,
+        number: int | None = None,
+        where: Callable[[Batch], bool] | None = None,
+    ) -> None:
+        """Hold the next such call at this gate."""
         # In front of what raises: who is held is held before anything else happens.
         self.traps.insert(0, Trap(gate, on=on, moment=moment, number=number, where=where))
-        return gate
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -241,8 +253,8 @@ class FaultyStore:
     def executors(self) -> list[Executor]:
         return self._read("executors", self.inner.executors)
 
-    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
-        return self._read("leftovers", lambda: self.inner.leftovers(names, app_version))
+    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
+        return self._read("leftovers", lambda: self.inner.leftovers(names, app_version, executor_id))
 
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         return self._read("statuses", lambda: self.inner.statuses(workflow_ids))

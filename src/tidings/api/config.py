@@ -135,6 +135,8 @@ def check_serializer(serializer: object, what: str) -> None:
     Raises:
         DBOSInitializationError: naming what it lacks.
     """
+    if isinstance(serializer, type):
+        raise DBOSInitializationError(f"{what} must be an object, not the class {serializer.__qualname__}: call it")
     missing = [name for name in ("serialize", "deserialize", "name") if not callable(getattr(serializer, name, None))]
     if missing:
         raise DBOSInitializationError(f"{what} lacks the methods {', '.join(missing)}")

@@ -84,6 +84,11 @@ class Chain:
         with self._lock:
             self._check()
 
+    def check_alive(self) -> None:
+        """Raise why the run is dead, if it is. A failure of what it wrote keeps nobody from reading."""
+        if self.dead is not None:
+            raise copy.copy(self.dead)
+
     def _check(self) -> None:
         refusal = self.dead or self.failure or self._sealed
         if refusal is not None:

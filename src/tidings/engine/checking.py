@@ -61,7 +61,9 @@ def _ask(engine: Engine) -> None:
 
 
 def _arrives(engine: Engine, store: Store) -> bool:
-    """Tell whether this process's row is there, after a batch that renewed it."""
+    """Tell whether this process's row is there, as a batch of now has renewed it."""
+    renewed_ms = engine.clock.now_ms() + engine.connection.lease_ms
     Chain(engine.committer).commit(Unit()).result()
     executor_id = engine.committer.executor.executor_id
-    return any(each.executor_id == executor_id for each in store.executors())
+    rows = store.executors()
+    return any(each.executor_id == executor_id and each.lease_until_ms >= renewed_ms for each in rows)

@@ -235,12 +235,12 @@ class Hearing:
         self._probe_at = now + self._probe_seconds
         if self.is_proven:
             return
-        self.is_proven = True
-        self._deaf_pause = _DEAF_PAUSE_SECONDS
-        self._recheck_at = now + self._recheck_seconds
         if self._was_said:
             self._was_said = False
             logger.warning("wake-ups from other processes are heard again")
+        self._deaf_pause = _DEAF_PAUSE_SECONDS
+        self._recheck_at = now + self._recheck_seconds
+        self.is_proven = True  # After it was said: tests look at this first.
         self._probes.passes(Point.HEARS, True)
 
     def _listen_anew(self) -> None:

@@ -65,6 +65,7 @@ class Port:
             case Defer(make):
                 return self.chain.defer(make)
             case Read(query, asked):
+                self.chain.check_alive()
                 return self.ask(query) if asked is None else asked
             case Call() | Watch() | Wait() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")

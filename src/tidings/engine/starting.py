@@ -23,6 +23,7 @@ from tidings.engine.receivers import Receiver
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.scope import Scope
+from tidings.error import DBOSRunEndedError, DBOSShutdownError
 from tidings.model import NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
 
@@ -87,7 +88,10 @@ class Starter:
         if parent is None and workflow_id is None:
             started_now = new(self._clock.now_ms())
             live = self._prepare(started_now, function, receiver)
-            live.port.chain.defer(lambda: Unit(fresh_id, 1, start=started_now))
+            try:
+                live.port.chain.defer(lambda: Unit(fresh_id, 1, start=started_now))
+            except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
+                raise DBOSShutdownError from None
             live.starting = live.port.chain.barrier()
             return Start(fresh_id, live)
         if parent is not None:

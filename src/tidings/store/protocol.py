@@ -243,8 +243,8 @@ class Store(Protocol):
     def executors(self) -> list[Executor]:
         """Read all executors."""
 
-    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
-        """Count pending workflows that have another version or a name not among `names`."""
+    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
+        """Count pending workflows of others that have another version or a name not among `names`."""
 
     def reconnect_reader(self) -> None:
         """Replace the reading connection. Raises `Unavailable` if that fails."""

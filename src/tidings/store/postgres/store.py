@@ -255,9 +255,9 @@ class PostgresStore:
         """See `Store.executors`."""
         return [Executor(*row) for row in self._read(Call("read_executors"))["read_executors"]]
 
-    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
         """See `Store.leftovers`."""
-        known: dict[str, Value] = {"names": texts(names), "app_version": app_version}
+        known: dict[str, Value] = {"names": texts(names), "app_version": app_version, "executor_id": executor_id}
         return [Leftover(*row) for row in self._read(Call("leftovers", known))["leftovers"]]
 
     def reconnect_reader(self) -> None:

@@ -247,10 +247,11 @@ class SqliteStore:
         with self._reading() as db:
             return [Executor(*row) for row in db.execute(_SQL["read_executors"])]
 
-    def leftovers(self, names: Collection[str], app_version: str) -> list[Leftover]:
+    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
         """See `Store.leftovers`."""
         with self._reading() as db:
-            found = db.execute(_SQL["leftovers"], {"names": _json(list(names)), "app_version": app_version})
+            known = {"names": _json(list(names)), "app_version": app_version, "executor_id": executor_id}
+            found = db.execute(_SQL["leftovers"], known)
             return [Leftover(name, version, count, example) for name, version, count, example, _ in found]
 
     def reconnect_reader(self) -> None:

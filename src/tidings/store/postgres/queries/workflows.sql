@@ -154,6 +154,7 @@ order by seq;
 select name, app_version, count(*), (array_agg(workflow_id order by seq))[1]
 from {schema}.workflows
 where status = 'PENDING'
+    and executor_id is distinct from :executor_id::text
     and (app_version <> :app_version::text or name <> all(:names::text[]))
 group by name, app_version
 order by name, app_version;

@@ -62,6 +62,7 @@ returning {columns};
 select name, app_version, count(*), workflow_id, min(seq)
 from tidings_workflows
 where status = 'PENDING'
+    and executor_id is not :executor_id
     and (app_version <> :app_version or name not in (select value from json_each(:names)))
 group by name, app_version
 order by name, app_version;
