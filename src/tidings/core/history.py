@@ -258,7 +258,7 @@ class Slot:
 
 def _title(recorded: RecordedEntry) -> str:
     entry = recorded.entry
-    return _title_of(entry.name, recorded.event_key, entry.child_workflow_id is not None)
+    return _title_of(entry.name, recorded.key, entry.child_workflow_id is not None)
 
 
 def _title_of(name: str, event_key: str | None, child: bool) -> str:

@@ -26,7 +26,7 @@ from tidings.error import (
     DBOSUnexpectedStepError,
     DBOSWorkflowFunctionNotFoundError,
 )
-from tidings.model import Executor, Unit, WorkflowRecord
+from tidings.model import Executor, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, load
 from tidings.store.protocol import Store
 
@@ -153,10 +153,13 @@ class Supervisor:
         closes, or an exit that was caught, may fall into it.
         """
         executor_id = self._parts.committer.executor.executor_id
-        owned = self._parts.reader.ask(lambda store: store.owned(executor_id)).result()
+        pending = WorkflowFilter(
+            executor_id=executor_id, statuses=(Status.PENDING,), with_inputs=False, with_outputs=False
+        )
+        owned = self._parts.reader.ask(lambda store: store.list_workflows(pending)).result()
         unattended = {
             each
-            for each in owned
+            for each in (workflow.workflow_id for workflow in owned)
             if self._runner.live(each) is None and not self._parts.waiters.has_failed(end_key(each))
         }
         self._resume(sorted(unattended & self._unattended))

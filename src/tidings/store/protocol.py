@@ -29,6 +29,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamPage,
     Unit,
     WorkflowFilter,
     WorkflowRecord,
