@@ -1,4 +1,4 @@
-"""Plays it: `python -m examples.live_report`, or `make report`. Both programs are killed on the way, and start again."""
+"""Plays it: `python -m examples.live_report`, or `make report`. Both programs are killed on the way and start again."""
 
 import json
 import os
@@ -21,7 +21,8 @@ def main() -> None:
 
 
 def _play(folder: Path) -> bool:
-    environment = os.environ | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": python_path, "PYTHONUNBUFFERED": "1"}
     environment.setdefault("DBOS_SYSTEM_DATABASE_URL", f"sqlite:///{folder / 'live_report.sqlite'}")
 
     def start(program: str, *options: str) -> "subprocess.Popen[str]":
@@ -30,12 +31,11 @@ def _play(folder: Path) -> bool:
 
     writer = start("writer", "--pause", "0.02")
     _await_line(writer, "writing")
-    for words in (5, 12):
+    for count in (5, 12):
         follower = start("follower")
-        _show(follower, words)
+        _show(follower, count)
         follower.kill()
-        follower.communicate()
-        print("  <- the follower is killed")
+        print(follower.communicate()[0], " <- the follower is killed")
         writer.kill()
         writer.communicate()
         print("(the writer, too; both start again)")

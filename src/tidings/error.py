@@ -211,7 +211,7 @@ class DBOSAwaitedWorkflowCancelledError(DBOSException):
         return f"workflow {self.workflow_id!r} was cancelled, so it has no result"
 
 
-class DBOSStreamTimeoutError(DBOSException, TimeoutError):
+class DBOSStreamTimeoutError(DBOSException):
     """No further value came to a stream in time."""
 
     def __init__(self, workflow_id: str, key: str, offset: int, timeout_seconds: float) -> None:
