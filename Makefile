@@ -10,7 +10,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-r
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo tour test check fmt bench pins clean
+.PHONY: help demo tour report test check fmt bench pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: $(READY) ## Open the widget store, a shop and a payment service; kill eith
 
 tour: $(READY) ## Play the widget store: payments, time limits, power cuts (DATABASE=postgresql://... instead of SQLite)
 	$(BIN)/python -m examples.widget_store.tour $(if $(DATABASE),--database '$(DATABASE)')
+
+report: $(READY) ## Play the live report: a workflow streams, another program follows it, both are killed and go on
+	$(BIN)/python -m examples.live_report
 
 test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down, ARGS=-n0 takes one process)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)

@@ -1082,6 +1082,8 @@ own_errors: list[BaseException] = [
     errors.DBOSUnexpectedStepError("id", "3", "send", "recv"),
     errors.DBOSMaxStepRetriesExceeded("step", 2, [ValueError(1), OddError(2, detail="d")]),
     errors.DBOSStepTimeoutError("step", "id", 2, 0.5),
+    errors.DBOSStreamClosedError("id", "key"),
+    errors.DBOSStreamTimeoutError("id", "key", 3, 1.5),
     errors.DBOSAwaitedWorkflowCancelledError("id"),
     DBOSRecordedError("shop.Error", "message", "Traceback…"),
     errors.DBOSWorkflowCancelledError("id"),

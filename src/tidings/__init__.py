@@ -1,7 +1,7 @@
 """Durable workflows that communicate, in Python.
 
 A workflow is an ordinary function whose progress is recorded in a database; after a crash it goes on
-from its last recorded step. Programs talk with it by messages and events, all durable and in order.
+from its last recorded step. Programs talk with it by messages, events and streams, all durable and in order.
 """
 
 from tidings.api.classes import DBOSConfiguredInstance

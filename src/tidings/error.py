@@ -13,6 +13,8 @@ DBOSException (Exception)
 ├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
 ├── DBOSStepTimeoutError               a try of a step was not done in time
 ├── DBOSAwaitedWorkflowCancelledError  a result was awaited from a cancelled workflow
+├── DBOSStreamTimeoutError             no further value came to a stream in time
+├── DBOSStreamClosedError              a stream takes, or has, no such value: it is closed
 ├── DBOSRecordedError                  a recorded error whose class cannot be rebuilt
 └── DBOSShutdownError                  tidings is not running (any more) in this process
 
@@ -43,6 +45,8 @@ __all__ = [
     "DBOSSerializationError",
     "DBOSShutdownError",
     "DBOSStepTimeoutError",
+    "DBOSStreamClosedError",
+    "DBOSStreamTimeoutError",
     "DBOSUnexpectedStepError",
     "DBOSWorkflowCancelledError",
     "DBOSWorkflowFunctionNotFoundError",
@@ -205,6 +209,36 @@ class DBOSAwaitedWorkflowCancelledError(DBOSException):
 
     def __str__(self) -> str:
         return f"workflow {self.workflow_id!r} was cancelled, so it has no result"
+
+
+class DBOSStreamTimeoutError(DBOSException):
+    """No further value came to a stream in time."""
+
+    def __init__(self, workflow_id: str, key: str, offset: int, timeout_seconds: float) -> None:
+        super().__init__(workflow_id, key, offset, timeout_seconds)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, key, offset, timeout_seconds = self.args
+        return (
+            f"no value came to offset {offset} of the stream {key!r} of workflow {workflow_id!r} within "
+            f"{timeout_seconds:g} seconds; it may still come"
+        )
+
+
+class DBOSStreamClosedError(DBOSException):
+    """A stream is closed: it takes no more values, and has none behind its end."""
+
+    def __init__(self, workflow_id: str, key: str, offset: int | None = None) -> None:
+        super().__init__(workflow_id, key, offset)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, key, offset = self.args
+        stream = f"the stream {key!r} of workflow {workflow_id!r}"
+        if offset is None:
+            return f"{stream} is closed, so nothing more can be written to it; nothing was written"
+        return f"{stream} has ended and has no value at offset {offset}"
 
 
 class DBOSRecordedError(DBOSException):

@@ -22,6 +22,11 @@ MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 MAX_BATCH_UNITS: Final = 1_024
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 
+# What a reader of a stream takes at once: enough that a query costs little per value, and little
+# enough that memory stays flat however slow the reader is. A value beyond the bytes is a page alone.
+MAX_PAGE_ITEMS: Final = 1_000
+MAX_PAGE_BYTES: Final = 1024 * 1024
+
 # Handed over but not yet durable, per process. A run that meets the bound waits for its own unit.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 MAX_UNITS_IN_FLIGHT: Final = 50_000
@@ -38,6 +43,15 @@ def check_id(value: object, what: str) -> str:
 def check_key(value: object, what: str) -> str:
     """Return `value` if it is a legal topic, event key, stream key or idempotency key."""
     return _check_text(value, what, MAX_KEY_BYTES, least=0)
+
+
+def check_offset(value: object) -> int:
+    """Return `value` if it is a legal offset of a stream: a whole number from 0 upwards."""
+    if type(value) is not int:
+        raise TypeError(f"offset must be a whole number, not {value!r:.100}")
+    if not 0 <= value < 2**63:
+        raise DBOSLimitError(f"offset must be 0 or more, not {value}; the first value of a stream has offset 0")
+    return value
 
 
 def check_topic(value: object) -> str | None:

@@ -15,6 +15,8 @@ from msgspec import Struct
 
 # What an operation that publishes an event is called in the history: the event's row is its entry.
 SET_EVENT: Final = "DBOS.set_event"
+# And one that writes to a stream, alike.
+WRITE_STREAM: Final = "DBOS.write_stream"
 
 
 class Status(StrEnum):
@@ -94,6 +96,23 @@ class PublishedEvent(Struct, frozen=True, gc=False):
     ordinal: int | None = None
 
 
+class StreamItem(Struct, frozen=True, gc=False):
+    """One value of a stream, at its offset from 0.
+
+    Written by a workflow it is its own entry: `branch`, `position` and `ordinal` are its place.
+    Written by a step it has the step's, and the number of the `attempt` that wrote it.
+    """
+
+    key: str
+    offset: int
+    value: str
+    at_ms: int
+    branch: str
+    position: int
+    ordinal: int
+    attempt: int | None = None
+
+
 class NewWorkflow(Struct, frozen=True, gc=False):
     """A workflow to start. It is owned by the executor that commits it, under epoch 1."""
 
@@ -140,6 +159,8 @@ class Unit(Struct, frozen=True):
     outcome: Outcome | None = None
     cancel: str | None = None  # a workflow to cancel if it is pending
     put_back_topic: str | None = None  # of the message that is put back
+    item: StreamItem | None = None
+    closes: tuple[str, ...] = ()  # keys of streams that take no more items; one may be closed already
 
 
 # --- answers: what a committed unit says back ---------------------------------------------------
@@ -252,11 +273,11 @@ class StoredMessage(Struct, frozen=True, gc=False):
 
 
 class RecordedEntry(Struct, frozen=True):
-    """An entry read back, with the message it took, or the key of the event it published."""
+    """An entry read back, with the message it took, or the key of the event or stream it wrote to."""
 
     entry: Entry
     message: Taken | None = None
-    event_key: str | None = None
+    key: str | None = None
 
 
 class History(Struct, frozen=True):
@@ -265,6 +286,21 @@ class History(Struct, frozen=True):
     workflow_id: str
     entries: tuple[RecordedEntry, ...]
     event_versions: tuple[tuple[str, int], ...]  # (key, highest version)
+    stream_lengths: tuple[tuple[str, int], ...] = ()  # (key, number of items); none for an empty one
+    closed_streams: tuple[str, ...] = ()
+
+
+class StreamPage(Struct, frozen=True):
+    """Some values of a stream, in their order from the offset that was asked for, without a gap.
+
+    Values and the rest come from one snapshot. `status` is `None` where no workflow has that id. A
+    stream that `is_closed`, or whose workflow has ended, has no more values than `length`.
+    """
+
+    values: tuple[str, ...]
+    length: int
+    is_closed: bool
+    status: Status | None
 
 
 class EventRead(Struct, frozen=True):

@@ -59,7 +59,7 @@ def _sent(world: World) -> Counter[Any]:
 
 def _by_place(world: World) -> dict[Place, Any]:
     return {
-        place: (each.entry.name, each.entry.state, each.entry.output, each.entry.error, each.message, each.event_key)
+        place: (each.entry.name, each.entry.state, each.entry.output, each.entry.error, each.message, each.key)
         for place, each in world.entries.items()
     }
 

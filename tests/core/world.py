@@ -29,6 +29,7 @@ from tidings.core.effects import (
     Operation,
     Query,
     Read,
+    ReadStream,
     Turn,
     Wait,
     Watch,
@@ -219,7 +220,7 @@ class World:
                 return WorkflowRecord(
                     workflow_id, Status.SUCCESS, name, "", output, None, "", 1, None, "", WORKFLOW, 0, 0
                 )
-            case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages():
+            case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages() | ReadStream():
                 raise AssertionError("no program asks this")
             case _ as never:
                 assert_never(never)
@@ -360,7 +361,7 @@ class _Executor:
                 return messages.receive(self.run.begin(branch, messages.RECV), f"topic {path}", timeout)
             case Publish(key):
                 own = f"{key} of {branch.path}"
-                slot = self.run.begin(branch, SET_EVENT, event_key=own)
+                slot = self.run.begin(branch, SET_EVENT, key=own)
                 return events.publish(slot, own, JSON.serialize(path))
             case ReadEvent(key):
                 slot = self.run.begin(branch, events.GET_EVENT)

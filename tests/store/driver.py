@@ -14,6 +14,7 @@ from tidings.model import (
     Outcome,
     PublishedEvent,
     Status,
+    StreamItem,
     Take,
     Taken,
     Unit,
@@ -141,6 +142,27 @@ def event(key: str, version: int, value: str, position: int | None = None) -> Pu
 def publishing(workflow_id: str, *events: PublishedEvent) -> Iterable[Unit]:
     """Units of one event each."""
     return (Unit(workflow_id, 1, event=each) for each in events)
+
+
+def item(key: str, offset: int, value: str, position: int | None = None, *, attempt: int | None = None) -> StreamItem:
+    """An item of a stream. Written by the workflow, its position is behind its offset unless another is said."""
+    place = offset + 1 if position is None else position
+    return StreamItem(key, offset, value, NOW_MS, "", place, place, attempt)
+
+
+def appending(workflow_id: str, *items: StreamItem) -> Iterable[Unit]:
+    """Units of one item each."""
+    return (Unit(workflow_id, 1, item=each) for each in items)
+
+
+def streaming(workflow_id: str, key: str, *values: str, offset: int = 0) -> Iterable[Unit]:
+    """Units that write these values to a stream, from an offset on."""
+    return appending(workflow_id, *(item(key, number, value) for number, value in enumerate(values, offset)))
+
+
+def closing(workflow_id: str, *keys: str) -> Unit:
+    """A unit that closes streams."""
+    return Unit(workflow_id, 1, closes=keys)
 
 
 def ending(workflow_id: str, status: Status = Status.SUCCESS, *, epoch: int = 1) -> Unit:

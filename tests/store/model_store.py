@@ -27,11 +27,14 @@ from tidings.model import (
     Leftover,
     Message,
     NoSuchWorkflow,
+    Place,
     PublishedEvent,
     RecordedEntry,
     Stale,
     Status,
     StoredMessage,
+    StreamItem,
+    StreamPage,
     Taken,
     Unit,
     WorkflowFilter,
@@ -63,6 +66,8 @@ class Records(Struct):
     entries: dict[tuple[str, str, int], StoredEntry] = {}
     messages: dict[int, Sent] = {}
     events: dict[tuple[str, str, int], PublishedEvent] = {}
+    items: dict[tuple[str, str, int], StreamItem] = {}
+    closed: dict[tuple[str, str], None] = {}
     executors: dict[str, Executor] = {}
     landed: dict[str, tuple[int, list[Answer]]] = {}  # the last batch of each executor
 
@@ -233,6 +238,12 @@ class ModelStore:
             if version in self.records.events:
                 raise DataError("that version is there already")
             self.records.events[version] = unit.event
+        if unit.item is not None:
+            place_in_stream = (unit.workflow_id or "", unit.item.key, unit.item.offset)
+            if place_in_stream in self.records.items:
+                raise DataError("that offset is taken")
+            self.records.items[place_in_stream] = unit.item
+        self.records.closed.update(dict.fromkeys((unit.workflow_id or "", key) for key in unit.closes))
 
     def _as_of_now(self, batch: Batch, answers: list[Answer]) -> list[Answer]:
         """Show other workflows in answers as they are now: after the batch, or when it is recalled."""
@@ -332,12 +343,20 @@ class ModelStore:
             for (owner, _, _), stored in self.records.entries.items()
             if owner == workflow_id
         ]
-        recorded += [entry_of(event) for event in self._events(workflow_id) if event.branch is not None]
+        recorded += [entry_of_event(event) for event in self._events(workflow_id) if event.branch is not None]
+        recorded += [entry_of_item(item) for item in self._items(workflow_id) if item.attempt is None]
         highest: dict[str, int] = {}
         for event in self._events(workflow_id):
             highest[event.key] = max(event.version, highest.get(event.key, 0))
         recorded.sort(key=lambda each: each.entry.ordinal)
-        return History(workflow_id, tuple(recorded), tuple(sorted(highest.items())))
+        keys = sorted({item.key for item in self._items(workflow_id)})
+        return History(
+            workflow_id,
+            tuple(recorded),
+            tuple(sorted(highest.items())),
+            tuple((key, self._length(workflow_id, key)) for key in keys),
+            tuple(sorted(key for owner, key in self.records.closed if owner == workflow_id)),
+        )
 
     def _taken(self, seq: int | None) -> Taken | None:
         if seq is None:
@@ -397,10 +416,24 @@ class ModelStore:
         workflow = self.records.workflows.get(workflow_id)
         return workflow.status if workflow else None
 
-    def owned(self, executor_id: str) -> list[str]:
-        """What this executor owns and has not ended."""
-        workflows = self.records.workflows.values()
-        return [each.workflow_id for each in workflows if each.executor_id == executor_id and each.status == "PENDING"]
+    def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
+        """A page of each stream."""
+        return [self._page(*each, limit, max_bytes) for each in wanted]
+
+    def _page(self, workflow_id: str, key: str, offset: int, limit: int, max_bytes: int) -> StreamPage:
+        values: list[str] = []
+        while (item := self.records.items.get((workflow_id, key, offset + len(values)))) is not None:
+            if len(values) == limit or len("".join(values).encode()) >= max_bytes:
+                break
+            values.append(item.value)
+        is_closed = (workflow_id, key) in self.records.closed
+        return StreamPage(tuple(values), self._length(workflow_id, key), is_closed, self._status(workflow_id))
+
+    def _items(self, workflow_id: str) -> list[StreamItem]:
+        return [item for (owner, _, _), item in self.records.items.items() if owner == workflow_id]
+
+    def _length(self, workflow_id: str, key: str) -> int:
+        return 1 + max((each.offset for each in self._items(workflow_id) if each.key == key), default=-1)
 
     def executors(self) -> list[Executor]:
         """All executors."""
@@ -464,17 +497,19 @@ def stored(seq: int, sent: Sent) -> StoredMessage:
     )
 
 
-def entry_of(event: PublishedEvent) -> RecordedEntry:
+def entry_of_event(event: PublishedEvent) -> RecordedEntry:
     """The entry that an event with a place is."""
     assert event.branch is not None
     assert event.position is not None
     assert event.ordinal is not None
-    entry = Entry(
-        event.branch,
-        event.position,
-        event.ordinal,
-        "DBOS.set_event",
-        started_at_ms=event.at_ms,
-        completed_at_ms=event.at_ms,
-    )
-    return RecordedEntry(entry, event_key=event.key)
+    return entry_at(Place(event.branch, event.position), event.ordinal, "DBOS.set_event", event.key, event.at_ms)
+
+
+def entry_of_item(item: StreamItem) -> RecordedEntry:
+    """The entry that an item is which no step wrote."""
+    return entry_at(Place(item.branch, item.position), item.ordinal, "DBOS.write_stream", item.key, item.at_ms)
+
+
+def entry_at(place: Place, ordinal: int, name: str, key: str, at_ms: int) -> RecordedEntry:
+    """The entry of an operation that wrote under a key."""
+    return RecordedEntry(Entry(*place, ordinal, name, started_at_ms=at_ms, completed_at_ms=at_ms), key=key)

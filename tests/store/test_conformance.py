@@ -339,7 +339,7 @@ def test_a_history_has_entries_events_and_taken_messages_in_the_order_they_began
     empty, history = process.store.histories(["empty", "w"])
     assert empty == History("empty", (), ())
     assert [each.entry.ordinal for each in history.entries] == [1, 2, 3, 4, 5]
-    assert [each.event_key for each in history.entries] == [None, "l", None, "k", None]
+    assert [each.key for each in history.entries] == [None, "l", None, "k", None]
     assert [each.message for each in history.entries] == [None, None, taken, None, None]
     published = history.entries[1].entry
     assert (published.branch, published.position, published.state) == ("", 2, EntryState.DONE)

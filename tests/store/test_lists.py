@@ -339,7 +339,7 @@ def test_steps_without_outputs_show_all_but_values(process: Process) -> None:
         RecordedEntry(replace(failed, error=None)),
         RecordedEntry(entry(3), replace(taken, body="")),
     ]
-    assert found[3].event_key == "k"
+    assert found[3].key == "k"
     assert len(found) == 4
 
 

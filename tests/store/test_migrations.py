@@ -131,7 +131,7 @@ def test_a_migrated_database_is_worked_on(database_url: str, rows: Rows) -> None
     assert process.drain("child") == ["message 2", "message 3"]
     assert process.commit(ending("child", epoch=4)) == [APPLIED]
     process.start("new")
-    assert store.owned(process.executor_id) == ["lost", "new"]
+    assert store.refence(process.executor_id) == (process.fence, {"lost": 4, "new": 1})
     # The number of the one that is gone is not used again.
     assert rows.run("select workflow_id from {workflows} where seq > 4") == [("new",)]
     store.close()

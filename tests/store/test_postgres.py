@@ -191,7 +191,7 @@ def test_a_list_goes_by_an_index_and_sorts_at_most_what_is_pending(
         ("list_by_parent", {"workflows_by_parent"}),
         ("list_by_prefix", {"workflows_pkey"}),
         ("read_messages", {"workflows_pkey", "messages_unread", "entries_pkey", "messages_pkey"}),
-        ("read_steps", {"workflows_pkey", "entries_pkey", "events_pkey", "messages_pkey"}),
+        ("read_steps", {"workflows_pkey", "entries_pkey", "events_pkey", "stream_items_pkey", "messages_pkey"}),
     ],
 )
 def test_a_list_of_few_goes_by_their_keys(store: PostgresStore, name: str, indexes: set[str]) -> None:

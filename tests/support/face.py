@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import itertools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
@@ -62,6 +63,10 @@ class Face:
         """Run application code of several calls: with the blocking face all of it in one thread."""
         raise NotImplementedError
 
+    async def read(self, workflow_id: str, key: str, count: int | None = None, *, of: Any = DBOS, **more: Any) -> Any:
+        """Read a stream to its end, or so many values of it and no more; `of` a client, maybe."""
+        raise NotImplementedError
+
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         raise NotImplementedError
 
@@ -84,6 +89,17 @@ class Awaiting(Face):
     async def run(self, body: Body[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await body(*args, **kwargs)
 
+    async def read(self, workflow_id: str, key: str, count: int | None = None, *, of: Any = DBOS, **more: Any) -> Any:
+        values: list[Any] = []
+        reading = of.read_stream_async(workflow_id, key, **more)
+        while count is None or len(values) < count:
+            try:
+                values.append(await anext(reading))
+            except StopAsyncIteration:
+                break
+        await reading.aclose()
+        return values
+
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         form: Callable[..., Awaitable[Any]] = getattr(self.target, f"{operation}_async")
         return form
@@ -100,6 +116,13 @@ class Blocking(Face):
 
     async def run(self, body: Body[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await off_loop(_plain(body), *args, **kwargs)
+
+    async def read(self, workflow_id: str, key: str, count: int | None = None, *, of: Any = DBOS, **more: Any) -> Any:
+        def read() -> list[Any]:
+            with contextlib.closing(of.read_stream(workflow_id, key, **more)) as reading:
+                return list(itertools.islice(reading, count))
+
+        return await off_loop(read)
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         form: Callable[..., Any] = getattr(self.target, operation)

@@ -23,6 +23,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamPage,
     Unit,
     WorkflowFilter,
     WorkflowRecord,
@@ -247,8 +248,8 @@ class FaultyStore:
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         return self._read("all_events", lambda: self.inner.all_events(workflow_id))
 
-    def owned(self, executor_id: str) -> list[str]:
-        return self._read("owned", lambda: self.inner.owned(executor_id))
+    def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
+        return self._read("read_streams", lambda: self.inner.read_streams(wanted, limit, max_bytes))
 
     def executors(self) -> list[Executor]:
         return self._read("executors", self.inner.executors)

@@ -13,6 +13,7 @@ from tidings.api.config import check_serializer
 from tidings.api.events import Events
 from tidings.api.managing import Management
 from tidings.api.messages import Messages
+from tidings.api.streams import Streams
 from tidings.engine import scope as scopes
 from tidings.engine import sharing
 from tidings.engine.checking import check
@@ -28,7 +29,7 @@ _DESTROYED = "this DBOSClient was destroyed; make a new one"
 _open: set[DBOSClient] = set()
 
 
-class DBOSClient(Management, Messages, Events):
+class DBOSClient(Management, Messages, Events, Streams):
     """Talks with the workflows of a database: sends to them, reads what they publish, awaits their ends.
 
     It runs no workflow. What it does is durable and prompt as with `DBOS`; in one process, both and all

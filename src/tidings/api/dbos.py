@@ -16,6 +16,7 @@ from tidings.api.events import OwnEvents
 from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
 from tidings.api.steps import Steps
+from tidings.api.streams import OwnStreams
 from tidings.api.workflows import REGISTRY, Workflows
 from tidings.engine import scope as scopes
 from tidings.engine import sharing
@@ -57,7 +58,7 @@ class Launched:
         await DBOS.destroy_async()
 
 
-class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents):
+class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStreams):
     """Durable workflows that communicate. One per process; all its operations are on the class."""
 
     is_one = True
@@ -143,7 +144,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents):
     def step_id() -> int | None:
         """The number of the step that the calling code is in, or `None`: the order in which it began."""
         scope = scopes.current()
-        return None if scope is None or scope.attempt is None else scope.attempt.ordinal
+        return None if scope is None or scope.attempt is None else scope.attempt.slot.ordinal
 
     @_ClassProperty
     @staticmethod

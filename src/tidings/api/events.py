@@ -92,7 +92,7 @@ def _set(caller: Caller, key: str, value: Any) -> Operation[None]:
     text = dump(caller.serializer, value, f"the event {key!r}")
     if scope.attempt is not None:
         return events.publish_in_step(scope.run, scope.attempt.check_running, key, text)
-    return events.publish(scope.begin(SET_EVENT, event_key=key), key, text)
+    return events.publish(scope.begin(SET_EVENT, key=key), key, text)
 
 
 def _get(caller: Caller, workflow_id: str, key: str, timeout_seconds: float | None, default: Any) -> Operation[Any]:

@@ -110,13 +110,26 @@ class ListMessages(Struct, frozen=True, gc=False):
     offset: int
 
 
-Query = FindEvent | FindAllEvents | FindWorkflow | FindStatuses | ListWorkflows | ListSteps | ListMessages
+class ReadStream(Struct, frozen=True, gc=False):
+    """Up to `limit` values of a stream, from an offset on: a `StreamPage`."""
+
+    workflow_id: str
+    key: str
+    offset: int
+    limit: int
+
+
+Query = ReadStream | FindEvent | FindAllEvents | FindWorkflow | FindStatuses | ListWorkflows | ListSteps | ListMessages
 
 
 class Read(Struct, frozen=True):
-    """Ask the store. Resumes with what the query says."""
+    """Ask the store. Resumes with what the query says.
+
+    `asked` is what was asked ahead: the query is then on its way already.
+    """
 
     query: Query
+    asked: Any = None
 
 
 class Turn(Struct, frozen=True):

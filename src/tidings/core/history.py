@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from tidings.error import DBOSException, DBOSUnexpectedStepError
+from tidings.error import DBOSException, DBOSStreamClosedError, DBOSUnexpectedStepError
 from tidings.model import (
     Answer,
     Entry,
@@ -31,6 +31,7 @@ from tidings.model import (
     Place,
     PublishedEvent,
     RecordedEntry,
+    StreamItem,
     Take,
     Taken,
     Unit,
@@ -38,6 +39,7 @@ from tidings.model import (
 from tidings.serialization import Serializer
 
 ROOT = ""
+NOTHING_CLOSED: Final[frozenset[str]] = frozenset()
 
 E = TypeVar("E", bound=DBOSException)
 
@@ -68,10 +70,12 @@ class Run:
     """One execution of one workflow under one epoch."""
 
     __slots__ = (
+        "_closed_streams",
         "_event_versions",
         "_finished",
         "_ordinal",
         "_recorded",
+        "_stream_lengths",
         "begun",
         "broken",
         "deadline_ms",
@@ -104,17 +108,19 @@ class Run:
         self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
         self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
         self._event_versions = dict(history.event_versions) if history else {}
+        self._stream_lengths = dict(history.stream_lengths) if history else {}
+        self._closed_streams = set(history.closed_streams) if history else set()
         self.begun = 0  # How many operations this execution has begun.
         finished = sorted(each.entry.finished for each in entries if each.entry.finished is not None)
         self._finished = finished[-1] if finished else 0
         # The results that are still to come again, in their order: it counts only between branches.
         self.turns = deque(finished if any(place.branch for place in self._recorded) else ())
 
-    def begin(self, branch: Branch, name: str, *, event_key: str | None = None, child: bool = False) -> Slot:
+    def begin(self, branch: Branch, name: str, *, key: str | None = None, child: bool = False) -> Slot:
         """Take the next place in `branch` for the operation `name`.
 
-        What an operation is, is its name, with the key for an event that is set; `child` tells the
-        start of a child workflow from a step of the same name.
+        What an operation is, is its name, with the key of the event or stream that it writes to; `child`
+        tells the start of a child workflow from a step of the same name.
 
         Raises:
             DBOSUnexpectedStepError: another operation is recorded there. From then on the run
@@ -128,8 +134,9 @@ class Run:
         if recorded is None:
             self._ordinal += 1
             return Slot(self, branch.path, number, self._ordinal, name, None)
-        found, called = _title(recorded), _title_of(name, event_key, child)
-        if found != called and not (recorded.entry.state is EntryState.ABANDONED and recorded.entry.name == name):
+        found, called = _title(recorded), _title_of(name, key, child)
+        # An operation that was refused or given up has recorded no key.
+        if found != called and not (recorded.key is None and recorded.entry.name == name and not child):
             raise self.diverge(branch.path, number, found, called)
         return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded)
 
@@ -167,6 +174,22 @@ class Run:
         self._event_versions[key] = version
         return version
 
+    def next_offset(self, key: str) -> int:
+        """Number the next item of the stream `key`. Called under the run's lock.
+
+        Raises:
+            DBOSStreamClosedError: it takes none.
+        """
+        if key in self._closed_streams:
+            raise DBOSStreamClosedError(self.workflow_id, key)
+        offset = self._stream_lengths.get(key, 0)
+        self._stream_lengths[key] = offset + 1
+        return offset
+
+    def close_streams(self, keys: Iterable[str]) -> None:
+        """Let these streams take no more items: not even before it is durable that they are closed."""
+        self._closed_streams.update(keys)
+
     def unit(
         self,
         entry: Entry | None = None,
@@ -177,17 +200,21 @@ class Run:
         event: PublishedEvent | None = None,
         start: NewWorkflow | None = None,
         outcome: Outcome | None = None,
+        item: StreamItem | None = None,
+        closes: tuple[str, ...] = (),
     ) -> Unit:
         """Make a unit of this run."""
         if put_back is not None:
             return Unit(self.workflow_id, self.epoch, entry, put_back=put_back.seq, put_back_topic=put_back.topic)
-        return Unit(self.workflow_id, self.epoch, entry, messages, take, None, event, start, outcome)
+        return Unit(
+            self.workflow_id, self.epoch, entry, messages, take, None, event, start, outcome, item=item, closes=closes
+        )
 
 
 class Slot:
     """The place of one operation in its run, and what is recorded there."""
 
-    __slots__ = ("branch", "name", "number", "ordinal", "recorded", "run")
+    __slots__ = ("branch", "closes", "name", "number", "ordinal", "recorded", "run")
 
     def __init__(
         self, run: Run, branch: str, number: int, ordinal: int, name: str, recorded: RecordedEntry | None
@@ -198,6 +225,7 @@ class Slot:
         self.ordinal = ordinal
         self.name = name
         self.recorded = recorded
+        self.closes: frozenset[str] = NOTHING_CLOSED  # streams that this try of a step has closed
 
     @property
     def is_open(self) -> bool:
@@ -258,13 +286,13 @@ class Slot:
 
 def _title(recorded: RecordedEntry) -> str:
     entry = recorded.entry
-    return _title_of(entry.name, recorded.event_key, entry.child_workflow_id is not None)
+    return _title_of(entry.name, recorded.key, entry.child_workflow_id is not None)
 
 
-def _title_of(name: str, event_key: str | None, child: bool) -> str:
+def _title_of(name: str, key: str | None, child: bool) -> str:
     if child:
         return f"the child workflow {name}"
-    return name if event_key is None else f"{name} of the event {event_key!r}"
+    return name if key is None else f"{name} with the key {key!r}"
 
 
 def unexpected(answer: Answer) -> RuntimeError:

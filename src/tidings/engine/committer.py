@@ -28,6 +28,7 @@ from tidings.core.effects import WakeKey
 from tidings.core.operations.events import event_key
 from tidings.core.operations.messages import MESSAGE, arrival_key
 from tidings.core.operations.results import end_key
+from tidings.core.operations.streams import stream_key
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
@@ -280,16 +281,13 @@ class Committer:
         batch does not land, and the names are made anew; or it landed before, and whoever takes the
         run over looks later.
         """
-        keys: list[WakeKey] = []
-        names: set[str] = set()
         own: list[str] = []
+        names: set[str] = set()
         for job in jobs:
-            unit = job.unit
             own += job.wakes
-            if unit.messages or unit.event is not None or unit.outcome is not None or unit.cancel is not None:
-                _add_wake_keys(unit, keys)
-                if unit.cancel is not None:
-                    names.add(cancelled_name(unit.cancel))
+            if job.unit.cancel is not None:
+                names.add(cancelled_name(job.unit.cancel))
+        keys = set(_wake_keys(job.unit for job in jobs))
         names.update(wake_name(key) for key in keys if not (key[0] == MESSAGE and self._owner.runs_here(key[1] or "")))
         return own + (sorted(names) if len(names) <= MAX_NAMES else [WAKE_ALL])
 
@@ -326,16 +324,16 @@ class Committer:
     def _tell(self, jobs: list[Job], answers: list[Answer]) -> None:
         """Settle the tickets of a committed batch, and wake who waits for what it brought."""
         results: list[tuple[Ticket, Any, BaseException | None]] = []
-        keys: list[WakeKey] = []
+        applied: list[Unit] = []
         for job, answer in zip(jobs, answers, strict=True):
             if type(answer) is Applied:
-                _add_wake_keys(job.unit, keys)
+                applied.append(job.unit)
                 if job.unit.cancel is not None:
                     self._owner.was_cancelled(job.unit.cancel)
             elif job.deferred:
                 job.chain.failure = DBOSRunEndedError(job.unit.workflow_id or "", f"a write was refused: {answer!r}")
             results.append((job, answer, None))
-        results += [(arrival, True, None) for arrival in self._waiters.take(keys)]
+        results += [(arrival, True, None) for arrival in self._waiters.take(_wake_keys(applied))]
         settle_all(results)
 
     def _fail(self, job: Job, error: DataError) -> None:
@@ -365,18 +363,31 @@ def _batch_from(items: list[Job | Errand], start: int) -> list[Job]:
     return jobs
 
 
-def _add_wake_keys(unit: Unit, keys: list[WakeKey]) -> None:
-    """Add what waiters of this unit's effects are registered under."""
-    keys += [arrival_key(message.destination_id, message.topic) for message in unit.messages]
-    if unit.workflow_id is not None:
-        if unit.put_back is not None:
-            keys.append(arrival_key(unit.workflow_id, unit.put_back_topic))
-        if unit.event is not None:
-            keys.append(event_key(unit.workflow_id, unit.event.key))
-        if unit.outcome is not None:
-            keys.append(end_key(unit.workflow_id))
-    if unit.cancel is not None:
-        keys.append(end_key(unit.cancel))
+def _wake_keys(units: Iterable[Unit]) -> list[WakeKey]:
+    """Return what waiters of these units' effects are registered under.
+
+    Each message is named, for each wakes one receiver. Anything else wakes all, and is named once.
+    """
+    messages: list[WakeKey] = []
+    others: set[WakeKey] = set()
+    for unit in units:
+        if unit.messages:
+            messages += [arrival_key(message.destination_id, message.topic) for message in unit.messages]
+        workflow_id = unit.workflow_id
+        if workflow_id is not None:
+            if unit.put_back is not None:
+                messages.append(arrival_key(workflow_id, unit.put_back_topic))
+            if unit.event is not None:
+                others.add(event_key(workflow_id, unit.event.key))
+            if unit.item is not None:
+                others.add(stream_key(workflow_id, unit.item.key))
+            if unit.closes:
+                others.update(stream_key(workflow_id, key) for key in unit.closes)
+            if unit.outcome is not None:
+                others.add(end_key(workflow_id))
+        if unit.cancel is not None:
+            others.add(end_key(unit.cancel))
+    return [*messages, *others]
 
 
 def _size(unit: Unit) -> int:
@@ -386,6 +397,8 @@ def _size(unit: Unit) -> int:
         size += len(unit.entry.output or "") + len(unit.entry.error or "")
     if unit.event is not None:
         size += len(unit.event.value)
+    if unit.item is not None:
+        size += len(unit.item.value)
     if unit.start is not None:
         size += len(unit.start.inputs)
     if unit.outcome is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Read, Turn, Wait, WakeKey, Watch
+from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Query, Read, Turn, Wait, WakeKey, Watch
 from tidings.engine.chain import Chain
 from tidings.engine.clock import Clock
 from tidings.engine.committer import Committer, Job
@@ -64,11 +64,15 @@ class Port:
                 return self.chain.barrier()
             case Defer(make):
                 return self.chain.defer(make)
-            case Read(query):
+            case Read(query, asked):
                 self.chain.check_alive()
-                return self._parts.reader.ask(query, self.chain)
+                return self.ask(query) if asked is None else asked
             case Call() | Watch() | Wait() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
+
+    def ask(self, query: Query) -> Ticket:
+        """Put a query whose answer is wanted later."""
+        return self._parts.reader.ask(query, self.chain)
 
     def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
         """Watch for `keys`, before looking.

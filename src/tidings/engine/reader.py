@@ -21,12 +21,14 @@ from tidings.core.effects import (
     ListSteps,
     ListWorkflows,
     Query,
+    ReadStream,
 )
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
 from tidings.engine.probes import Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
+from tidings.limits import MAX_PAGE_BYTES
 from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
@@ -95,12 +97,15 @@ class Reader:
     def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Reading]]) -> None:
         events: list[tuple[FindEvent, Ticket]] = []
         workflows: list[tuple[FindWorkflow, Ticket]] = []
+        streams: list[tuple[ReadStream, Ticket]] = []
         for question, ticket in asked:
             match question:
                 case FindEvent():
                     events.append((question, ticket))
                 case FindWorkflow():
                     workflows.append((question, ticket))
+                case ReadStream():
+                    streams.append((question, ticket))
                 case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages():
                     self._settle([ticket], partial(_alone, question))
                 case errand:
@@ -108,6 +113,8 @@ class Reader:
         if events:
             keys = [(query.workflow_id, query.key) for query, _ in events]
             self._settle([ticket for _, ticket in events], lambda store: store.latest_events(keys))
+        for limit in {query.limit for query, _ in streams}:
+            self._read_streams(limit, [(query, ticket) for query, ticket in streams if query.limit == limit])
         if workflows:
             ids = [query.workflow_id for query, _ in workflows]
 
@@ -116,6 +123,16 @@ class Reader:
                 return [found.get(workflow_id) for workflow_id in ids]
 
             self._settle([ticket for _, ticket in workflows], find)
+
+    def _read_streams(self, limit: int, asked: list[tuple[ReadStream, Ticket]]) -> None:
+        """Read a page for each. Many readers stand at the same place of one stream: that is read once."""
+        places = {(query.workflow_id, query.key, query.offset): None for query, _ in asked}
+
+        def read(store: Store) -> list[Any]:
+            pages = dict(zip(places, store.read_streams(list(places), limit, MAX_PAGE_BYTES), strict=True))
+            return [pages[query.workflow_id, query.key, query.offset] for query, _ in asked]
+
+        self._settle([ticket for _, ticket in asked], read)
 
     def _settle(self, tickets: list[Ticket], read: Callable[[Store], list[Any]]) -> None:
         try:
@@ -154,7 +171,7 @@ def _alone(query: Query, store: Store) -> list[Any]:
             return [store.steps(workflow_id, limit, offset, with_outputs)]
         case ListMessages(workflow_id, limit, offset):
             return [store.messages(workflow_id, limit, offset)]
-        case FindEvent() | FindWorkflow():
+        case FindEvent() | FindWorkflow() | ReadStream():
             raise AssertionError(f"{query!r} is asked together with others")
 
 

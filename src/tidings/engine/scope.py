@@ -20,11 +20,11 @@ from tidings.error import DBOSContextError
 class Attempt:
     """One try of a step. What it writes counts only while it runs."""
 
-    __slots__ = ("name", "number", "ordinal", "over")
+    __slots__ = ("name", "number", "over", "slot")
 
-    def __init__(self, name: str, ordinal: int, number: int) -> None:
+    def __init__(self, name: str, slot: Slot, number: int) -> None:
         self.name = name
-        self.ordinal = ordinal
+        self.slot = slot
         self.number = number
         self.over = False
 
@@ -48,12 +48,12 @@ class Scope:
         self.branch = branch
         self.attempt = attempt
 
-    def begin(self, name: str, *, event_key: str | None = None, child: bool = False) -> Slot:
-        """Take the next place on this branch."""
+    def begin(self, name: str, *, key: str | None = None, child: bool = False) -> Slot:
+        """Take the next place on this branch; see `Run.begin`."""
         dead = self.port.chain.dead
         if dead is not None:
             raise dead
-        slot = self.run.begin(self.branch, name, event_key=event_key, child=child)
+        slot = self.run.begin(self.branch, name, key=key, child=child)
         if self.run.turns and self.port.turns is not None:
             self.port.turns.look()
         return slot

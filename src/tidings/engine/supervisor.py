@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tidings.core.effects import ListWorkflows
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
 from tidings.engine.chain import Chain
@@ -26,7 +27,7 @@ from tidings.error import (
     DBOSUnexpectedStepError,
     DBOSWorkflowFunctionNotFoundError,
 )
-from tidings.model import Executor, Unit, WorkflowRecord
+from tidings.model import Executor, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, load
 from tidings.store.protocol import Store
 
@@ -153,7 +154,10 @@ class Supervisor:
         closes, or an exit that was caught, may fall into it.
         """
         executor_id = self._parts.committer.executor.executor_id
-        owned = self._parts.reader.ask(lambda store: store.owned(executor_id)).result()
+        wanted = WorkflowFilter(
+            executor_id=executor_id, statuses=(Status.PENDING,), with_inputs=False, with_outputs=False
+        )
+        owned = [each.workflow_id for each in self._parts.reader.ask(ListWorkflows(wanted)).result()]
         unattended = {
             each
             for each in owned

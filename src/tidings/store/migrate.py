@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from tidings.error import DBOSInitializationError
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 # How tables come into being, for errors.

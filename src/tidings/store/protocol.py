@@ -29,6 +29,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamPage,
     Unit,
     WorkflowFilter,
     WorkflowRecord,
@@ -113,7 +114,7 @@ class Listener(Protocol):
 
 
 class Store(Protocol):
-    """A database that holds workflows, their entries, messages and events.
+    """A database that holds workflows, their entries, messages, events and streams.
 
     Attributes:
         identity: the same for two stores of one database, as far as their URLs tell.
@@ -150,7 +151,8 @@ class Store(Protocol):
         A batch is tried again under its number. One that has landed is never written twice.
 
         Raises:
-            DataError: also for a version of an event that is there already.
+            DataError: also for a version of an event, or an item at an offset of a stream, that is
+                there already.
             Fenced: also for a batch that has landed, if this store was not left in doubt about it.
             Unavailable
         """
@@ -231,8 +233,12 @@ class Store(Protocol):
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """Read the latest value of each key; `None` if the workflow does not exist."""
 
-    def owned(self, executor_id: str) -> list[str]:
-        """Read which pending workflows this executor owns."""
+    def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
+        """Read a page of each (workflow id, key, offset), in order.
+
+        A page has up to `limit` values, and stops once they take `max_bytes` or more of UTF-8: it has one
+        at least, if there is one at the offset.
+        """
 
     def executors(self) -> list[Executor]:
         """Read all executors."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from tidings.core.effects import BARRIER, NOW, Call, Commit, Failed, Operation, Wait
-from tidings.core.history import Slot
+from tidings.core.history import NOTHING_CLOSED, Slot
 from tidings.core.operations.recorded import recorded
 from tidings.core.retry import RetryPolicy
 from tidings.error import DBOSLimitError, DBOSMaxStepRetriesExceeded, DBOSSerializationError
@@ -33,6 +33,7 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
     failure: BaseException
     while True:
         number = len(errors) + 1
+        slot.closes = NOTHING_CLOSED
         try:
             value = yield Call(partial(attempt, number))
         except Exception as error:
@@ -43,7 +44,8 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
             except (DBOSSerializationError, DBOSLimitError) as error:
                 failure = error  # The step has run: trying again would not make its result storable.
                 break
-            yield Commit(run.unit(slot.done(started, (yield NOW), output=output)))
+            run.close_streams(slot.closes)
+            yield Commit(run.unit(slot.done(started, (yield NOW), output=output), closes=tuple(slot.closes)))
             return value
         errors.append(failure)
         if policy.should_retry is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, Unit
+from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, StreamItem, Unit
 from tidings.store import refusals
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.statements import Call, Value
@@ -46,6 +46,8 @@ def write(units: Units, batch: Batch) -> Iterator[Call]:
     yield from _put_back(units)
     yield from _record(units)
     yield from _publish(units)
+    yield from _append(units)
+    yield from _close(units, batch.now_ms)
 
 
 def wake(batch: Batch, channel: str) -> Iterator[Call]:
@@ -162,6 +164,19 @@ def _publish(units: Units) -> Iterator[Call]:
         yield Call("publish_events", _columns_of_events(events))
 
 
+def _append(units: Units) -> Iterator[Call]:
+    items = [(unit.workflow_id, unit.item) for unit in units if unit.item is not None]
+    if items:
+        yield Call("append_items", _columns_of_items(items))
+
+
+def _close(units: Units, now_ms: int) -> Iterator[Call]:
+    closed = [(unit.workflow_id, key) for unit in units for key in unit.closes]
+    if closed:
+        workflow_ids = texts(workflow_id for workflow_id, _ in closed)
+        yield Call("close_streams", {"workflow_id": workflow_ids, "key": texts(k for _, k in closed), "at_ms": now_ms})
+
+
 def _entry_of_take(unit: Unit) -> Entry:
     if unit.entry is None:
         raise ValueError(f"a unit that takes a message needs an entry to keep it: {unit!r}")
@@ -228,4 +243,18 @@ def _columns_of_events(events: Sequence[tuple[str | None, PublishedEvent]]) -> d
         "position": bigints([each.position for _, each in events]),
         "ordinal": bigints([each.ordinal for _, each in events]),
         "at_ms": bigints([each.at_ms for _, each in events]),
+    }
+
+
+def _columns_of_items(items: Sequence[tuple[str | None, StreamItem]]) -> dict[str, Value]:
+    return {
+        "workflow_id": texts([workflow_id for workflow_id, _ in items]),
+        "key": texts([each.key for _, each in items]),
+        "item_offset": bigints([each.offset for _, each in items]),
+        "branch": texts([each.branch for _, each in items]),
+        "position": bigints([each.position for _, each in items]),
+        "ordinal": bigints([each.ordinal for _, each in items]),
+        "attempt": bigints([each.attempt for _, each in items]),
+        "at_ms": bigints([each.at_ms for _, each in items]),
+        "value": texts([each.value for _, each in items]),
     }

@@ -26,6 +26,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamPage,
     Taken,
     WorkflowFilter,
     WorkflowRecord,
@@ -33,14 +34,14 @@ from tidings.model import (
 from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.postgres import changes, schema
-from tidings.store.postgres.arrays import texts
+from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import Row, histories_of, messages_of, steps_of, workflow_of, workflows_by_id
+from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
@@ -53,7 +54,7 @@ class _UnitRefused(Exception):
 
 
 class PostgresStore:
-    """Workflows, their entries, messages and events in one schema of a PostgreSQL database."""
+    """Workflows, their entries, messages, events and streams in one schema of a PostgreSQL database."""
 
     def __init__(self, url: str, schema: str) -> None:
         """Take the place of the tables; nothing is opened yet.
@@ -200,8 +201,7 @@ class PostgresStore:
     def histories(self, workflow_ids: Sequence[str]) -> list[History]:
         """See `Store.histories`."""
         ids = {"workflow_ids": texts(workflow_ids)}
-        answers = self._read(Call("read_entries", ids), Call("read_event_places", ids))
-        return histories_of(workflow_ids, answers["read_entries"], answers["read_event_places"])
+        return histories_of(workflow_ids, self._read(*(Call(name, ids) for name in HISTORY)))
 
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """See `Store.workflows`."""
@@ -246,10 +246,19 @@ class PostgresStore:
         found = self._read(Call("all_events", {"workflow_id": workflow_id}))["all_events"]
         return {key: value for key, value in found if key is not None} if found else None
 
-    def owned(self, executor_id: str) -> list[str]:
-        """See `Store.owned`."""
-        found = self._read(Call("owned_workflows", {"executor_id": executor_id}))["owned_workflows"]
-        return [workflow_id for workflow_id, _ in found]
+    def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
+        """See `Store.read_streams`. Readers who stand at one offset share a page."""
+        different = dict.fromkeys(wanted)
+        values: dict[str, Value] = {
+            "workflow_id": texts(workflow_id for workflow_id, _, _ in different),
+            "key": texts(key for _, key, _ in different),
+            "item_offset": bigints(offset for _, _, offset in different),
+            "limit": limit,
+            "max_bytes": max_bytes,
+        }
+        found = self._read(Call("read_streams", values))["read_streams"]
+        pages = {each: page_of(row[0], row[1:]) for each, row in zip(different, found, strict=True)}
+        return [pages[each] for each in wanted]
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""

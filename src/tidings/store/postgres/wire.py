@@ -28,6 +28,10 @@ from tidings.store.rows import Row
 # An answer that takes longer than the server allows a statement will not come.
 ANSWER_TIMEOUT_SECONDS: Final = 90.0
 
+# How answers come. In text an array is quoted and searched for quotes, character by character: a page of
+# a stream would take four times as long.
+_BINARY: Final = pq.Format.BINARY
+
 
 class ServerError(Exception):
     """The server refused a statement, and the transaction it was in is rolled back."""
@@ -123,13 +127,13 @@ class Wire:
         newly: list[str] = []
         for statement, values, formats in messages:
             if not self._keep_prepared:
-                self._pq.send_query_params(statement.sql, values, param_formats=formats)
+                self._pq.send_query_params(statement.sql, values, param_formats=formats, result_format=_BINARY)
                 continue
             name = statement.name.encode()
             if statement.name not in self._prepared and statement.name not in newly:
                 self._pq.send_prepare(name, statement.sql)
                 newly.append(statement.name)
-            self._pq.send_query_prepared(name, values, formats)
+            self._pq.send_query_prepared(name, values, formats, _BINARY)
         self._pq.pipeline_sync()
         self._flush()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidings.model import Entry, NewWorkflow, PublishedEvent
+from tidings.model import Entry, NewWorkflow, PublishedEvent, StreamItem
 from tidings.store.rows import Row
 
 
@@ -57,4 +57,19 @@ def row_of_event(workflow_id: str | None, event: PublishedEvent) -> Row:
         event.ordinal,
         event.at_ms,
         event.value,
+    )
+
+
+def row_of_item(workflow_id: str | None, item: StreamItem) -> Row:
+    """Parameters of `append_item`."""
+    return (
+        workflow_id,
+        item.key,
+        item.offset,
+        item.branch,
+        item.position,
+        item.ordinal,
+        item.attempt,
+        item.at_ms,
+        item.value,
     )

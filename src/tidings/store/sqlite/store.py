@@ -27,6 +27,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamPage,
     Taken,
     Unit,
     WorkflowFilter,
@@ -36,7 +37,7 @@ from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import Row, histories_of, messages_of, steps_of, workflow_of, workflows_by_id
+from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
 from tidings.store.sqlite.connect import (
     check_version,
@@ -57,7 +58,7 @@ _Numbered = list[tuple[int, Unit]]  # units that apply, with their index in the 
 
 
 class SqliteStore:
-    """Workflows, their entries, messages and events in one SQLite file."""
+    """Workflows, their entries, messages, events and streams in one SQLite file."""
 
     def __init__(self, path: str) -> None:
         """Take the file's absolute path; nothing is opened yet."""
@@ -110,6 +111,7 @@ class SqliteStore:
             _send(db, units)
             taken = _take(db, units)
             _write_history(db, units, taken)
+            _write_streams(db, units, batch.now_ms)
             if batch.wakes:
                 db.execute(_SQL["add_wakes"], (batch.executor_id, batch.now_ms, " ".join(batch.wakes)))
                 self._prune_wakes(db, batch.now_ms)
@@ -190,9 +192,8 @@ class SqliteStore:
         """See `Store.histories`."""
         ids = (_json(list(workflow_ids)),)
         with self._reading() as db:
-            entries = db.execute(_SQL["read_entries"], ids).fetchall()
-            events = db.execute(_SQL["read_event_places"], ids).fetchall()
-        return histories_of(workflow_ids, entries, events)
+            found = {name: db.execute(_SQL[name], ids).fetchall() for name in HISTORY}
+        return histories_of(workflow_ids, found)
 
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """See `Store.workflows`."""
@@ -237,10 +238,17 @@ class SqliteStore:
             found = db.execute(_SQL["all_events"], (workflow_id,)).fetchall()
         return {key: value for key, value in found if key is not None} if found else None
 
-    def owned(self, executor_id: str) -> list[str]:
-        """See `Store.owned`."""
+    def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
+        """See `Store.read_streams`. Readers who stand at one offset share a page."""
+        different = dict.fromkeys(wanted)
+        streams = _json([(workflow_id, key) for workflow_id, key, _ in different])
         with self._reading() as db:
-            return [workflow_id for workflow_id, _ in db.execute(_SQL["owned_workflows"], (executor_id,))]
+            states = db.execute(_SQL["stream_states"], (streams,)).fetchall()
+            pages = {
+                each: page_of(_items(db, seq, *each[1:], limit, max_bytes) if each[2] < state[0] else (), state)
+                for each, (seq, *state) in zip(different, states, strict=True)
+            }
+        return [pages[each] for each in wanted]
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
@@ -358,6 +366,12 @@ def _write_history(db: sqlite3.Connection, units: _Numbered, taken: dict[int, Ta
     _write_all(db, "publish_event", events)
 
 
+def _write_streams(db: sqlite3.Connection, units: _Numbered, now_ms: int) -> None:
+    items = [rows.row_of_item(unit.workflow_id, unit.item) for _, unit in units if unit.item is not None]
+    _write_all(db, "append_item", items)
+    _write_all(db, "close_stream", [(unit.workflow_id, key, now_ms) for _, unit in units for key in unit.closes])
+
+
 def _answers(
     db: sqlite3.Connection, units: Sequence[Unit], decision: Decision, taken: dict[int, Taken | None]
 ) -> list[Answer]:
@@ -389,6 +403,20 @@ def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[Row]) -
 
 def _read_workflows(db: sqlite3.Connection, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
     return workflows_by_id(db.execute(_SQL["read_workflows"], (_json(list(workflow_ids)),)))
+
+
+def _items(db: sqlite3.Connection, seq: int, key: str, offset: int, limit: int, max_bytes: int) -> list[str]:
+    """Read a page of a stream, up to what fills it or the first gap."""
+    values: list[str] = []
+    size = 0
+    for expected, (found, value) in enumerate(db.execute(_SQL["read_items"], (seq, key, offset, limit)), offset):
+        if found != expected:
+            break
+        values.append(value)
+        size += len(value) if value.isascii() else len(value.encode())
+        if size >= max_bytes:
+            break
+    return values
 
 
 def _write_all(db: sqlite3.Connection, query: str, parameters: Sequence[Row]) -> None:

@@ -42,12 +42,13 @@ where e.workflow_id = any(:workflow_ids::text[]);
 
 -- name: read_steps
 -- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a
--- place are entries, and their rows are put among them; their values are never read.
+-- place are entries, and so are items of streams that no step wrote; their rows are put among them, and
+-- their values are never read.
 select
     page.branch, page.position, page.ordinal, page.name, page.state, page.output, page.error,
     page.child_workflow_id, page.deadline_ms, page.started_at_ms, page.completed_at_ms, page.finished, page.begun,
     m.seq, case when :with_outputs::boolean then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
-    page.event_key
+    page.event_key, page.stream_key
 from {schema}.workflows as w
 left join lateral (
     select * from (
@@ -56,14 +57,19 @@ left join lateral (
             case when :with_outputs::boolean then output end as output,
             case when :with_outputs::boolean then error end as error,
             child_workflow_id, deadline_ms, started_at_ms, completed_at_ms, finished, begun, message_seq,
-            null::text as event_key
+            null::text as event_key, null::text as stream_key
         from {schema}.entries
         where workflow_id = w.workflow_id
         union all
         select
-            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, key
+            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, key, null
         from {schema}.events
         where workflow_id = w.workflow_id and branch is not null
+        union all
+        select
+            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, null, key
+        from {schema}.stream_items
+        where workflow_id = w.workflow_id and attempt is null
     ) as recorded
     order by ordinal, branch, position
     limit :limit::bigint offset :offset::bigint

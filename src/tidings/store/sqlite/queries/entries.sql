@@ -35,17 +35,21 @@ left join tidings_messages as m on m.seq = e.message_seq;
 
 -- name: read_steps
 -- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a
--- place are entries, and their rows are put among them; their values are never read. The page is found
--- by its rowids, so that no values are put in order.
+-- place are entries, and so are items of streams that no step wrote; their rows are put among them, and
+-- their values are never read. The page is found by its rowids, so that no values are put in order.
 with workflow as materialized (select seq from tidings_workflows where workflow_id = :workflow_id),
 page as materialized (
-    select ordinal, branch, position, rowid as entry_row, null as event_row
+    select ordinal, branch, position, rowid as entry_row, null as event_row, null as item_row
     from tidings_entries
     where workflow_seq = (select seq from workflow)
     union all
-    select ordinal, branch, position, null, rowid
+    select ordinal, branch, position, null, rowid, null
     from tidings_events
     where workflow_seq = (select seq from workflow) and branch is not null
+    union all
+    select ordinal, branch, position, null, null, rowid
+    from tidings_stream_items
+    where workflow_seq = (select seq from workflow) and attempt is null
     order by ordinal, branch, position
     limit coalesce(:limit, -1) offset :offset
 )
@@ -54,12 +58,13 @@ select
     case when :with_outputs then e.output end,
     case when :with_outputs then e.error end,
     e.child_workflow_id, e.deadline_ms,
-    coalesce(e.started_at_ms, v.at_ms), coalesce(e.completed_at_ms, v.at_ms), e.finished, e.begun,
+    coalesce(e.started_at_ms, v.at_ms, i.at_ms), coalesce(e.completed_at_ms, v.at_ms, i.at_ms), e.finished, e.begun,
     m.seq, case when :with_outputs then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
-    v.key
+    v.key, i.key
 from workflow
 left join page on true
 left join tidings_entries as e on e.rowid = page.entry_row
 left join tidings_events as v on v.rowid = page.event_row
+left join tidings_stream_items as i on i.rowid = page.item_row
 left join tidings_messages as m on m.seq = e.message_seq
 order by page.ordinal, page.branch, page.position;

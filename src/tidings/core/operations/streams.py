@@ -1,0 +1,253 @@
+"""Streams: `write_stream`, `close_stream`, `read_stream`.
+
+Writing from a workflow is handed over in order and not waited for: the item's row is its own entry,
+and the barrier before the next outside effect makes it durable in time. Offsets are drawn when the
+item is handed over, under the run's lock, so writers that run side by side never collide. A step's
+items carry its place and the number of its try; they precede its result in the run's chain.
+
+Closing is a record outside the values. In a step it takes effect with the step's result: a try that
+failed has closed nothing, so the next one can write again.
+
+A reader watches for items and for the end of the workflow before it looks; values, closing and
+status come from one snapshot, so the last value is not lost. It takes pages of many values, and in a
+workflow each page is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.core.effects import BARRIER, NOW, Commit, Defer, Failed, Operation, Read, ReadStream, WakeKey
+from tidings.core.history import Slot
+from tidings.core.lifecycle import has_ended
+from tidings.core.operations.recorded import (
+    await_until,
+    deadline_of,
+    finished,
+    load_result,
+    recorded,
+    refuse,
+    timing,
+)
+from tidings.core.operations.results import end_key
+from tidings.error import (
+    DBOSNonExistentWorkflowError,
+    DBOSSerializationError,
+    DBOSStreamClosedError,
+    DBOSStreamTimeoutError,
+)
+from tidings.limits import MAX_PAGE_ITEMS
+from tidings.model import StreamItem, StreamPage, Unit
+from tidings.serialization import Serializer, dump, load
+
+CLOSE_STREAM = "DBOS.close_stream"
+READ_STREAM = "DBOS.read_stream"
+READ_OFFSET = "DBOS.read_stream_offset"
+
+
+def stream_key(workflow_id: str, key: str) -> WakeKey:
+    """What a reader of a stream waits for."""
+    return ("stream", workflow_id, key)
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write(slot: Slot, key: str, value: str) -> Operation[Any]:
+    """Write from a workflow: exactly once, in order."""
+    if slot.is_finished:
+        entry = yield from finished(slot)
+        return load_result(slot, entry)
+    run = slot.run
+    now: int = yield NOW
+
+    def unit() -> Unit:
+        offset = run.next_offset(key)
+        return run.unit(item=StreamItem(key, offset, value, now, slot.branch, slot.number, slot.ordinal))
+
+    try:
+        yield Defer(unit)
+    except DBOSStreamClosedError as error:
+        return (yield from refuse(slot, error, now))
+
+
+def write_in_step(step: Slot, attempt: int, check_attempt: Callable[[], None], key: str, value: str) -> Operation[None]:
+    """Write from a step, whose attempt must still be running: in order, once per try."""
+    run = step.run
+    now: int = yield NOW
+
+    def unit() -> Unit:
+        check_attempt()
+        if key in step.closes:
+            raise DBOSStreamClosedError(run.workflow_id, key)
+        offset = run.next_offset(key)
+        return run.unit(item=StreamItem(key, offset, value, now, step.branch, step.number, step.ordinal, attempt))
+
+    yield Defer(unit)
+
+
+def close(slot: Slot, key: str) -> Operation[Any]:
+    """Close from a workflow. Closed again it stays as it is."""
+    return recorded(slot, _close(slot, key))
+
+
+def _close(slot: Slot, key: str) -> Operation[None]:
+    run = slot.run
+    now: int = yield NOW
+
+    def unit() -> Unit:
+        run.close_streams((key,))
+        return run.unit(slot.done(now, now), closes=(key,))
+
+    yield Defer(unit)
+
+
+def close_in_step(step: Slot, key: str) -> Operation[None]:
+    """Close from a step, once its result is recorded."""
+    step.closes |= {key}
+    yield from ()
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+class Page(Struct, frozen=True):
+    """Values of a stream, as a reader gets them.
+
+    `following` is the offset behind them. `is_last` if there will never be more; `has_more` if there
+    is more already.
+    """
+
+    values: list[Any]
+    following: int
+    is_last: bool
+    has_more: bool
+
+
+def read(serializer: Serializer, query: ReadStream, timeout_seconds: float | None, asked: Any = None) -> Operation[Any]:
+    """Read the next page from a step or from outside any workflow, waiting for a first value.
+
+    `asked` is the query, if it was asked ahead: there was more then, so it need not be waited for.
+    """
+    deadline = deadline_of((yield NOW), timeout_seconds)
+    found: StreamPage | None = None
+    if asked is not None:
+        found = yield Read(query, asked)
+    if found is None or not found.values:
+        found = yield from _await_page(query, deadline, None)
+    if found is None:
+        return Failed(_timed_out(query, timeout_seconds))
+    return _page(query, found, _rebuilt(serializer, query, found.values))
+
+
+def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
+    """Read the next page in a workflow: its values are recorded."""
+    if slot.is_finished:
+        entry = yield from finished(slot)
+        found = load_result(slot, entry)
+    else:
+        found = yield from recorded(slot, _read_recorded(slot, query, timeout_seconds))
+    if isinstance(found, Failed):
+        return found
+    texts, is_last, has_more = found
+    try:
+        values = [load(slot.run.serializer, text, _what(query, index)) for index, text in enumerate(texts)]
+    except DBOSSerializationError as error:
+        raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
+    return Page(values, query.offset + len(values), is_last, has_more)
+
+
+def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
+    run = slot.run
+    yield BARRIER
+    started, deadline = timing(slot, (yield NOW), timeout_seconds)
+    on_waiting = None if slot.is_open else run.unit(slot.open(started, deadline))
+    try:
+        found = yield from _await_page(query, deadline, on_waiting)
+        if found is None:
+            return (yield from refuse(slot, _timed_out(query, timeout_seconds), started))
+        page = _page(query, found, _rebuilt(run.serializer, query, found.values))
+    except (DBOSNonExistentWorkflowError, DBOSSerializationError) as error:
+        return (yield from refuse(slot, error, started))
+    record = (list(found.values[: len(page.values)]), page.is_last, page.has_more)
+    output = dump(run.serializer, record, f"a page of {_stream(query)}")
+    yield Commit(run.unit(slot.done(started, (yield NOW), output=output)))
+    return record
+
+
+def read_offset(serializer: Serializer, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
+    """Read one value from a step or from outside any workflow, waiting until it is there."""
+    page = yield from read(serializer, query, timeout_seconds)
+    return page if isinstance(page, Failed) else _only(query, page)
+
+
+def read_offset_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
+    """Read one value in a workflow; recorded."""
+    page = yield from read_recorded(slot, query, timeout_seconds)
+    return page if isinstance(page, Failed) else _only(query, page)
+
+
+def _only(query: ReadStream, page: Page) -> Any:
+    return page.values[0] if page.values else Failed(_ended(query))
+
+
+def _await_page(query: ReadStream, deadline: int | None, on_waiting: Unit | None) -> Operation[StreamPage | None]:
+    """Wait until there is a value at the offset, or there never will be; `None` past the deadline."""
+
+    def look() -> Operation[StreamPage | None]:
+        found: StreamPage = yield Read(query)
+        if found.status is None:
+            raise DBOSNonExistentWorkflowError(query.workflow_id)
+        return found if found.values or _takes_no_more(found) else None
+
+    keys = (stream_key(query.workflow_id, query.key), end_key(query.workflow_id))
+    return (yield from await_until(keys, look, deadline, on_waiting))
+
+
+def _page(query: ReadStream, found: StreamPage, values: list[Any]) -> Page:
+    following = query.offset + len(values)
+    has_more = following < found.length
+    return Page(values, following, not has_more and _takes_no_more(found), has_more)
+
+
+def _takes_no_more(found: StreamPage) -> bool:
+    return found.is_closed or (found.status is not None and has_ended(found.status))
+
+
+def _rebuilt(serializer: Serializer, query: ReadStream, texts: tuple[str, ...]) -> list[Any]:
+    """Rebuild values, up to the first that cannot be: those before it are read, and then it is an error."""
+    values: list[Any] = []
+    rebuild = serializer.deserialize
+    try:
+        for text in texts:
+            values.append(rebuild(text))  # noqa: PERF401  (what came before an error is kept)
+    except Exception:
+        if not values:
+            load(serializer, texts[0], _what(query, 0))
+            raise
+    return values
+
+
+def _what(query: ReadStream, index: int) -> str:
+    return f"the value at offset {query.offset + index} of {_stream(query)}"
+
+
+def _stream(query: ReadStream) -> str:
+    return f"the stream {query.key!r} of workflow {query.workflow_id!r}"
+
+
+def _timed_out(query: ReadStream, timeout_seconds: float | None) -> DBOSStreamTimeoutError:
+    assert timeout_seconds is not None
+    return DBOSStreamTimeoutError(query.workflow_id, query.key, query.offset, timeout_seconds)
+
+
+def _ended(query: ReadStream) -> DBOSStreamClosedError:
+    return DBOSStreamClosedError(query.workflow_id, query.key, query.offset)
+
+
+def next_page(workflow_id: str, key: str, offset: int) -> ReadStream:
+    """Ask for as many values as a reader takes at once."""
+    return ReadStream(workflow_id, key, offset, MAX_PAGE_ITEMS)

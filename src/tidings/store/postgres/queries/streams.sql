@@ -1,0 +1,52 @@
+-- name: append_items
+-- An item at an offset that is taken is an error: one run at a time numbers them.
+insert into {schema}.stream_items (workflow_id, key, item_offset, branch, position, ordinal, attempt, at_ms, value)
+select * from unnest(
+    :workflow_id::text[], :key::text[], :item_offset::bigint[], :branch::text[], :position::bigint[],
+    :ordinal::bigint[], :attempt::bigint[], :at_ms::bigint[], :value::text[]
+);
+
+-- name: close_streams
+-- One that is closed keeps its time.
+insert into {schema}.closed_streams (workflow_id, key, closed_at_ms)
+select workflow_id, key, :at_ms::bigint
+from unnest(:workflow_id::text[], :key::text[]) as c (workflow_id, key)
+on conflict (workflow_id, key) do nothing;
+
+-- name: read_item_places
+-- A history needs the places of what the workflow itself wrote, and never the values.
+select workflow_id, key, branch, position, ordinal, at_ms
+from {schema}.stream_items
+where workflow_id = any(:workflow_ids::text[]) and attempt is null;
+
+-- name: stream_lengths
+-- From the index alone. All items count, those that steps wrote too.
+select workflow_id, key, max(item_offset) + 1
+from {schema}.stream_items
+where workflow_id = any(:workflow_ids::text[])
+group by workflow_id, key;
+
+-- name: closed_streams
+select workflow_id, key from {schema}.closed_streams where workflow_id = any(:workflow_ids::text[]);
+
+-- name: read_streams
+-- In the order of the input. Values, length, closing and status are of one snapshot, hence one statement:
+-- with two, a workflow could write and end in between, and its last value would be missed.
+-- A length is one look at the end of the index, never a count.
+select
+    case when p.item_offset < s.length then
+        {schema}.page_of_stream(p.workflow_id, p.key, p.item_offset, :limit::bigint, :max_bytes::bigint)
+    end,
+    coalesce(s.length, 0),
+    exists (select from {schema}.closed_streams as c where c.workflow_id = p.workflow_id and c.key = p.key),
+    w.status
+from unnest(:workflow_id::text[], :key::text[], :item_offset::bigint[])
+    with ordinality as p (workflow_id, key, item_offset, number)
+left join {schema}.workflows as w on w.workflow_id = p.workflow_id
+left join lateral (
+    select i.item_offset + 1 as length from {schema}.stream_items as i
+    where i.workflow_id = p.workflow_id and i.key = p.key
+    order by i.item_offset desc
+    limit 1
+) as s on true
+order by p.number;

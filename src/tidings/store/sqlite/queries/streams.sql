@@ -1,0 +1,64 @@
+-- name: append_item
+-- An item at an offset that is taken is an error: one run at a time numbers them.
+insert into tidings_stream_items (
+    workflow_seq, key, item_offset, branch, position, ordinal, attempt, at_ms, value
+) values ((select seq from tidings_workflows where workflow_id = ?), ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: close_stream
+-- One that is closed keeps its time.
+insert into tidings_closed_streams (workflow_seq, key, closed_at_ms)
+values ((select seq from tidings_workflows where workflow_id = ?), ?, ?)
+on conflict (workflow_seq, key) do nothing;
+
+-- name: read_item_places
+-- A history needs the places of what the workflow itself wrote, and never the values, which stand last
+-- in their rows and are not read.
+select w.workflow_id, i.key, i.branch, i.position, i.ordinal, i.at_ms
+from json_each(?) as ids
+cross join tidings_workflows as w on w.workflow_id = ids.value
+cross join tidings_stream_items as i on i.workflow_seq = w.seq and i.attempt is null;
+
+-- name: stream_lengths
+-- From the index alone. All items count, those that steps wrote too.
+select w.workflow_id, i.key, max(i.item_offset) + 1
+from json_each(?) as ids
+cross join tidings_workflows as w on w.workflow_id = ids.value
+cross join tidings_stream_items as i on i.workflow_seq = w.seq
+group by w.seq, i.key;
+
+-- name: closed_streams
+select w.workflow_id, c.key
+from json_each(?) as ids
+cross join tidings_workflows as w on w.workflow_id = ids.value
+cross join tidings_closed_streams as c on c.workflow_seq = w.seq;
+
+-- name: stream_states
+-- For pairs of workflow id and key, in their order: how far each stream has come. A length is one look
+-- at the end of the index, never a count.
+select
+    w.seq,
+    coalesce(
+        (
+            select i.item_offset + 1 from tidings_stream_items as i
+            where i.workflow_seq = w.seq and i.key = json_extract(pairs.value, '$[1]')
+            order by i.item_offset desc
+            limit 1
+        ),
+        0
+    ),
+    exists (
+        select 1 from tidings_closed_streams as c
+        where c.workflow_seq = w.seq and c.key = json_extract(pairs.value, '$[1]')
+    ),
+    w.status
+from json_each(?) as pairs
+left join tidings_workflows as w on w.workflow_id = json_extract(pairs.value, '$[0]')
+order by pairs.key;
+
+-- name: read_items
+-- Row by row: whoever has enough stops, and the rest is not read.
+select item_offset, value
+from tidings_stream_items
+where workflow_seq = ? and key = ? and item_offset >= ?
+order by item_offset
+limit ?;
