@@ -64,10 +64,15 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "list_workflows": (),
     "list_workflow_steps": ("w",),
     "list_messages": ("w",),
+    "write_stream": ("key", 1),
+    "close_stream": ("key",),
+    "read_stream": ("w", "key"),
+    "read_stream_offset": ("w", "key", 0),
     "sleep": (0,),
     "run_step": (None, len, ""),
 }
 PLAIN_OUTSIDE_OF_WORKFLOWS = {"run_step"}
+ITERATORS = {"read_stream"}  # called at once, and refused when they are to give something
 MAY_BE_CALLED_ON_A_LOOP = {"launch", "destroy"}
 
 
@@ -193,9 +198,11 @@ def _as_body(function: Callable[[], str]) -> Callable[[], Any]:
 
 async def test_before_launch_and_after_destroy_an_operation_says_what_to_call(app: App, face: Face) -> None:
     await DBOS.destroy_async()
-    for name in OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS:
+    for name in OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS - ITERATORS:
         with pytest.raises(DBOSShutdownError, match=r"not running .*; call DBOS\(config=\.\.\.\) and DBOS\.launch\(\)"):
             await getattr(face, name)(*OPERATIONS[name])
+    with pytest.raises(DBOSShutdownError, match="not running"):
+        await face.read("w", "key")
 
 
 async def test_after_destroy_workflows_do_not_run_and_steps_are_plain_functions(app: App, face: Face) -> None:

@@ -53,8 +53,14 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "list_workflows": (),
     "list_workflow_steps": ("w",),
     "list_messages": ("w",),
+    "read_stream": ("w", "key"),
+    "read_stream_offset": ("w", "key", 0),
     "check_connection": (),
 }
+
+
+# Without the one that gives an iterator, which is refused only when it is to give something.
+AWAITED = {name: arguments for name, arguments in OPERATIONS.items() if name != "read_stream"}
 
 
 @pytest.fixture(autouse=True)
@@ -357,7 +363,7 @@ async def test_a_client_is_for_steps_not_for_the_code_of_workflows(app: App, fac
     @face.workflow()
     async def order() -> Any:
         await face.set_event("state", "published")
-        for name, arguments in OPERATIONS.items():
+        for name, arguments in AWAITED.items():
             operation = partial(getattr(client, name), *arguments)
             await refused(operation, DBOSContextError, "workflow 'w' called a DBOSClient, which records nothing")
         read = await in_a_step()
@@ -399,7 +405,8 @@ async def test_a_destroyed_client_says_so(app: App, face: Face, client: Visitor)
     handle = await client.retrieve_workflow("w", existing_workflow=False)
     await client.destroy()
     calls: list[Callable[[], Awaitable[Any]]] = [handle.get_result, handle.get_status]
-    calls += [partial(getattr(client, name), *arguments) for name, arguments in OPERATIONS.items()]
+    calls += [partial(getattr(client, name), *arguments) for name, arguments in AWAITED.items()]
+    calls.append(lambda: face.read("w", "key", of=client.client))
     for call in calls:
         await refused(call, DBOSShutdownError, "this DBOSClient was destroyed; make a new one")
     await client.destroy()  # Harmless.
