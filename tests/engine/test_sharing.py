@@ -28,6 +28,8 @@ from tidings.engine import sharing
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
 from tidings.engine.settings import Connection
+from tidings.engine.supervisor import Supervisor
+from tidings.engine.ticket import Ticket
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.store.protocol import Batch
 
@@ -287,9 +289,18 @@ def test_destroy_returns_when_they_are_given_back(database_url: str, monkeypatch
     start("w")
     owners: list[str | None] = []
     monkeypatch.setattr(Host, "join", lambda _: owners.append(record(database_url, "w").executor_id))
+    errands: list[Ticket] = []
+    call = shared.committer.call
+
+    def note_call(function: Any) -> Ticket:
+        errands.append(call(function))
+        return errands[-1]
+
+    monkeypatch.setattr(shared.committer, "call", note_call)
     gate = faulty(shared).hold("retire")
     destroying = aside(DBOS.destroy)
     gate.await_reached()
+    wait_until(lambda: bool(owners or (errands and errands[-1]._waiters)))  # It goes on, or waits for the errand.
     gate.open()
     destroying.result(20)
     assert owners == [None]
@@ -421,7 +432,14 @@ def test_a_start_that_goes_on_after_destroy_executes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("method", "moment"), [("claim", Moment.BEFORE), ("claim", Moment.AFTER), ("histories", Moment.BEFORE)]
+    ("method", "moment"),
+    [
+        ("claim", Moment.BEFORE),
+        ("claim", Moment.AFTER),
+        ("histories", Moment.BEFORE),
+        ("executors", Moment.BEFORE),
+        ("the hand-over of a claim", Moment.BEFORE),
+    ],
 )
 def test_a_recovery_that_races_with_destroy_leaves_nothing_owned_and_executes_nothing(
     database_url: str, method: str, moment: Moment, monkeypatch: pytest.MonkeyPatch
@@ -430,16 +448,19 @@ def test_a_recovery_that_races_with_destroy_leaves_nothing_owned_and_executes_no
         for name in ("a", "b"):
             start(name)
         there.await_waiting(2)
-    gate = Gate()
+    gate, claim = Gate(), Supervisor._claim
     client = make_client(database_url)
-    faulty(client._engine).set_gate(gate, on=method, moment=moment)
+    if method == "the hand-over of a claim":
+        monkeypatch.setattr(Supervisor, "_claim", lambda *arguments: (gate(), claim(*arguments))[1])  # type: ignore[func-returns-value]
+    else:
+        faulty(client._engine).set_gate(gate, on=method, moment=moment)
     shared = launch(database_url)
     supervisor = Process.host.supervisor._thread  # type: ignore[union-attr]
     if method == "claim":
         destroying = _destroy_behind(shared, gate)
         gate.open()
         destroying.result(20)
-    else:  # The supervisor is left behind, with what it has claimed.
+    else:  # The supervisor is left behind, with what it has claimed or is about to.
         monkeypatch.setattr("tidings.engine.supervisor._STOP_SECONDS", 0.01)
         gate.await_reached()
         DBOS.destroy()
@@ -479,17 +500,31 @@ def test_destroy_is_prompt_while_the_database_is_down_and_gives_back_when_it_ret
     finishes_elsewhere(database_url, "w")
 
 
-def test_a_workflow_called_in_its_callers_thread_waits_for_no_database_that_is_down(database_url: str) -> None:
+@pytest.mark.parametrize("who", ["a workflow's caller", "a sender", "a client that sends", "a client that reads"])
+def test_who_is_destroyed_waits_for_no_database_that_hangs(database_url: str, who: str) -> None:
+    """Its connection was lost, and the next one is not made: nothing fails, nothing answers."""
     shared = launch(database_url)
     make_client(database_url)
-    store = faulty(shared)
-    store.lose("commit", times=None, where=lambda batch: any(each.take for each in batch.units))
-    store.lose("reconnect", times=None)
-    calling = aside(wait)
-    wait_until(lambda: shared.committer.is_away)
-    DBOS.destroy()
+    client = make_client(database_url)
+    start("w")
+    await_waits(shared, ("message", "w", "go"))
+    reads, store = who == "a client that reads", faulty(shared)
+    store.lose("latest_events" if reads else "commit")
+    gate = store.hold("reconnect_reader" if reads else "reconnect")
+    calls: dict[str, Callable[[], Any]] = {
+        "a workflow's caller": wait,
+        "a sender": lambda: DBOS.send("w", 1),
+        "a client that sends": lambda: client.send("w", 1),
+        "a client that reads": lambda: client.get_event("w", "key", HOUR),
+    }
+    calling = aside(calls[who])
+    gate.await_reached()
+    if who.startswith("a client"):
+        client.destroy()
+    else:
+        DBOS.destroy()
     assert isinstance(calling.exception(20), DBOSShutdownError)
-    store.traps.clear()
+    gate.open()
 
 
 def test_who_comes_to_a_shared_engine_is_told_what_is_wrong_with_its_database(database_url: str) -> None:

@@ -33,10 +33,11 @@ class DBOSClient(Management, Messages, Events, Streams):
     """Talks with the workflows of a database: sends to them, reads what they publish, awaits their ends.
 
     It runs no workflow. What it does is durable and prompt as with `DBOS`; in one process, both and all
-    clients of a database share its connections. Its operations may be called from any thread, and in the
-    steps of workflows, but not in the code of workflows itself: a client records nothing, so a replay
-    would do it all again. Each has an `_async` form. As a context manager it is destroyed at the end of
-    the block, and a client that is forgotten at the exit of the program.
+    clients of a database share its connections (unless `DBOS` is configured to listen otherwise, or not
+    at all). Its operations may be called from any thread, and in the steps of workflows, but not in the
+    code of workflows itself: a client records nothing, so a replay would do it all again. Each has an
+    `_async` form. As a context manager it is destroyed at the end of the block, and a client that is
+    forgotten at the exit of the program.
     """
 
     _called = "DBOSClient"

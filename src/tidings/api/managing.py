@@ -66,6 +66,9 @@ class Management(Face):
     def get_workflow_status(cls, workflow_id: str) -> WorkflowStatus | None:
         """Return the status of a workflow, `None` if no workflow has that id.
 
+        Raises:
+            DBOSSerializationError: its arguments or its result cannot be rebuilt here.
+
         Durable: in a workflow it is recorded, and a replay returns the same.
         """
         check_id(workflow_id, "workflow_id")
@@ -80,6 +83,11 @@ class Management(Face):
     @shared
     def get_result(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
         """Wait for a workflow to end; return its result or raise its error, as `WorkflowHandle.get_result`.
+
+        Raises:
+            TimeoutError: it had not ended after `timeout_seconds`; it goes on.
+            DBOSAwaitedWorkflowCancelledError: it was cancelled.
+            DBOSNonExistentWorkflowError: no workflow has that id.
 
         Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
         """
