@@ -146,7 +146,14 @@ async def test_a_blocking_call_in_an_async_workflow_names_what_to_await(app: App
     assert "await DBOS.run_step_async(...)" in refusals["step"]
     assert refusals["child"].startswith(f"the workflow {child.__qualname__!r} would block")
     assert "await DBOS.start_workflow_async(...)" in refusals["child"]
-    assert app.rows.counts() == {"workflows": 1, "entries": 1, "messages": 0, "events": 0}
+    assert app.rows.counts() == {
+        "workflows": 1,
+        "entries": 1,
+        "messages": 0,
+        "events": 0,
+        "stream_items": 0,
+        "closed_streams": 0,
+    }
 
 
 async def test_a_blocking_handle_on_a_running_loop_names_what_to_await(app: App) -> None:
@@ -540,7 +547,14 @@ async def test_a_bad_workflow_id_is_refused_before_anything_is_written(app: App,
     assert await (await face.start(order, workflow_id="w")).get_result() == "it goes on"
     for bad in BAD_IDS:
         await all_refused(bad)
-    assert app.rows.counts() == {"workflows": 1, "entries": 0, "messages": 0, "events": 0}
+    assert app.rows.counts() == {
+        "workflows": 1,
+        "entries": 0,
+        "messages": 0,
+        "events": 0,
+        "stream_items": 0,
+        "closed_streams": 0,
+    }
 
 
 async def test_a_bad_topic_or_key_is_refused_before_anything_is_written(app: App, face: Face) -> None:
@@ -564,7 +578,14 @@ async def test_a_bad_topic_or_key_is_refused_before_anything_is_written(app: App
     assert await (await face.start(order, workflow_id="w")).get_result() == "it goes on"
     for bad in BAD_KEYS:
         await all_refused(bad)
-    assert app.rows.counts() == {"workflows": 1, "entries": 0, "messages": 0, "events": 0}
+    assert app.rows.counts() == {
+        "workflows": 1,
+        "entries": 0,
+        "messages": 0,
+        "events": 0,
+        "stream_items": 0,
+        "closed_streams": 0,
+    }
 
 
 async def test_an_event_has_a_key(app: App, face: Face) -> None:

@@ -200,7 +200,14 @@ async def test_defect_7_a_topic_that_is_too_long_is_refused_in_words(app: App, f
     for refused in (partial(face.send, "w", 1, topic), partial(face.send_bulk, bulk)):
         with pytest.raises(DBOSLimitError, match=r"topic takes 9,000 bytes of UTF-8, more than the 1,024 allowed"):
             await refused()
-    assert app.rows.counts() == {"workflows": 1, "entries": 0, "messages": 0, "events": 0}
+    assert app.rows.counts() == {
+        "workflows": 1,
+        "entries": 0,
+        "messages": 0,
+        "events": 0,
+        "stream_items": 0,
+        "closed_streams": 0,
+    }
 
 
 async def test_defect_7_a_bulk_has_no_largest_size(app: App, face: Face) -> None:

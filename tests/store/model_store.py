@@ -423,7 +423,8 @@ class ModelStore:
     def _page(self, workflow_id: str, key: str, offset: int, limit: int, max_bytes: int) -> StreamPage:
         values: list[str] = []
         while (item := self.records.items.get((workflow_id, key, offset + len(values)))) is not None:
-            if len(values) == limit or len("".join(values).encode()) >= max_bytes:
+            is_full = len(values) == limit or len("".join(values).encode()) >= max_bytes
+            if values and is_full:
                 break
             values.append(item.value)
         is_closed = (workflow_id, key) in self.records.closed

@@ -34,6 +34,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamItem,
     Take,
     Taken,
     Unit,
@@ -101,6 +102,16 @@ class Publish(Struct, frozen=True):
     in_step: bool
 
 
+class Write(Struct, frozen=True):
+    """Write to a stream, at its end or at an offset that may be taken or leave a gap, and perhaps close streams."""
+
+    workflow: str
+    key: str
+    other_offset: int | None
+    in_step: bool
+    closes: tuple[str, ...]
+
+
 class End(Struct, frozen=True):
     """End a run."""
 
@@ -115,7 +126,7 @@ class Cancel(Struct, frozen=True):
     workflow: str
 
 
-SimplePart = Start | Record | Send | Receive | Publish | End | Cancel
+SimplePart = Start | Record | Send | Receive | Publish | Write | End | Cancel
 Part = SimplePart | PutBack
 
 
@@ -161,11 +172,17 @@ Operation = Commit | Recall | Claim | Reclaim | Retire
 
 
 class Look(Struct, frozen=True):
-    """List workflows, and what one of them recorded and was sent; texts get the prefix of the sequence."""
+    """List workflows, and what one of them recorded and was sent, and read pages of streams.
+
+    Texts get the prefix of the sequence.
+    """
 
     wanted: WorkflowFilter
     workflow: str
     with_outputs: bool
+    streams: list[tuple[str, str, int]]
+    limit: int
+    max_bytes: int
 
 
 WORKFLOWS = ("a", "b", "c")
@@ -181,6 +198,9 @@ positions = st.integers(1, 3)
 topics = st.sampled_from((None, None, "", "t"))
 sent = st.tuples(maybe_unknown, topics, st.sampled_from((None, None, "key")))
 
+other_offsets = st.sampled_from((*[None] * 7, 0, 4))
+closes = st.sampled_from(((), (), (), ("k",), ("l", "k"), ("m",)))
+
 parts = st.one_of(
     st.builds(Start, workflows, st.sampled_from(NAMES), st.sampled_from(VERSIONS), st.none() | workflows),
     st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
@@ -190,6 +210,7 @@ parts = st.one_of(
     st.builds(PutBack, st.integers(0, 2)),
     st.builds(PutBack, st.integers(0, 2)),
     st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans()),
+    *[st.builds(Write, workflows, st.sampled_from(KEYS), other_offsets, st.booleans(), closes)] * 2,
     st.builds(End, maybe_unknown, st.sampled_from((1, 1, 2)), st.sampled_from((Status.SUCCESS, Status.ERROR))),
     st.builds(Cancel, maybe_unknown),
 )
@@ -238,7 +259,20 @@ filters = st.builds(
     with_inputs=st.booleans(),
     with_outputs=st.booleans(),
 )
-looks = st.lists(st.builds(Look, filters, maybe_unknown, st.booleans()), min_size=1, max_size=4)
+pages = st.lists(st.tuples(maybe_unknown, st.sampled_from((*KEYS, "m")), st.sampled_from((0, 0, 1, 2, -1))), max_size=4)
+looks = st.lists(
+    st.builds(
+        Look,
+        filters,
+        maybe_unknown,
+        st.booleans(),
+        pages,
+        st.sampled_from((1, 2, 100)),
+        st.sampled_from((0, 6, 7, 13, 14, 10_000)),
+    ),
+    min_size=1,
+    max_size=4,
+)
 # Most sequences find the workflows started and mail waiting, or little would ever be taken and put back.
 STARTED = Commit("p", [Start(each, "flow", "v1", None) for each in WORKFLOWS])
 MAILED = Commit("p", [Send([(each, topic, None) for topic in (None, None, "", "t")], None) for each in WORKFLOWS])
@@ -261,6 +295,7 @@ class World:
         self.fences: dict[str, int] = {}
         self.last: dict[str, tuple[Batch, Batch]] = {}
         self.versions: dict[tuple[str, str], int] = {}
+        self.lengths: dict[tuple[str, str], int] = {}
         # What each store took at a place: its number of the message.
         self.taken: dict[tuple[str, int], tuple[int, int]] = {}
 
@@ -360,7 +395,7 @@ class World:
                 free = place not in touched and (there is None or there.entry.state is EntryState.OPEN)
                 touched.add(place)
                 return free and workflow in exist
-            case Record(workflow) | Publish(workflow):
+            case Record(workflow) | Publish(workflow) | Write(workflow):
                 return workflow in exist
             case End() | Cancel():
                 return True
@@ -399,6 +434,14 @@ class World:
                 if not in_step:
                     event = replace(event, branch="e", position=number, ordinal=number)
                 return Unit(self.prefix + workflow, 1, event=event)
+            case Write(workflow, key, other_offset, in_step, closes):
+                length = self.lengths.get((workflow, key), 0)
+                offset = length if other_offset is None else other_offset
+                self.lengths[workflow, key] = max(length, offset + 1)
+                item = StreamItem(key, offset, f"item {number}", NOW_MS + number, "i", number, number)
+                if in_step:
+                    item = replace(item, attempt=number % 3 + 1)
+                return Unit(self.prefix + workflow, 1, item=item, closes=closes)
             case End(workflow, epoch, status):
                 outcome = Outcome(status, f"value {number}", None, NOW_MS + number)
                 return Unit(self.prefix + workflow, epoch, outcome=outcome)
@@ -463,6 +506,8 @@ class World:
         self.same(lambda store: store.histories(ids))
         self.same(lambda store: store.latest_events([(each, key) for each in ids for key in KEYS]))
         self.same(lambda store: [store.all_events(each) for each in ids])
+        streams = [(each, key, offset) for each in ids for key in (*KEYS, "m") for offset in (0, 2)]
+        self.same(lambda store: store.read_streams(streams, 100, 10_000))
         self.same(lambda store: by_id([each for each in store.executors() if self.mine(each.executor_id)]))
         for other in ("nobody", self.prefix + "p"):
             self.same(
@@ -478,6 +523,8 @@ class World:
         page = wanted.limit, wanted.offset
         self.same(lambda store: store.steps(workflow_id, *page, look.with_outputs))
         self.same(lambda store: store.messages(workflow_id, *page))
+        streams = [(self.prefix + each, key, offset) for each, key, offset in look.streams]
+        self.same(lambda store: store.read_streams(streams, look.limit, look.max_bytes))
 
     def own(self, wanted: WorkflowFilter) -> WorkflowFilter:
         """Put the prefix of the sequence to all texts; to one at least."""
@@ -508,7 +555,13 @@ def even(answer: Any) -> Any:
             return replace(answer, message=even(answer.message))
         case History():
             entries = tuple(even(each) for each in answer.entries)
-            return History(answer.workflow_id, entries, tuple(sorted(answer.event_versions)))
+            return History(
+                answer.workflow_id,
+                entries,
+                tuple(sorted(answer.event_versions)),
+                tuple(sorted(answer.stream_lengths)),
+                tuple(sorted(answer.closed_streams)),
+            )
         case _:
             return answer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 import tidings.store
-from tests.store.driver import NOW_MS, VERSION, Process, ending, entry, recording, sending
+from tests.store.driver import NOW_MS, VERSION, Process, closing, ending, entry, recording, sending, streaming
 from tests.store.driver import message as letter
 from tests.support.rows import Rows
 from tidings.model import (
@@ -19,6 +19,7 @@ from tidings.model import (
     RecordedEntry,
     Status,
     StoredMessage,
+    StreamPage,
     Taken,
     WorkflowFilter,
     WorkflowRecord,
@@ -41,8 +42,11 @@ def make(url: str, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
         tidings.store.open(url).migrate()
 
 
-def fill_version_2(rows: Rows) -> None:
-    """Write three workflows; the newest of them, a fourth, is gone again, and its number with it."""
+def fill(rows: Rows) -> None:
+    """Write three workflows, in columns that every version has.
+
+    The newest, a fourth, is gone again, and its number with it.
+    """
     number = "" if rows.is_sqlite else ", seq"
     for seq, (workflow_id, status, output, owner, parent_id) in enumerate(
         [
@@ -82,12 +86,12 @@ def fill_version_2(rows: Rows) -> None:
         rows.run("select setval('tidings.messages_seq', 2)")
 
 
-@pytest.fixture
-def rows(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Rows:
-    """A database of version 2 that was used."""
-    make(database_url, 2, monkeypatch)
+@pytest.fixture(params=[2, 3], ids=["version 2", "version 3"])
+def rows(request: pytest.FixtureRequest, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    """A database of an earlier version that was used."""
+    make(database_url, request.param, monkeypatch)
     rows = Rows(database_url)
-    fill_version_2(rows)
+    fill(rows)
     return rows
 
 
@@ -106,7 +110,7 @@ def record(
     )
 
 
-def test_version_2_keeps_all_it_had(database_url: str, rows: Rows) -> None:
+def test_an_earlier_version_keeps_all_it_had(database_url: str, rows: Rows) -> None:
     store = migrated(database_url)
     parent = record("parent", Status.SUCCESS, '"out"', "old", None)
     child = record("child", Status.PENDING, None, "old", "parent")
@@ -120,6 +124,27 @@ def test_version_2_keeps_all_it_had(database_url: str, rows: Rows) -> None:
         StoredMessage(1, None, "message 1", None, None, NOW_MS, 1),
         StoredMessage(2, None, "message 2", None, None, NOW_MS, None),
     ]
+    assert store.read_streams([("child", "k", 0)], 1, 1) == [StreamPage((), 0, False, Status.PENDING)]
+    store.close()
+
+
+def test_version_3_keeps_timeouts_methods_and_events(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(database_url, 3, monkeypatch)
+    rows = Rows(database_url)
+    fill(rows)
+    rows.run(
+        "update {workflows} set class_name = 'Shop', config_name = 'north', timeout_ms = 5, deadline_ms = 6"
+        " where workflow_id = 'child'"
+    )
+    of, child = ("workflow_seq", 2) if rows.is_sqlite else ("workflow_id", "child")
+    event = f"insert into {{events}} ({of}, key, version, branch, position, ordinal, at_ms, value) values"
+    rows.run(f"{event} (?, 'k', 1, '', 2, 2, ?, 'v')", child, NOW_MS)
+    store = migrated(database_url)
+    found = store.workflows(["child"])["child"]
+    assert (found.class_name, found.config_name, found.timeout_ms, found.deadline_ms) == ("Shop", "north", 5, 6)
+    assert store.all_events("child") == {"k": "v"}
+    [history] = store.histories(["child"])
+    assert [each.key for each in history.entries] == [None, "k"]
     store.close()
 
 
@@ -129,7 +154,9 @@ def test_a_migrated_database_is_worked_on(database_url: str, rows: Rows) -> None
     assert process.claim("old") == ["child", "lost"]
     assert process.commit(*recording("child", entry(2)), sending(letter("child", "message 3"))) == [APPLIED] * 2
     assert process.drain("child") == ["message 2", "message 3"]
+    assert process.commit(*streaming("child", "k", "a", "b"), closing("child", "k")) == [APPLIED] * 3
     assert process.commit(ending("child", epoch=4)) == [APPLIED]
+    assert store.read_streams([("child", "k", 0)], 9, 99) == [StreamPage(("a", "b"), 2, True, Status.SUCCESS)]
     process.start("new")
     assert store.refence(process.executor_id) == (process.fence, {"lost": 4, "new": 1})
     # The number of the one that is gone is not used again.

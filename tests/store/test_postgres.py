@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 import pytest
@@ -27,6 +27,7 @@ from tests.store.driver import (
     opened,
     recording,
     sending,
+    streaming,
     taking,
 )
 from tests.support.crowd import await_crowd, start_crowd
@@ -35,9 +36,10 @@ from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Taken, Unit
 from tidings.store.migrate import SCHEMA_VERSION
 from tidings.store.postgres import connect
-from tidings.store.postgres.statements import Statement, prepare
+from tidings.store.postgres.statements import Call, Statement, prepare
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
+from tidings.store.rows import Row
 
 SCHEMA = "tidings"
 STATEMENTS = prepare(SCHEMA)
@@ -102,12 +104,14 @@ def test_every_statement_can_be_prepared(store: PostgresStore, postgres_url: str
         assert result.status == pq.ExecStatus.COMMAND_OK, result.error_message
 
 
-def plan_of(connection: psycopg.Connection, name: str) -> list[dict[str, Any]]:
+def plan_of(connection: psycopg.Connection, name: str, options: LiteralString = "costs") -> list[dict[str, Any]]:
     """Every node of the plan that is kept for a statement."""
     statement = STATEMENTS[name]
     connection.execute(b"prepare plan_of as " + statement.sql)
     arguments = sql.SQL("({})").format(sql.SQL(",").join([sql.NULL] * len(statement.parameters)))
-    explain = sql.SQL("explain (format json) execute plan_of") + (arguments if statement.parameters else sql.SQL(""))
+    explain = sql.SQL(f"explain ({options}, format json) execute plan_of") + (
+        arguments if statement.parameters else sql.SQL("")
+    )
     row = connection.execute(explain).fetchone()
     connection.execute("deallocate plan_of")
     assert row is not None
@@ -201,6 +205,73 @@ def test_a_list_of_few_goes_by_their_keys(store: PostgresStore, name: str, index
     assert scans_without_condition(plan) == []
 
 
+@pytest.mark.parametrize("name", ["read_item_places", "stream_lengths", "read_steps"])
+def test_a_history_reads_no_values_of_streams(store: PostgresStore, name: str) -> None:
+    """A value that no node of the plan puts out is not fetched from where large ones are kept."""
+    with store._database.open() as connection:
+        plan = plan_of(connection, name, "verbose")
+    put_out = {column for node in plan for column in node.get("Output", ())}
+    assert not [column for column in put_out if column.endswith("value")]
+
+
+def test_a_page_costs_the_same_wherever_it_is_and_what_it_does_not_return_is_not_read(
+    process: Process, store: PostgresStore, admin: psycopg.Connection
+) -> None:
+    process.start("w")
+    admin.execute(
+        "insert into stream_items (workflow_id, key, item_offset, branch, position, ordinal, at_ms, value)"
+        " select 'w', 'k', n, '', n, n, 0, repeat('x', 400) from generate_series(0, 50000) n"
+    )
+    # Incompressible, so that each is a few rows of another table.
+    admin.execute(
+        "insert into stream_items (workflow_id, key, item_offset, branch, position, ordinal, at_ms, value)"
+        " select 'w', 'large', n, '', n, n, 0, string_agg(md5(n::text || m), '')"
+        " from generate_series(0, 500) n, generate_series(1, 1000) m group by n"
+    )
+    admin.execute("vacuum stream_items")
+    with store._database.open() as connection:
+
+        def cost(key: str, offset: int, limit: int, max_bytes: int) -> int:
+            return blocks_of_page(connection, key, offset, limit, max_bytes)
+
+        cost("k", 0, 1, 1)  # plans are made once
+        first = cost("k", 0, 100, 1_000_000)
+        assert first < 40
+        assert cost("k", 49_000, 100, 1_000_000) <= first + 5
+        assert cost("k", 50_001, 100, 1_000_000) <= 15  # nobody has written there yet
+        assert cost("k", 0, 50_000, 400 * 10) <= first  # ten values, and what is fetched ahead
+        one_large = cost("large", 0, 1, 1)
+        assert cost("large", 0, 500, 1) <= one_large + 10
+
+
+def blocks_of_page(connection: psycopg.Connection, key: str, offset: int, limit: int, max_bytes: int) -> int:
+    """Read a page, and count the blocks that the server looked at."""
+    given = {"workflow_id": ["w"], "key": [key], "item_offset": [offset], "limit": limit, "max_bytes": max_bytes}
+    return blocks_of(connection, "read_streams", given)
+
+
+def test_a_page_is_read_in_the_snapshot_of_its_statement(admin: psycopg.Connection) -> None:
+    """A function that is VOLATILE would see items that were committed after the length was read."""
+    assert admin.execute("select provolatile from pg_proc where proname = 'page_of_stream'").fetchall() == [("s",)]
+
+
+def test_a_thousand_items_are_one_statement(
+    process: Process, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.start("w")
+    assert store._writer is not None
+    run = store._writer.run
+    names: list[str] = []
+
+    def note(calls: Sequence[Call]) -> dict[str, list[Row]]:
+        names.extend(call.name for call in calls)
+        return run(calls)
+
+    monkeypatch.setattr(store._writer, "run", note)
+    process.commit(*streaming("w", "k", *["v"] * 1_000))
+    assert names == ["begin", "renew_executor", "append_items", "commit"]
+
+
 @pytest.mark.parametrize("topic", [None, "topic"])
 def test_a_take_costs_the_same_after_many_read_messages(
     process: Process, store: PostgresStore, admin: psycopg.Connection, topic: str | None
@@ -226,14 +297,21 @@ def blocks_of_takes(connection: psycopg.Connection, topic: str | None) -> int:
     """Take three messages, and count the blocks that the server looked at."""
     given: dict[str, list[Any]] = {"workflow_id": ["w"] * 3, "topic": [topic] * 3, "name": ["recv"] * 3}
     given |= {"branch": [""] * 3, "position": [1, 2, 3], "ordinal": [1, 2, 3], "state": ["DONE"] * 3}
-    statement = STATEMENTS["take_messages"]
-    connection.execute(b"prepare take as " + statement.sql)
-    arguments = sql.SQL(",").join(sql.Literal(given.get(name, [None] * 3)) for name in statement.parameters)
-    explain = sql.SQL("explain (analyze, buffers, format json) execute take ({})").format(arguments)
+    missing = dict.fromkeys(STATEMENTS["take_messages"].parameters, [None] * 3)
+    return blocks_of(connection, "take_messages", missing | given, rows=3)
+
+
+def blocks_of(connection: psycopg.Connection, name: str, given: dict[str, Any], rows: int = 1) -> int:
+    """Execute a statement, and count the blocks that the server looked at."""
+    statement = STATEMENTS[name]
+    connection.execute(b"prepare blocks_of as " + statement.sql)
+    arguments = sql.SQL(",").join(sql.Literal(given[each]) for each in statement.parameters)
+    explain = sql.SQL("explain (analyze, buffers, format json) execute blocks_of ({})").format(arguments)
     row = connection.execute(explain).fetchone()
+    connection.execute("deallocate blocks_of")
     assert row is not None
     top = row[0][0]["Plan"]
-    assert top["Actual Rows"] == 3
+    assert top["Actual Rows"] == rows
     return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
 
 

@@ -16,7 +16,19 @@ from typing import Any
 
 import pytest
 
-from tests.store.driver import Process, ending, entry, message, new, recording, sending, taking
+from tests.store.driver import (
+    Process,
+    appending,
+    ending,
+    entry,
+    item,
+    message,
+    new,
+    recording,
+    sending,
+    streaming,
+    taking,
+)
 from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, NoSuchWorkflow, Taken, Unit, WorkflowFilter
 from tidings.store import migrate as migrations
@@ -48,6 +60,15 @@ def writing_connection(store: SqliteStore) -> sqlite3.Connection:
 def reading_connection(store: SqliteStore) -> sqlite3.Connection:
     assert store._reader is not None
     return store._reader
+
+
+@contextmanager
+def instructions(connection: sqlite3.Connection) -> Iterator[list[None]]:
+    """Count the instructions of SQLite's machine that the body takes."""
+    executed: list[None] = []
+    connection.set_progress_handler(lambda: executed.append(None), 1)
+    yield executed
+    connection.set_progress_handler(None, 1)
 
 
 def is_locked(path: Path) -> bool:
@@ -466,6 +487,9 @@ def test_a_take_searches_the_index_of_the_unread(store: SqliteStore) -> None:
     assert "TEMP B-TREE" not in plan
 
 
+OF_STREAMS = ["read_item_places", "stream_lengths", "closed_streams", "stream_states", "read_items"]
+
+
 @pytest.mark.parametrize("name", ["claimable_workflows", "owned_workflows", "disown_workflows", "leftovers"])
 def test_pending_workflows_are_found_by_their_index(store: SqliteStore, name: str) -> None:
     plan = plan_of(store, name)
@@ -473,9 +497,9 @@ def test_pending_workflows_are_found_by_their_index(store: SqliteStore, name: st
     assert "SCAN tidings_workflows\n" not in f"{plan}\n"
 
 
-@pytest.mark.parametrize("name", ["read_entries", "read_event_places", "latest_events", "all_events"])
+@pytest.mark.parametrize("name", ["read_entries", "read_event_places", "latest_events", "all_events", *OF_STREAMS])
 def test_what_workflows_recorded_is_found_by_their_numbers(store: SqliteStore, name: str) -> None:
-    assert not re.search(r"SCAN (e|w|m|latest)\b", plan_of(store, name))
+    assert not re.search(r"SCAN (e|w|m|i|c|latest|tidings_\w+)\b", plan_of(store, name))
 
 
 @pytest.mark.parametrize(
@@ -502,17 +526,12 @@ def test_a_list_of_all_walks_through_the_table_and_sorts_nothing(store: SqliteSt
 
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_a_page_of_all_costs_the_same_beside_many(process: Process, store: SqliteStore, newest_first: bool) -> None:
-    """Counted in instructions of SQLite's machine."""
-    instructions: list[None] = []
 
     def cost() -> int:
-        instructions.clear()
-        connection = reading_connection(store)
-        connection.set_progress_handler(lambda: instructions.append(None), 1)
-        found = store.list_workflows(WorkflowFilter(limit=10, newest_first=newest_first))
-        connection.set_progress_handler(None, 1)
+        with instructions(reading_connection(store)) as executed:
+            found = store.list_workflows(WorkflowFilter(limit=10, newest_first=newest_first))
         assert len(found) == 10
-        return len(instructions)
+        return len(executed)
 
     process.start(*(f"first {number}" for number in range(20)))
     first = cost()
@@ -528,32 +547,74 @@ def test_messages_are_listed_by_the_index_of_the_unread_and_by_entries(store: Sq
 
 
 def test_steps_are_listed_by_the_number_of_their_workflow(store: SqliteStore) -> None:
-    assert not re.search(r"SCAN (m|e|v|tidings_\w+)\b", plan_of(store, "read_steps"))
+    assert not re.search(r"SCAN (m|e|v|i|tidings_\w+)\b", plan_of(store, "read_steps"))
 
 
 def test_large_values_stand_last_in_their_rows(store: SqliteStore) -> None:
     """A row is read from its beginning, so what stands before them is read without them."""
     last = {"workflows": {"error", "output", "inputs"}, "entries": {"error", "output"}, "messages": {"body"}}
+    last |= {"events": {"value"}, "stream_items": {"value"}}
     for table, values in last.items():
         columns = [row[1] for row in reading_connection(store).execute(f"pragma table_info(tidings_{table})")]
         assert set(columns[-len(values) :]) == values
+
+
+def test_lengths_of_streams_are_looked_up_in_the_index_and_nothing_is_sorted_for_them(store: SqliteStore) -> None:
+    for name in ("stream_lengths", "read_items"):
+        assert "TEMP B-TREE" not in plan_of(store, name)
+    for name in ("stream_lengths", "stream_states"):
+        assert "SEARCH i USING COVERING INDEX" in plan_of(store, name)
+        assert "SEARCH i USING INDEX" not in plan_of(store, name)
+    page = "USING INDEX sqlite_autoindex_tidings_stream_items_1 (workflow_seq=? AND key=? AND item_offset>?)"
+    assert page in plan_of(store, "read_items")
+
+
+def test_a_page_costs_the_same_wherever_it_is_and_what_it_does_not_return_is_not_read(
+    process: Process, store: SqliteStore
+) -> None:
+    process.start("short", "w")
+    process.commit(*streaming("short", "k", *["v"] * 10))
+    process.commit(*streaming("w", "k", *["v"] * 3_000))
+
+    def cost(workflow_id: str, offset: int, limit: int, max_bytes: int, count: int) -> int:
+        with instructions(reading_connection(store)) as executed:
+            [page] = store.read_streams([(workflow_id, "k", offset)], limit, max_bytes)
+        assert len(page.values) == count
+        return len(executed)
+
+    first = cost("short", 0, 10, 1_000, 10)
+    assert cost("w", 0, 10, 1_000, 10) <= first + 20
+    assert cost("w", 2_980, 10, 1_000, 10) <= first + 20
+    assert cost("w", 0, 3_000, 10, 10) <= first + 20  # ten bytes
+    assert cost("w", 3_000, 10, 1_000, 0) <= first
+
+
+def test_lengths_cost_the_same_however_long_streams_are(process: Process, store: SqliteStore) -> None:
+    process.start("short", "w")
+    for workflow_id, count in (("short", 2), ("w", 2_000)):
+        for key in ("k", "l"):
+            process.commit(*appending(workflow_id, *(item(key, n, "v", 1, attempt=1) for n in range(count))))
+
+    def cost(workflow_id: str) -> int:
+        connection = reading_connection(store)
+        with instructions(connection) as executed:
+            found = connection.execute(QUERIES["stream_lengths"], (f'["{workflow_id}"]',)).fetchall()
+        assert [key for _, key, _ in found] == ["k", "l"]
+        return len(executed)
+
+    assert cost("w") <= cost("short") + 20
 
 
 @pytest.mark.parametrize("topic", [None, "t"])
 def test_a_take_costs_the_same_after_many_read_messages(
     process: Process, store: SqliteStore, topic: str | None
 ) -> None:
-    """Counted in instructions of SQLite's machine."""
     process.start("w", "v")
-    instructions: list[None] = []
 
     def cost(workflow_id: str, position: int) -> int:
-        instructions.clear()
-        connection = writing_connection(store)
-        connection.set_progress_handler(lambda: instructions.append(None), 1)
-        assert isinstance(process.take(workflow_id, position, topic), Taken)
-        connection.set_progress_handler(None, 1)
-        return len(instructions)
+        with instructions(writing_connection(store)) as executed:
+            assert isinstance(process.take(workflow_id, position, topic), Taken)
+        return len(executed)
 
     process.commit(sending(message("v", topic=topic)))
     first = cost("v", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from msgspec.structs import replace
 
@@ -422,7 +424,36 @@ def test_keys_are_apart_whatever_they_look_like(process: Process) -> None:
     assert [page.values for page in others] == [("of W",), ("of w and a space",)]
 
 
-# --- one snapshot ------------------------------------------------------------------------------------------------
+# --- one snapshot --------------------------------------------------------------------------------------------
+
+
+def test_a_page_its_length_and_its_end_are_of_one_moment(open_store: OpenStore) -> None:
+    """Somebody writes, closes, and ends, each in a batch of its own, while another reads as fast as it can."""
+    writer, reader = Process(open_store(), "writer"), open_store()
+    every = [f"value {number}" for number in range(300)]
+    writer.start("w")
+
+    def write() -> None:
+        for offset, value in enumerate(every):
+            writer.commit(*streaming("w", "k", value, offset=offset))
+        writer.commit(closing("w", "k"))
+        writer.commit(ending("w"))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen: list[StreamPage] = []
+    while not seen or seen[-1].status is Status.PENDING:
+        [page] = reader.read_streams([("w", "k", 0)], ALL, ALL)
+        seen.append(page)
+    thread.join()
+    for page in seen:
+        assert list(page.values) == every[: page.length]
+        assert page.length == len(every) or not (page.is_closed or page.status is Status.SUCCESS)
+        assert page.is_closed or page.status is Status.PENDING
+    assert [page.length for page in seen] == sorted(page.length for page in seen)
+
+
+# --- and the rest --------------------------------------------------------------------------------------------
 
 
 def test_without_a_connection_streams_are_unavailable(store: Store) -> None:

@@ -67,6 +67,26 @@ class EventRow(NamedTuple):
     position: int | None
 
 
+class ItemRow(NamedTuple):
+    """An item of a stream as it is stored; one that a step wrote has the number of its attempt."""
+
+    workflow_id: str
+    key: str
+    offset: int
+    value: str
+    branch: str
+    position: int
+    ordinal: int
+    attempt: int | None
+
+
+class ClosedStreamRow(NamedTuple):
+    """A stream that was closed."""
+
+    workflow_id: str
+    key: str
+
+
 class Records(NamedTuple):
     """All rows of a database."""
 
@@ -74,6 +94,8 @@ class Records(NamedTuple):
     entries: list[EntryRow]
     messages: list[MessageRow]
     events: list[EventRow]
+    items: list[ItemRow]
+    closed_streams: list[ClosedStreamRow]
 
     def workflow(self, workflow_id: str) -> WorkflowRow:
         """Return the workflow of this id."""
@@ -88,6 +110,12 @@ class Records(NamedTuple):
         """Return the latest value of each event of a workflow."""
         return {each.key: each.value for each in self.events if each.workflow_id == workflow_id}
 
+    def stream_of(self, workflow_id: str, key: str) -> list[str]:
+        """Return the values of a stream, in order; its offsets must be without gaps."""
+        items = [each for each in self.items if (each.workflow_id, each.key) == (workflow_id, key)]
+        assert [each.offset for each in items] == list(range(len(items)))
+        return [each.value for each in items]
+
 
 _QUERIES = (
     """select {id}, status, name, output, error, epoch, executor_id, parent_id, class_name, config_name, timeout_ms,
@@ -97,8 +125,11 @@ _QUERIES = (
     """select m.seq, {destination}, topic, body, sender_id, read_by_branch, read_by_position
     from {p}messages as m {join_m} order by m.seq""",
     "select {id}, key, version, value, branch, position from {p}events as e {join_e} order by {id}, key, version",
+    """select {id}, key, item_offset, value, branch, position, ordinal, attempt from {p}stream_items as e {join_e}
+    order by {id}, key, item_offset""",
+    "select {id}, key from {p}closed_streams as e {join_e} order by {id}, key",
 )
-_TABLES = ("workflows", "entries", "messages", "events", "executors")
+_TABLES = ("workflows", "entries", "messages", "events", "stream_items", "closed_streams", "executors")
 _SQLITE = {
     "p": "tidings_",
     "id": "w.workflow_id",
@@ -134,12 +165,14 @@ class Inspector:
 
     def read(self) -> Records:
         """Read all rows."""
-        workflows, entries, messages, events = (self._run(query) for query in _QUERIES)
+        workflows, entries, messages, events, items, closed_streams = (self._run(query) for query in _QUERIES)
         return Records(
             [WorkflowRow(*row) for row in workflows],
             [EntryRow(*row) for row in entries],
             [MessageRow(*row) for row in messages],
             [EventRow(*row) for row in events],
+            [ItemRow(*row) for row in items],
+            [ClosedStreamRow(*row) for row in closed_streams],
         )
 
     def clear(self) -> None:

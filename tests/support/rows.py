@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-TABLES = ("workflows", "entries", "messages", "events")
+TABLES = ("workflows", "entries", "messages", "events", "stream_items", "closed_streams")
 
 
 class Rows:

@@ -220,8 +220,8 @@ class Store(Protocol):
     def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
         """Read a part of what a workflow recorded, in the order operations began; `None` if there is none such.
 
-        Published events are among it, without their values. Without outputs `output` and `error` are
-        `None`, and the body of a message is "".
+        Published events and items of streams that no step wrote are among it, without their values. Without
+        outputs `output` and `error` are `None`, and the body of a message is "".
         """
 
     def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:

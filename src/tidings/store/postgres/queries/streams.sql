@@ -20,11 +20,32 @@ from {schema}.stream_items
 where workflow_id = any(:workflow_ids::text[]) and attempt is null;
 
 -- name: stream_lengths
--- From the index alone. All items count, those that steps wrote too.
-select workflow_id, key, max(item_offset) + 1
-from {schema}.stream_items
-where workflow_id = any(:workflow_ids::text[])
-group by workflow_id, key;
+-- All items count, those that steps wrote too. From each key to the next one, and to the end of each
+-- stream: what it costs depends on how many streams there are, not on how long they are.
+with recursive streams as (
+    select w.workflow_id, first.key
+    from unnest(:workflow_ids::text[]) as w (workflow_id)
+    cross join lateral (
+        select i.key from {schema}.stream_items as i where i.workflow_id = w.workflow_id order by i.key limit 1
+    ) as first
+    union all
+    select s.workflow_id, following.key
+    from streams as s
+    cross join lateral (
+        select i.key from {schema}.stream_items as i
+        where i.workflow_id = s.workflow_id and i.key > s.key
+        order by i.key
+        limit 1
+    ) as following
+)
+select s.workflow_id, s.key, last.item_offset + 1
+from streams as s
+cross join lateral (
+    select i.item_offset from {schema}.stream_items as i
+    where i.workflow_id = s.workflow_id and i.key = s.key
+    order by i.item_offset desc
+    limit 1
+) as last;
 
 -- name: closed_streams
 select workflow_id, key from {schema}.closed_streams where workflow_id = any(:workflow_ids::text[]);

@@ -19,12 +19,36 @@ cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_stream_items as i on i.workflow_seq = w.seq and i.attempt is null;
 
 -- name: stream_lengths
--- From the index alone. All items count, those that steps wrote too.
-select w.workflow_id, i.key, max(i.item_offset) + 1
-from json_each(?) as ids
-cross join tidings_workflows as w on w.workflow_id = ids.value
-cross join tidings_stream_items as i on i.workflow_seq = w.seq
-group by w.seq, i.key;
+-- All items count, those that steps wrote too. From each key to the next one, and to the end of each
+-- stream: what it costs depends on how many streams there are, not on how long they are.
+with recursive streams (workflow_id, workflow_seq, key) as (
+    select
+        w.workflow_id, w.seq,
+        (select i.key from tidings_stream_items as i where i.workflow_seq = w.seq order by i.key limit 1)
+    from json_each(?) as ids
+    cross join tidings_workflows as w on w.workflow_id = ids.value
+    union all
+    select
+        s.workflow_id, s.workflow_seq,
+        (
+            select i.key from tidings_stream_items as i
+            where i.workflow_seq = s.workflow_seq and i.key > s.key
+            order by i.key
+            limit 1
+        )
+    from streams as s
+    where s.key is not null
+)
+select
+    s.workflow_id, s.key,
+    (
+        select i.item_offset + 1 from tidings_stream_items as i
+        where i.workflow_seq = s.workflow_seq and i.key = s.key
+        order by i.item_offset desc
+        limit 1
+    )
+from streams as s
+where s.key is not null;
 
 -- name: closed_streams
 select w.workflow_id, c.key
