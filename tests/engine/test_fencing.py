@@ -284,3 +284,17 @@ def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database
     records = read_records(database_url)
     assert (records.workflow("w").epoch, records.workflow("w").executor_id) == (3, "claimer")
     assert {entry.state for entry in records.entries_of("w")} == {"OPEN"}
+
+
+def test_what_a_process_gives_back_another_that_runs_goes_on_with(database_url: str) -> None:
+    @DBOS.workflow(name="given back")
+    def receive() -> object:
+        return DBOS.recv("topic", 3_600)
+
+    with running(database_url, lease_ms=600) as survivor:
+        leaver = make_engine(database_url)
+        with launched(leaver), SetWorkflowID("w"):
+            DBOS.start_workflow(receive)
+        wait_until(lambda: survivor.host.runner.live("w") is not None)
+        DBOS.send("w", "hello", "topic")
+        assert DBOS.get_result("w") == "hello"

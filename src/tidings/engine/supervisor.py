@@ -95,7 +95,7 @@ class Supervisor:
                 self._resume_detached()
                 self._resume_unattended()
                 self._renew()
-                self._take_over(orphans=first)
+                self._take_over()
                 first = False
             except DBOSShutdownError:
                 return
@@ -113,12 +113,11 @@ class Supervisor:
         if self._parts.clock.now_ms() - committer.last_commit_ms >= self._lease_ms // 3:
             Chain(committer).commit(Unit()).result()
 
-    def _take_over(self, *, orphans: bool) -> None:
+    def _take_over(self) -> None:
+        """Claim what dead executors own, and what nobody does since one gave it back."""
         me = self._parts.committer.executor.executor_id
         executors = self._parts.reader.ask(lambda store: store.executors()).result()
         dead = [each.executor_id for each in self._dead(executors) if each.executor_id != me]
-        if not dead and not orphans:
-            return
         names = self._registry.workflow_names()
         total = 0
         while not self._stopped:
