@@ -1,0 +1,36 @@
+"""Streams between processes: what is written just before the end is read, in whatever process."""
+
+import asyncio
+import subprocess
+import sys
+
+from tests.support.face import off_loop
+from tidings import DBOS, SendMessage, SetWorkflowID
+
+COUNT = 10_000
+
+
+@DBOS.workflow(name="streams.short")
+async def short(number: int) -> None:
+    """Write, wait, write again, and be gone."""
+    await DBOS.write_stream_async("log", number)
+    await DBOS.recv_async("go", None)
+    await DBOS.write_stream_async("log", -number)
+
+
+async def test_s5_10_000_workflows_that_write_just_before_they_end_are_read_whole_elsewhere(database_url: str) -> None:
+    DBOS(config={"name": "streams", "system_database_url": database_url, "application_version": "1"})
+    command = [sys.executable, "-m", "tests.processes.follower", database_url, f"{COUNT}"]
+    async with await DBOS.launch_async():
+        await asyncio.gather(*map(_start, range(COUNT)))
+        follower = await off_loop(subprocess.Popen, command, stdout=subprocess.PIPE, text=True)
+        with follower:
+            assert follower.stdout is not None
+            assert await off_loop(follower.stdout.readline) == "live\n"
+            await DBOS.send_bulk_async([SendMessage(f"w{number}", None, "go") for number in range(COUNT)])
+            assert await off_loop(follower.stdout.readline) == "wrong: []\n"
+
+
+async def _start(number: int) -> None:
+    with SetWorkflowID(f"w{number}"):
+        await DBOS.start_workflow_async(short, number)
