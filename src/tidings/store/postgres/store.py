@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 
@@ -45,6 +46,9 @@ from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of,
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
+
+# An offset beyond it is asked for like this one: nothing is there either.
+_LAST_OFFSET: Final = 2**63 - 1
 
 _Answers = Mapping[str, list[Row]]
 
@@ -252,7 +256,7 @@ class PostgresStore:
         values: dict[str, Value] = {
             "workflow_id": texts(workflow_id for workflow_id, _, _ in different),
             "key": texts(key for _, key, _ in different),
-            "item_offset": bigints(offset for _, _, offset in different),
+            "item_offset": bigints(min(offset, _LAST_OFFSET) for _, _, offset in different),
             "limit": limit,
             "max_bytes": max_bytes,
         }

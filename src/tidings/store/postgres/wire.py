@@ -29,7 +29,7 @@ from tidings.store.rows import Row
 ANSWER_TIMEOUT_SECONDS: Final = 90.0
 
 # How answers come. In text an array is quoted and searched for quotes, character by character: a page of
-# a stream would take four times as long.
+# a stream would take twice as long.
 _BINARY: Final = pq.Format.BINARY
 
 
