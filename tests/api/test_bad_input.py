@@ -1242,7 +1242,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"name": "a", "max_executor_threads": "8"}, "'max_executor_threads' must be of type int, not str"),
         ({"name": "a", "max_executor_threads": True}, "'max_executor_threads' must be of type int, not bool"),
         ({"name": "a", "max_executor_threads": 0}, "'max_executor_threads' must be 1 or more, not 0"),
-        ({"name": "a", "serializer": object()}, "'serializer' lacks the methods serialize, deserialize, name"),
+        ({"name": "a", "serializer": "json"}, "'serializer' lacks the methods serialize, deserialize, name"),
         ([("name", "a")], "must be a dict, not list"),
         (None, "must be a dict, not NoneType"),
         ("shop", "must be a dict, not str"),

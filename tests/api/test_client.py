@@ -412,6 +412,23 @@ async def test_a_destroyed_client_says_so(app: App, face: Face, client: Visitor)
     await client.destroy()  # Harmless.
 
 
+async def test_a_step_that_used_a_destroyed_client_fails_as_with_any_error(
+    app: App, face: Face, client: Visitor
+) -> None:
+    @face.step()
+    async def use() -> None:
+        await client.send("w", 1)
+
+    @face.workflow()
+    async def order() -> None:
+        await use()
+
+    await client.destroy()
+    await face.start(order, workflow_id="w")
+    await refused(lambda: face.get_result("w"), DBOSShutdownError, "this DBOSClient was destroyed")
+    assert (await face.get_workflow_status("w")).status == "ERROR"
+
+
 async def test_destroying_a_client_ends_what_waits_at_once(app: App, face: Face, client: Visitor) -> None:
     @face.workflow()
     async def order() -> Any:

@@ -10,7 +10,7 @@ from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face
 from tidings import DBOS, MessageInfo, WorkflowHandle
-from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError, DBOSUnexpectedStepError
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
@@ -68,6 +68,39 @@ async def test_wait_first_in_a_workflow_is_recorded(app: App, face: Face) -> Non
     await app.crash_and_restart()
     await face.send("race", 1, "go")
     assert await face.get_result("race") == "b"
+
+
+async def test_w4_wait_first_of_other_workflows_than_were_recorded_is_noticed(app: App, face: Face) -> None:
+    receive = receiver(face)
+    names = ["a", "b"]
+
+    @face.workflow()
+    async def race() -> Any:
+        first = await face.wait_first([await _handle(face, name, existing_workflow=False) for name in names])
+        await face.recv("go", FOREVER)
+        return first.workflow_id
+
+    for name in ("a", "b", "c"):
+        await face.start(receive, workflow_id=name)
+    await face.send("a", 1, "go")
+    await face.start(race, workflow_id="race")
+    await app.waiting("message", "race", "go")
+    await app.crash()
+    names[0] = "c"
+    await app.launch()
+    with pytest.raises(DBOSUnexpectedStepError, match=r"wait_first, which gave 'a', at .* DBOS.wait_first of 'c', 'b'"):
+        await face.get_result("race")
+    names[0] = "a"
+    await app.crash_and_restart()
+    await face.send("race", 1, "go")
+    assert await face.get_result("race") == "a"
+
+
+async def test_wait_first_takes_any_iterable(app: App, awaiting: Awaiting) -> None:
+    await awaiting.start(receiver(awaiting), workflow_id="w")
+    await DBOS.send_async("w", 1, "go")
+    handles = [await DBOS.retrieve_workflow_async("w")]
+    assert await DBOS.wait_first_async(each for each in handles) is handles[0]
 
 
 async def test_wait_first_refuses_what_it_cannot_wait_for(app: App, face: Face) -> None:
@@ -168,6 +201,10 @@ async def test_a_value_that_cannot_be_rebuilt_does_not_keep_others_from_being_li
     assert isinstance(message.value, DBOSSerializationError)
     (step,) = await face.list_workflow_steps("b")
     assert isinstance(step["output"], DBOSSerializationError)
+    app.rows.run("update {workflows} set error = 'no json' where workflow_id = 'a'")
+    app.rows.run("update {entries} set error = 'no json'")
+    assert isinstance((await face.list_workflows())[0].error, DBOSSerializationError)
+    assert isinstance((await face.list_workflow_steps("b"))[0]["error"], DBOSSerializationError)
 
 
 async def test_lists_in_a_workflow_are_recorded(app: App, face: Face) -> None:

@@ -116,6 +116,32 @@ async def test_w1_decorators_may_stand_in_either_order(app: App) -> None:
     assert len(await DBOS.list_workflow_steps_async(handle.workflow_id)) == 3
 
 
+async def test_a_method_that_is_a_step_may_be_run_with_run_step(app: App, face: Face) -> None:
+    @DBOS.dbos_class("Scale")
+    class Scale(DBOSConfiguredInstance):
+        @DBOS.step()
+        async def weigh(self, what: str, unit: str = "kg") -> str:
+            return f"{self.config_name} {what} {unit}"
+
+        @DBOS.step()
+        @classmethod
+        async def name(cls, suffix: str) -> str:
+            return cls.__name__ + suffix
+
+    scale = Scale("kitchen")
+
+    @DBOS.workflow()
+    async def flow() -> list[str]:
+        return [
+            await DBOS.run_step_async(None, scale.weigh, "pears"),
+            await DBOS.run_step_async({"max_attempts": 2}, scale.weigh, "pears", unit="g"),
+            await DBOS.run_step_async(None, Scale.name, "!"),
+        ]
+
+    handle = await DBOS.start_workflow_async(flow)
+    assert await handle.get_result() == ["kitchen pears kg", "kitchen pears g", "Scale!"]
+
+
 async def test_w1_after_a_crash_a_method_goes_on_on_the_instance_of_its_configuration(app: App, face: Face) -> None:
     shop = make_shop(face)
     euro, dollar = shop("eu", "EUR"), shop("us", "USD")

@@ -18,12 +18,14 @@ from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Blocking, Face, Gate, off_loop
 from tidings import DBOS, StepOptions
+from tidings.engine import scope as scopes
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSContextError,
     DBOSMaxStepRetriesExceeded,
     DBOSStepTimeoutError,
 )
+from tidings.serialization import dump
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
@@ -699,3 +701,39 @@ async def test_w7_a_run_whose_loop_was_closed_within_a_step_with_a_limit_runs_th
 
     await off_loop(asyncio.run, first())
     assert await DBOS.get_result_async("order") == 2
+
+
+@pytest.mark.parametrize("what", ["send", "start"])
+async def test_w3_what_takes_so_long_to_store_that_the_try_is_over_is_not_sent(
+    app: App, face: Face, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    place = f"tidings.{'api.messages' if what == 'send' else 'engine.starting'}"
+    real_dump = dump
+
+    def slow_dump(*arguments: Any) -> str:
+        scope = scopes.current()
+        if scope is not None and scope.attempt is not None:
+            scope.attempt.over = True
+        return real_dump(*arguments)
+
+    @face.workflow()
+    async def other() -> None:
+        """Do nothing."""
+
+    @face.step()
+    async def work() -> str:
+        try:
+            await (face.send("w", 1) if what == "send" else face.start(other, workflow_id="other"))
+        except DBOSContextError as error:
+            return str(error)
+        return "sent"
+
+    @face.workflow()
+    async def flow() -> str:
+        return await work()
+
+    monkeypatch.setattr(f"{place}.dump", slow_dump)
+    handle = await face.start(flow, workflow_id="w")
+    assert "is over, so it can write no more" in await handle.get_result()
+    assert app.rows.counts()["messages"] == 0
+    assert app.rows.counts()["workflows"] == 1

@@ -7,10 +7,17 @@ import pytest
 
 from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
-from tests.support.face import Awaiting, Face, Gate
-from tidings import SetWorkflowTimeout
+from tests.support.engines import wait_until
+from tests.support.face import Awaiting, Face, Gate, off_loop
+from tidings import DBOS, DBOSConfiguredInstance, SetWorkflowTimeout
+from tidings.api.workflows import REGISTRY
 from tidings.engine.probes import Point
-from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSLimitError, DBOSWorkflowCancelledError
+from tidings.error import (
+    DBOSAwaitedWorkflowCancelledError,
+    DBOSLimitError,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
+)
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
@@ -209,6 +216,56 @@ async def test_w3_a_step_is_not_interrupted_but_what_it_returns_is_not_recorded(
     may_end.open()
     await app.ended("w")
     assert app.rows.counts()["entries"] == 0
+
+
+async def test_w3_a_workflow_that_left_its_recorded_path_is_cancelled_in_time_all_the_same(
+    app: App, face: Face, clock: ManualClock
+) -> None:
+    topics = ["one", "two"]
+
+    @face.workflow()
+    async def flow() -> None:
+        for topic in topics:
+            await face.recv(topic, FOREVER)
+
+    with SetWorkflowTimeout(8):
+        await face.start(flow, workflow_id="w")
+    await face.send("w", None, "one")
+    await app.waiting("message", "w", "two")
+    await app.crash()
+    topics[0] = "other"
+    await app.launch()
+    with pytest.raises(DBOSUnexpectedStepError):
+        await face.get_result("w")
+    clock.advance(8)
+    await _cancelled(app, face, "w")
+
+
+async def test_w3_a_workflow_that_has_no_function_here_is_cancelled_in_time_all_the_same(
+    app: App, face: Face, clock: ManualClock, log: Sightings
+) -> None:
+    class Missing(DBOSConfiguredInstance):
+        @face.workflow()
+        async def flow(self) -> None:
+            await face.recv("never", FOREVER)
+
+    DBOS.dbos_class("Missing")(Missing)
+    with SetWorkflowTimeout(8):
+        await face.start(Missing("here").flow, workflow_id="w")
+    await app.waiting("message", "w", "never")
+    await app.crash()
+    REGISTRY.receivers.clear()
+    await app.launch()
+    await log.until(lambda seen: any("'w' stays PENDING" in line for line in seen))
+    clock.advance(8)
+    await _cancelled(app, face, "w")
+
+
+async def _cancelled(app: App, face: Face, workflow_id: str) -> None:
+    """Wait until a workflow that nobody executes is cancelled."""
+    await off_loop(wait_until, lambda: app.rows.run("select status from {workflows}") == [("CANCELLED",)])
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        await face.get_result(workflow_id)
 
 
 async def test_w3_the_log_says_which_workflow_took_too_long(

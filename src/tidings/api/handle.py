@@ -158,13 +158,16 @@ def _read_status(serializer: Serializer, workflow_id: str) -> Operation[Workflow
     found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
     if found is None:
         return None
-    return status_of(serializer, found, load)
+    return status_of(serializer, found, load, load_error)
 
 
 def status_of(
-    serializer: Serializer, found: WorkflowRecord, rebuild: Callable[[Serializer, str, str], Any]
+    serializer: Serializer,
+    found: WorkflowRecord,
+    rebuild: Callable[[Serializer, str, str], Any],
+    rebuild_error: Callable[[Serializer, str], BaseException],
 ) -> WorkflowStatus:
-    """Return what a record says of its workflow, its values rebuilt by `rebuild`."""
+    """Return what a record says of its workflow, its values and its error rebuilt by these."""
     what = f"workflow {found.workflow_id!r}"
     return WorkflowStatus(
         workflow_id=found.workflow_id,
@@ -174,7 +177,7 @@ def status_of(
         config_name=found.config_name,
         input=None if found.inputs is None else rebuild(serializer, found.inputs, f"the arguments of {what}"),
         output=None if found.output is None else rebuild(serializer, found.output, f"the result of {what}"),
-        error=None if found.error is None else load_error(serializer, found.error),
+        error=None if found.error is None else rebuild_error(serializer, found.error),
         created_at=found.created_at_ms,
         updated_at=found.updated_at_ms,
         executor_id=found.executor_id,

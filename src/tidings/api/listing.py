@@ -78,7 +78,7 @@ def list_workflows(caller: Caller, wanted: WorkflowFilter) -> Operation[list[Wor
 
 def _read_workflows(serializer: Serializer, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:
     found: list[WorkflowRecord] = yield Read(ListWorkflows(wanted))
-    return [status_of(serializer, each, rebuild) for each in found]
+    return [status_of(serializer, each, rebuild, rebuild_error) for each in found]
 
 
 def list_steps(
@@ -109,7 +109,7 @@ def _step(serializer: Serializer, recorded: RecordedEntry, query: ListSteps) -> 
         function_id=entry.ordinal,
         function_name=entry.name,
         output=None if output is None else rebuild(serializer, output, what),
-        error=None if entry.error is None else load_error(serializer, entry.error),
+        error=None if entry.error is None else rebuild_error(serializer, entry.error),
         child_workflow_id=entry.child_workflow_id,
         started_at_epoch_ms=entry.started_at_ms,
         completed_at_epoch_ms=entry.completed_at_ms,
@@ -144,6 +144,14 @@ def _read_messages(serializer: Serializer, query: ListMessages) -> Operation[lis
         )
         for each in found
     ]
+
+
+def rebuild_error(serializer: Serializer, text: str) -> BaseException:
+    """Rebuild an error, or return the one that says why it cannot be."""
+    try:
+        return load_error(serializer, text)
+    except DBOSSerializationError as error:
+        return error
 
 
 def rebuild(serializer: Serializer, text: str, what: str) -> Any:

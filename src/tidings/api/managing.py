@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, TypeVar, Unpack
 
 from tidings.api.caller import Caller, Face, refuse_running_loop, shared
@@ -27,7 +27,7 @@ from tidings.core.operations import results
 from tidings.core.operations.recorded import observed
 from tidings.limits import check_id
 
-H = TypeVar("H", WorkflowHandle[Any], WorkflowHandleAsync[Any])
+H = TypeVar("H", bound=WorkflowHandle[Any] | WorkflowHandleAsync[Any])
 
 WAIT_FIRST = "DBOS.wait_first"
 
@@ -101,7 +101,7 @@ class Management(Face):
         return await cls._await(lambda caller: get_result(caller, workflow_id, timeout_seconds))
 
     @shared
-    def wait_first(cls, handles: Sequence[H]) -> H:
+    def wait_first(cls, handles: Iterable[H]) -> H:
         """Wait until one of these workflows has ended, however, and return its handle.
 
         Of several that have ended it is the one that stands first among `handles`.
@@ -116,7 +116,7 @@ class Management(Face):
         return by_id[cls._block("wait_first", lambda caller: _wait_first(caller, tuple(by_id)))]
 
     @shared
-    async def wait_first_async(cls, handles: Sequence[H]) -> H:
+    async def wait_first_async(cls, handles: Iterable[H]) -> H:
         """Await `wait_first`."""
         by_id = _by_id(handles)
         return by_id[await cls._await(lambda caller: _wait_first(caller, tuple(by_id)))]
@@ -229,23 +229,27 @@ class Management(Face):
         await cls._await(lambda caller: _cancel(caller, workflow_id))
 
 
-def _by_id(handles: Sequence[H]) -> dict[str, H]:
+def _by_id(handles: Iterable[H]) -> dict[str, H]:
+    by_id: dict[str, H] = {}
     for each in handles:
         if not isinstance(each, (WorkflowHandle, WorkflowHandleAsync)):
             raise TypeError(f"wait_first takes a list of handles, not of {type(each).__name__} ({each!r:.100})")
-    if not handles:
-        raise ValueError("wait_first needs one handle or more: of none, none will ever end")
-    by_id: dict[str, H] = {}
-    for each in handles:
         by_id.setdefault(each.workflow_id, each)
+    if not by_id:
+        raise ValueError("wait_first needs one handle or more: of none, none will ever end")
     return by_id
 
 
-def _wait_first(caller: Caller, workflow_ids: tuple[str, ...]) -> Operation[str]:
+def _wait_first(caller: Caller, workflow_ids: tuple[str, ...]) -> Operation[Any]:
     waiting = results.wait_first(workflow_ids)
-    if caller.workflow is not None:
-        return observed(caller.workflow.begin(WAIT_FIRST), waiting, "which workflow ended first")
-    return waiting
+    if caller.workflow is None:
+        return (yield from waiting)
+    slot = caller.workflow.begin(WAIT_FIRST)
+    first = yield from observed(slot, waiting, "which workflow ended first")
+    if isinstance(first, str) and first not in workflow_ids:
+        called = f"{WAIT_FIRST} of {', '.join(map(repr, workflow_ids))}"
+        raise slot.run.diverge(slot.branch, slot.number, f"{WAIT_FIRST}, which gave {first!r},", called)
+    return first
 
 
 def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:

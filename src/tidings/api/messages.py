@@ -147,6 +147,8 @@ def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[N
     checked = [_check(caller, each, index if name == operations.SEND_BULK else None) for index, each in enumerate(bulk)]
 
     def letters(now_ms: int) -> tuple[OutgoingMessage, ...]:
+        if caller.attempt is not None:
+            caller.attempt.check_running()  # Again: to store a large message takes time.
         return tuple(
             OutgoingMessage(destination_id, topic, body, sender_id, key, now_ms)
             for destination_id, topic, body, key in checked

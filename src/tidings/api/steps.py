@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine
+from types import MethodType
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
 from tidings.api.attempts import Try, awaiting_attempt, blocking_attempt
@@ -177,6 +179,8 @@ def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFun
         raise TypeError(f"unknown step options {sorted(unknown)}; known are {known}")
     decorated = getattr(func, "__tidings_step__", None)
     if isinstance(decorated, StepFunction):
+        if inspect.ismethod(func):
+            decorated = dataclasses.replace(decorated, function=MethodType(decorated.function, func.__self__))
         if not given:
             return decorated
         func = decorated.function

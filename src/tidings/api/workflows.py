@@ -215,10 +215,16 @@ def _start(
         function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:
         raise TypeError(f"workflow {function.name!r}: {error}") from None
+
+    def choose_id() -> str | None:
+        if caller.attempt is not None:
+            caller.attempt.check_running()  # Again: to store large arguments takes time.
+        return take_id()
+
     receiver = _receiver(function, args)
     if receiver is not None:
         args = args[1:]
-    return current_host().starter.start(function, receiver, args, kwargs, take_id, limit_for_start(), caller.scope)
+    return current_host().starter.start(function, receiver, args, kwargs, choose_id, limit_for_start(), caller.scope)
 
 
 def _receiver(function: WorkflowFunction, args: tuple[Any, ...]) -> Receiver | None:

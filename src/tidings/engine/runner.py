@@ -48,6 +48,21 @@ _FOR_THE_CALLER = (KeyboardInterrupt, SystemExit)
 _MOST_CANCELLED = 10_000
 
 
+class Alarm(Ticket):
+    """What the deadline of a workflow settles, or the end of its run before."""
+
+    __slots__ = ("is_off",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_off = False
+
+    def switch_off(self) -> None:
+        """Let nothing happen at the deadline."""
+        self.is_off = True
+        self.settle()
+
+
 class LiveRun:
     """A run that is being executed in this process.
 
@@ -81,7 +96,7 @@ class LiveRun:
         self.starting: Ticket | None = None
         self.coroutine: Coroutine[Any, Any, None] | None = None
         self.task: asyncio.Task[None] | None = None
-        self.alarm: Ticket | None = None
+        self.alarm: Alarm | None = None
         self.over = False
 
 
@@ -159,15 +174,20 @@ class Runner:
         if workflow_id in self._cancelled:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
         if live.run.deadline_ms is not None:
-            live.alarm = Ticket()
-            live.alarm.when_settled(partial(self._time_is_up, live))
-            self._parts.timers.at(live.run.deadline_ms, live.alarm)
+            live.alarm = self.cancel_at(live.run.deadline_ms, workflow_id)
         return live
 
-    def _time_is_up(self, live: LiveRun) -> None:
-        if not live.over:
-            logger.warning("workflow %r has taken longer than it may: it is cancelled", live.run.workflow_id)
-            _ = Chain(self._parts.committer).commit(Unit(cancel=live.run.workflow_id))
+    def cancel_at(self, deadline_ms: int, workflow_id: str) -> Alarm:
+        """Cancel a workflow when its time is up, also if it cannot be executed; unless the alarm is switched off."""
+        alarm = Alarm()
+        alarm.when_settled(partial(self._time_is_up, alarm, workflow_id))
+        self._parts.timers.at(deadline_ms, alarm)
+        return alarm
+
+    def _time_is_up(self, alarm: Alarm, workflow_id: str) -> None:
+        if not alarm.is_off:
+            logger.warning("workflow %r has taken longer than it may: it is cancelled", workflow_id)
+            _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))
 
     def begin(self, live: LiveRun, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Execute a run: an async one on `loop`, if that is running here, else in the background."""
@@ -298,8 +318,8 @@ class Runner:
             if live.over:
                 return
             live.over = True
-            if live.alarm is not None:
-                live.alarm.settle()
+            if live.alarm is not None and live.run.broken is None:  # What cannot go on here may be cancelled still.
+                live.alarm.switch_off()
             if self._live.get(workflow_id) is live:
                 del self._live[workflow_id]
         chain = live.port.chain

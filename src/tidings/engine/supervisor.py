@@ -192,6 +192,9 @@ class Supervisor:
         by_id = {history.workflow_id: history for history in histories}
         for record in claimed:
             workflow_id = record.workflow_id
+            if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
+                _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
+                continue
             try:
                 function, receiver = self._find(record)
                 assert record.inputs is not None  # only a list may leave them out
@@ -200,9 +203,8 @@ class Supervisor:
             except DBOSException as error:
                 logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
                 self._parts.waiters.fail(end_key(workflow_id), error)
-                continue
-            if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
-                _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
+                if record.deadline_ms is not None:
+                    _ = self._runner.cancel_at(record.deadline_ms, workflow_id)
                 continue
             history = by_id.get(workflow_id)
             run = Run(workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms)

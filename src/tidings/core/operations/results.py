@@ -215,11 +215,9 @@ def succeed(run: Run, value: Any) -> Operation[Any]:
 
 
 def fail(run: Run, error: BaseException) -> Operation[Any]:
-    """End with an error. One that only says that tidings has stopped is not the workflow's own."""
+    """End with an error."""
     if run.broken is not None:
         raise run.broken
-    if isinstance(error, DBOSShutdownError):
-        raise DBOSRunEndedError(run.workflow_id, str(error))
     if isinstance(error, Exception):
         run.check_walked()
     else:
@@ -238,6 +236,8 @@ def conclude(
     """
     try:
         return (yield from (succeed(run, value) if error is None else fail(run, error)))
+    except DBOSShutdownError as stopped:  # Of the end itself: one that the workflow met is an error like others.
+        raise DBOSRunEndedError(run.workflow_id, str(stopped)) from None
     except Exception:
         failure = settle_failure()
         if failure is None:
