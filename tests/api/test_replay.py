@@ -78,6 +78,17 @@ def changes(face: Face) -> dict[str, tuple[Any, Any, str, str]]:
     async def event_b() -> str:
         return await events("b")
 
+    async def streams(key: str) -> str:
+        await face.write_stream(key, 1)
+        await last()
+        return "ended"
+
+    async def stream_a() -> str:
+        return await streams("a")
+
+    async def stream_b() -> str:
+        return await streams("b")
+
     async def sends() -> str:
         await face.send("order", 1, "self")
         await last()
@@ -92,12 +103,32 @@ def changes(face: Face) -> dict[str, tuple[Any, Any, str, str]]:
         "another order of steps": (one_then_two, two_then_one, "one", "two"),
         "a step that is gone": (one_then_two, one_alone, "two", "nothing: it ended"),
         "another event": (event_a, event_b, "DBOS.set_event of the event 'a'", "DBOS.set_event of the event 'b'"),
+        "another stream": (
+            stream_a,
+            stream_b,
+            "DBOS.write_stream of the stream 'a'",
+            "DBOS.write_stream of the stream 'b'",
+        ),
+        "an event for a stream": (
+            stream_a,
+            event_a,
+            "DBOS.write_stream of the stream 'a'",
+            "DBOS.set_event of the event 'a'",
+        ),
         "another operation": (sends, receives, "DBOS.send", "DBOS.recv"),
     }
 
 
 @pytest.mark.parametrize(
-    "change", ["another order of steps", "a step that is gone", "another event", "another operation"]
+    "change",
+    [
+        "another order of steps",
+        "a step that is gone",
+        "another event",
+        "another stream",
+        "an event for a stream",
+        "another operation",
+    ],
 )
 async def test_w4_changed_code_is_noticed_and_the_workflow_waits_for_the_right_one(
     app: App, face: Face, change: str, caplog: pytest.LogCaptureFixture
@@ -172,26 +203,33 @@ async def test_w4_a_changed_topic_is_noticed(app: App, face: Face) -> None:
         await face.get_result("order")
 
 
-async def test_w4_a_step_that_became_a_child_workflow_is_noticed(app: App, face: Face) -> None:
+@pytest.mark.parametrize("was", ["a step", "a child workflow"])
+async def test_w4_a_step_that_became_a_child_workflow_is_noticed_and_the_reverse(
+    app: App, face: Face, was: str
+) -> None:
     async def one() -> int:
         return 1
 
-    as_step = face.step(name="one")(one)
+    kinds = [face.step(name="one"), face.workflow(name="one")]
+    before, after = kinds if was == "a step" else reversed(kinds)
+    former = before(one)
 
     async def original() -> str:
-        await as_step()
+        await former()
         await face.recv("last", FOREVER)
         return "ended"
 
     await run_until_last(app, face, original)
-    as_workflow = face.workflow(name="one")(one)
+    present = after(one)
 
     async def changed() -> str:
-        await as_workflow()
+        await present()
         return "ended"
 
+    titles = ["one", "the child workflow one"]
+    recorded, called = titles if was == "a step" else reversed(titles)
     await go_on_with(app, face, changed)
-    with pytest.raises(DBOSUnexpectedStepError, match=r"recorded with one .* now calls the child workflow one"):
+    with pytest.raises(DBOSUnexpectedStepError, match=rf"recorded with {recorded} .* now calls {called}"):
         await face.get_result("order")
 
 

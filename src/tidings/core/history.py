@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from tidings.error import DBOSException, DBOSStreamClosedError, DBOSUnexpectedStepError
 from tidings.model import (
+    WRITE_STREAM,
     Answer,
     Entry,
     EntryState,
@@ -135,8 +136,9 @@ class Run:
             self._ordinal += 1
             return Slot(self, branch.path, number, self._ordinal, name, None)
         found, called = _title(recorded), _title_of(name, key, child)
-        # An operation that was refused or given up has recorded no key.
-        if found != called and not (recorded.key is None and recorded.entry.name == name and not child):
+        # One that was given up has recorded its name alone, and one that was refused no key.
+        is_bare = recorded.entry.state is EntryState.ABANDONED or (key is not None and recorded.key is None)
+        if found != called and not (is_bare and recorded.entry.name == name):
             raise self.diverge(branch.path, number, found, called)
         return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded)
 
@@ -292,7 +294,7 @@ def _title(recorded: RecordedEntry) -> str:
 def _title_of(name: str, key: str | None, child: bool) -> str:
     if child:
         return f"the child workflow {name}"
-    return name if key is None else f"{name} with the key {key!r}"
+    return name if key is None else f"{name} of the {'stream' if name == WRITE_STREAM else 'event'} {key!r}"
 
 
 def unexpected(answer: Answer) -> RuntimeError:
