@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from examples.widget_store.program import KEPT
 from examples.widget_store.settings import DATABASE_URL, Settings, SettingsError, place_of, settings
 from examples.widget_store.timeline import Colour, paint, say
 
@@ -51,7 +52,7 @@ def _welcome(told: Settings, kept: str) -> None:
 async def _keep_store_open() -> None:
     """Keep both programs open until this is cancelled."""
     both = asyncio.gather(_keep_open("payments"), _keep_open("shop"))
-    for ending in (signal.SIGINT, signal.SIGTERM):
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(ending, both.cancel)
     await both
 
@@ -59,9 +60,13 @@ async def _keep_store_open() -> None:
 async def _keep_open(program: str) -> None:
     """Run a program, again and again if it is killed."""
     while True:
-        # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once.
+        # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once. And if this program
+        # cannot do that any more, its end of the pipe is closed.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"examples.widget_store.{program}"), start_new_session=True
+            *(sys.executable, "-m", f"examples.widget_store.{program}"),
+            stdin=asyncio.subprocess.PIPE,
+            env={**os.environ, KEPT: "1"},
+            start_new_session=True,
         )
         try:
             code = await process.wait()

@@ -1,8 +1,9 @@
 """What the shop and the payment service say to one another, as JSON over HTTP."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class PaymentStatus(StrEnum):
@@ -41,6 +42,10 @@ class PaymentSession(Struct, frozen=True):
     url: str
 
 
+# What both programs make their ids of: short, and nothing that a database could not keep.
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
+
+
 class PaymentEvent(Struct, frozen=True):
     """A webhook: the payment service tells of a payment, once or several times under the same id.
 
@@ -51,7 +56,7 @@ class PaymentEvent(Struct, frozen=True):
         status: what has become of it.
     """
 
-    event_id: str
-    session_id: str
-    reference: str
+    event_id: Id
+    session_id: Id
+    reference: Id
     status: PaymentStatus

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -141,10 +141,29 @@ class TestWebhooks:
         assert answer.status_code == 404
         assert answer.text.startswith("There is no such order. Check")
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"event_id": "1"}', b'{"status": "free"}', b"\xff"])
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b"[]", b'{"event_id": "1"}', b'{"status": "free"}', b"\xff", b'"\xff"']
+    )
     def test_one_that_is_no_event_is_refused(self, store: Store, body: bytes) -> None:
         answer = store.call_webhook(body, signature.sign(SECRET, body, int(time.time())))
         assert answer.status_code == 400
+        assert answer.text.startswith("The webhook is no payment event: ")
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"event_id": ""},
+            {"reference": "a\0b"},
+            {"reference": "x" * 201},
+            {"session_id": "é"},
+            {"status": PaymentStatus.OPEN},
+        ],
+        ids=["empty", "NUL", "too long", "other letters", "not at its end"],
+    )
+    def test_one_that_makes_no_sense_is_refused(self, store: Store, changes: dict[str, Any]) -> None:
+        order_id, _ = store.order()
+        answer = store.call_webhook(*_signed(msgspec.structs.replace(_event(order_id), **changes)))
+        assert (answer.status_code, store.status(order_id)) == (400, Status.RESERVED)
         assert answer.text.startswith("The webhook is no payment event: ")
 
 
@@ -471,6 +490,20 @@ class TestPrograms:
         assert demo.returncode == 0
         assert "The shop program is closed." in rest
         assert "The payments program is closed." in rest
+
+    @pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL], ids=["hung up", "killed"])
+    def test_both_programs_end_with_the_demo_however_that_ends(
+        self, programs_folder: Path, how: signal.Signals
+    ) -> None:
+        command = [sys.executable, "-m", "examples.widget_store"]
+        environment = _environment() | _told(programs_folder).environment()
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+            assert demo.stdout is not None
+            opened = (line for line in demo.stdout if "program is open at" in line)
+            assert next(opened) != next(opened)
+            demo.send_signal(how)
+            rest = demo.stdout.read()  # It ends when nobody can write to it any more: both have ended.
+        assert rest.count("program is closed") == 2
 
     def test_the_demo_ends_with_a_program_that_cannot_open(self, programs_folder: Path) -> None:
         told = replace(_told(programs_folder), folder=str(programs_folder / "missing"))

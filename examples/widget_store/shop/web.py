@@ -143,11 +143,14 @@ def _read_event(request: Request, body: bytes) -> PaymentEvent:
     """Read a webhook that only the payment service can have sent."""
     try:
         signature.check(settings().secret, request.headers.get(signature.HEADER), body, int(time.time()))
-        return msgspec.json.decode(body, type=PaymentEvent)
+        event = msgspec.json.decode(body, type=PaymentEvent)
     except signature.SignatureError as error:
         tell(f"a webhook was refused: {error}", colour=Colour.RED)
         raise HTTPException(401, str(error)) from None
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HTTPException(
             400, f"The webhook is no payment event: {error}. Send one as wire.py describes it."
         ) from None
+    if event.status is PaymentStatus.OPEN:
+        raise HTTPException(400, "The webhook is no payment event: the session is open. Send one when it has ended.")
+    return event
