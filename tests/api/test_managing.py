@@ -335,7 +335,12 @@ async def test_messages_are_listed_read_and_unread_with_their_age(app: App, face
         ({"workflow_ids": "w"}, TypeError, r"for one, say \['w'\]"),
         ({"workflow_ids": [7]}, TypeError, "each of workflow_ids must be a string, not 7"),
         ({"workflow_ids": 7}, TypeError, "workflow_ids must be strings, not 7"),
-        ({"name": b"x"}, TypeError, "name must be"),
+        ({"name": b"x"}, TypeError, "each of name must be a string, not 120"),
+        ({"name": ["a", None]}, TypeError, "each of name must be a string, not None"),
+        ({"limit": 10**30}, ValueError, "limit must be 0 or more, and fit 64 bits"),
+        ({"load_output": "false"}, TypeError, "load_output must be True or False, not 'false'"),
+        ({"sort_desc": 1}, TypeError, "sort_desc must be True or False, not 1"),
+        ({"start_time": "0001-01-01T00:00:00"}, ValueError, "start_time is no time that a clock can show"),
         ({"status": "pending"}, ValueError, "did you mean 'PENDING'?"),
         ({"status": ["DONE"]}, ValueError, "no workflow has the status 'DONE'; known are PENDING, "),
         ({"start_time": "yesterday"}, ValueError, "start_time must be a time in ISO 8601"),
@@ -349,6 +354,12 @@ async def test_messages_are_listed_read_and_unread_with_their_age(app: App, face
 async def test_a_bad_filter_is_refused(app: App, face: Face, filters: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         await face.list_workflows(**filters)
+
+
+async def test_a_filter_of_none_is_no_filter(app: App, face: Face) -> None:
+    await face.start(receiver(face), workflow_id="w")
+    (found,) = await face.list_workflows(name=None, load_input=None, load_output=None, sort_desc=None, offset=None)
+    assert found.input == {"args": [], "kwargs": {}}
 
 
 async def test_bad_pages_are_refused(app: App, face: Face) -> None:

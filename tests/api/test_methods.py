@@ -247,6 +247,30 @@ async def test_a_method_on_an_object_that_is_not_registered_is_refused(app: App,
     await loose.run()
 
 
+async def test_a_function_that_a_class_only_names_stays_a_function(app: App, face: Face) -> None:
+    @face.workflow()
+    async def plain(text: str) -> str:
+        return text
+
+    @DBOS.dbos_class()
+    class Alias:
+        go = staticmethod(plain)
+        went = plain
+
+    assert await plain("a") == await Alias.went("a") == "a"
+
+
+async def test_a_class_decorator_without_parentheses_says_so(app: App) -> None:
+    with pytest.raises(TypeError, match=r"write @DBOS.dbos_class\(\), with parentheses, above Plain"):
+        DBOS.dbos_class(Plain)  # type: ignore[arg-type]
+
+
+async def test_a_method_that_is_called_on_nothing_says_so(app: App, face: Face) -> None:
+    shop = make_shop(face)
+    with pytest.raises(TypeError, match="is a method: call it on its instance or class"):
+        await shop.price(self=shop("eu", "EUR"), amount=1)
+
+
 async def test_a_method_of_a_class_that_is_not_decorated_says_what_to_do(app: App, face: Face) -> None:
     class Bare:
         @face.workflow()

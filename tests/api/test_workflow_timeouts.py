@@ -9,7 +9,7 @@ from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Face, Gate, off_loop
-from tidings import DBOS, DBOSConfiguredInstance, SetWorkflowTimeout
+from tidings import DBOS, DBOSConfiguredInstance, SetWorkflowID, SetWorkflowTimeout
 from tidings.api.workflows import REGISTRY
 from tidings.engine.probes import Point
 from tidings.error import (
@@ -76,7 +76,12 @@ async def test_w3_a_workflow_that_ends_in_time_is_not_cancelled(app: App, face: 
     with SetWorkflowTimeout(5):
         handle = await face.start(quick)
     assert await handle.get_result() == "done"
+    cancels: list[Any] = []
+    app.engine.probes.set(Point.BATCH_TAKEN, lambda jobs: cancels.extend(job for job in jobs if job.unit.cancel))
     clock.advance(5)
+    await face.start(quick, workflow_id="later")  # Behind whatever the timer might have handed over.
+    await face.get_result("later")
+    assert cancels == []
     assert (await handle.get_status()).status == "SUCCESS"
 
 
@@ -303,6 +308,24 @@ async def test_w3_a_deadline_and_an_end_at_once_one_of_them_counts(app: App, fac
     may_commit.open()
     await starting
     assert await face.get_result("w") == "done"
+
+
+async def test_one_timeout_and_one_id_may_be_set_many_times_at_once(app: App, awaiting: Awaiting) -> None:
+    limit = SetWorkflowTimeout(60)
+
+    @awaiting.workflow()
+    async def quick() -> None:
+        """Do nothing."""
+
+    async def start(number: int) -> None:
+        with limit, limit, SetWorkflowID(f"w{number}"):
+            handle = await DBOS.start_workflow_async(quick)
+            await handle.get_result()
+
+    await asyncio.gather(*map(start, range(3)))
+    assert {each.workflow_timeout_ms for each in await DBOS.list_workflows_async()} == {60_000}
+    handle = await DBOS.start_workflow_async(quick)
+    assert (await handle.get_status()).workflow_timeout_ms is None
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), "5", True])

@@ -86,6 +86,7 @@ def test_many_loops_one_after_the_other_leave_nothing() -> None:
 def test_the_background_loop_starts_when_needed_and_stops_with_its_tasks() -> None:
     background = BackgroundLoop()
     loop = background.get()
+    assert loop is not None
     assert background.get() is loop
     ended: list[str] = []
 
@@ -102,6 +103,7 @@ def test_the_background_loop_starts_when_needed_and_stops_with_its_tasks() -> No
     wait_until(loop.is_closed)
     assert future.cancelled()
     assert ended == ["had a last turn"]
+    assert background.get() is None, "nobody would stop another one"
 
 
 def test_a_run_goes_on_when_its_loop_ends_however_it_ends(database_url: str) -> None:

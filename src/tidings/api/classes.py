@@ -50,6 +50,9 @@ class Classes:
             DBOSConflictingRegistrationError: the name belongs to another class.
         """
 
+        if isinstance(class_name, type):
+            raise TypeError(f"write @DBOS.dbos_class(), with parentheses, above {class_name.__qualname__}")
+
         def decorate(target: C) -> C:
             name = target.__qualname__ if class_name is None else class_name
             REGISTRY.add_class(target, check_id(name, "class name"))

@@ -13,8 +13,16 @@ from tidings.limits import check_id, check_timeout
 
 _next_id: ContextVar[list[str] | None] = ContextVar("tidings_next_workflow_id", default=None)
 
+# What was set where the blocks around this one began. Not kept by the managers themselves: one may be
+# entered in several tasks, and again within its own block.
+_former_ids: ContextVar[tuple[list[str] | None, ...]] = ContextVar("tidings_former_workflow_ids", default=())
+
 # The timeout that was set, and the run whose code set it: that code's children get it, not theirs.
 _timeout: ContextVar[tuple[Limit, Run | None] | None] = ContextVar("tidings_workflow_timeout", default=None)
+
+_former_timeouts: ContextVar[tuple[tuple[Limit, Run | None] | None, ...]] = ContextVar(
+    "tidings_former_workflow_timeouts", default=()
+)
 
 
 class SetWorkflowID(contextlib.AbstractContextManager[None]):
@@ -27,10 +35,13 @@ class SetWorkflowID(contextlib.AbstractContextManager[None]):
         self._workflow_id = check_id(workflow_id, "workflow_id")
 
     def __enter__(self) -> None:
-        self._token = _next_id.set([self._workflow_id])
+        _former_ids.set((*_former_ids.get(), _next_id.get()))
+        _next_id.set([self._workflow_id])
 
     def __exit__(self, *_: object) -> None:
-        _next_id.reset(self._token)
+        *others, former = _former_ids.get()
+        _former_ids.set(tuple(others))
+        _next_id.set(former)
 
 
 class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
@@ -47,15 +58,21 @@ class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
         Args:
             workflow_timeout_sec: in seconds, more than 0; `None` lets children take longer than their parent.
         """
-        if workflow_timeout_sec == 0 and not isinstance(workflow_timeout_sec, bool):
-            raise DBOSLimitError("a workflow timeout must be more than 0 seconds; None is no limit")
+        is_number = isinstance(workflow_timeout_sec, (int, float)) and not isinstance(workflow_timeout_sec, bool)
+        if is_number and not workflow_timeout_sec > 0:  # type: ignore[operator]  # Nor is NaN.
+            raise DBOSLimitError(
+                f"a workflow timeout must be more than 0 seconds, or None for no limit; got {workflow_timeout_sec!r}"
+            )
         self._limit = Limit(check_timeout(workflow_timeout_sec, "workflow_timeout_sec"))
 
     def __enter__(self) -> None:
-        self._token = _timeout.set((self._limit, _current_run()))
+        _former_timeouts.set((*_former_timeouts.get(), _timeout.get()))
+        _timeout.set((self._limit, _current_run()))
 
     def __exit__(self, *_: object) -> None:
-        _timeout.reset(self._token)
+        *others, former = _former_timeouts.get()
+        _former_timeouts.set(tuple(others))
+        _timeout.set(former)
 
 
 def take_id() -> str | None:

@@ -75,9 +75,9 @@ def filter_from(filters: WorkflowFilters) -> WorkflowFilter:
         id_prefix=_text(filters.get("workflow_id_prefix"), "workflow_id_prefix"),
         limit=count(filters.get("limit"), "limit"),
         offset=count(filters.get("offset"), "offset") or 0,
-        newest_first=filters.get("sort_desc", False),
-        with_inputs=filters.get("load_input", True),
-        with_outputs=filters.get("load_output", True),
+        newest_first=_flag(filters.get("sort_desc"), "sort_desc", default=False),
+        with_inputs=_flag(filters.get("load_input"), "load_input", default=True),
+        with_outputs=_flag(filters.get("load_output"), "load_output", default=True),
     )
 
 
@@ -90,7 +90,8 @@ def _texts(value: str | Sequence[str] | None, what: str) -> tuple[str, ...] | No
         raise TypeError(f"{what} must be strings, not {value!r:.100}")
     texts = tuple(value)
     for each in texts:
-        _text(each, f"each of {what}")
+        if not isinstance(each, str):
+            raise TypeError(f"each of {what} must be a string, not {each!r:.100}")
     return texts
 
 
@@ -119,7 +120,16 @@ def _epoch_ms(time: Time | None, what: str) -> int | None:
             raise ValueError(f"{what} must be a time in ISO 8601, as 2026-01-31T12:00:00Z, not {time!r}") from None
     if not isinstance(time, datetime):
         raise TypeError(f"{what} must be a datetime or a string in ISO 8601, not {time!r:.100}")
-    return round(time.timestamp() * 1_000)
+    try:
+        return round(time.timestamp() * 1_000)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"{what} is no time that a clock can show: {time} ({error})") from None
+
+
+def _flag(value: bool | None, what: str, *, default: bool) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {value!r:.100}")
+    return default if value is None else value
 
 
 def count(value: int | None, what: str) -> int | None:
@@ -128,6 +138,6 @@ def count(value: int | None, what: str) -> int | None:
         return None
     if type(value) is not int:
         raise TypeError(f"{what} must be a whole number, not {value!r:.100}")
-    if value < 0:
-        raise ValueError(f"{what} must be 0 or more, not {value}")
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{what} must be 0 or more, and fit 64 bits, not {value}")
     return value

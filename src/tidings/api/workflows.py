@@ -231,6 +231,8 @@ def _receiver(function: WorkflowFunction, args: tuple[Any, ...]) -> Receiver | N
     """Return what a workflow is called on, if it is a method."""
     if not REGISTRY.is_method(function):
         return None
+    if not args:
+        raise TypeError(f"workflow {function.name!r} is a method: call it on its instance or class")
     receiver = REGISTRY.receivers.of(args[0])
     if receiver is None:
         raise TypeError(

@@ -49,10 +49,13 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopped = False
 
-    def get(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, running."""
+    def get(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop, running; `None` once it was stopped."""
         with self._lock:
+            if self._is_stopped:
+                return None
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run, args=(self._loop,), name="tidings-loop", daemon=True).start()
@@ -61,6 +64,7 @@ class BackgroundLoop:
     def stop(self) -> None:
         """Stop the loop after its tasks had a last turn; do not wait for it."""
         with self._lock:
+            self._is_stopped = True
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(self._cancel_all, loop)

@@ -84,7 +84,7 @@ class Registry:
                 continue
             function = attribute.__func__ if isinstance(attribute, classmethod) else attribute
             workflow = getattr(function, "__tidings_workflow__", None)
-            if isinstance(workflow, WorkflowFunction):
+            if isinstance(workflow, WorkflowFunction) and _is_defined_in(workflow.function, target):
                 with self._lock:
                     self._methods.add(workflow.name)
 
@@ -113,6 +113,12 @@ class Registry:
             codes += sorted((name, _code(each.function)) for name, each in self._steps.items())
         text = repr((sys.version_info[:2], codes))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _is_defined_in(function: Callable[..., Any], target: type) -> bool:
+    """Tell whether a function was defined in the body of a class or of one of its bases, not only named there."""
+    within = function.__qualname__.rpartition(".")[0]
+    return any((each.__module__, each.__qualname__) == (function.__module__, within) for each in target.__mro__)
 
 
 def _identity(function: Callable[..., Any]) -> tuple[str, str]:

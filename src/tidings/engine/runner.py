@@ -198,7 +198,10 @@ class Runner:
             self._begin_on(loop, live)
         else:
             background = self._background.get()
-            background.call_soon_threadsafe(self._begin_on, background, live)
+            if background is None:  # The host has stopped, and the run was killed by that.
+                self._ended(live, None, live.port.chain.dead)
+            else:
+                background.call_soon_threadsafe(self._begin_on, background, live)
 
     def execute(self, live: LiveRun, *, for_caller: bool = False) -> None:
         """Execute a blocking run in this thread, to its end.
