@@ -1,8 +1,13 @@
 """What the shop and the payment service say to one another, as JSON over HTTP."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+# What a webhook may hold: ids that fit any URL and any id made from them, and orders as the shop numbers them.
+Id = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_-]{1,100}\Z")]
+OrderId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
 
 
 class PaymentStatus(StrEnum):
@@ -48,10 +53,10 @@ class PaymentEvent(Struct, frozen=True):
         event_id: the same in every delivery of the same event.
         session_id: the payment session.
         reference: what the shop calls it.
-        status: what has become of it.
+        status: how it has ended.
     """
 
-    event_id: str
-    session_id: str
-    reference: str
+    event_id: Id
+    session_id: Id
+    reference: OrderId
     status: PaymentStatus

@@ -24,11 +24,12 @@ from examples.widget_store import signature
 from examples.widget_store.customer import Customer
 from examples.widget_store.payments import books as payment_books
 from examples.widget_store.processes import Program, free_url
-from examples.widget_store.settings import DATABASE_URL, Place, Settings
+from examples.widget_store.settings import DATABASE_URL, Place, Settings, place_of
 from examples.widget_store.shop import books
 from examples.widget_store.shop.books import FULL_SHELF, NewOrder, Status
 from examples.widget_store.timeline import say, short
 from examples.widget_store.wire import PaymentEvent, PaymentSession, PaymentStatus, SessionRequest
+from tidings import DBOSClient
 
 ROOT = Path(__file__).parents[2]
 SECRET = "known to two"
@@ -141,11 +142,35 @@ class TestWebhooks:
         assert answer.status_code == 404
         assert answer.text.startswith("There is no such order. Check")
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"event_id": "1"}', b'{"status": "free"}', b"\xff"])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(b"", b"{", b"[]", b'{"event_id": "1"}', b'{"status": "free"}'),
+            *(b"\xff", b'{"event_id": "\xff"}', b'{"more": ' + b"[" * 100_000),
+        ],
+        ids=range(8),
+    )
     def test_one_that_is_no_event_is_refused(self, store: Store, body: bytes) -> None:
         answer = store.call_webhook(body, signature.sign(SECRET, body, int(time.time())))
         assert answer.status_code == 400
         assert answer.text.startswith("The webhook is no payment event: ")
+
+    @pytest.mark.parametrize("field", ["event_id", "session_id", "reference"])
+    @pytest.mark.parametrize("value", ["", "\0", "a\0b", "../books", "x" * 2000, "ü", NOBODY + "\n"])
+    def test_one_with_an_impossible_id_is_refused(self, store: Store, field: str, value: str) -> None:
+        body = msgspec.json.encode(msgspec.structs.asdict(_event(NOBODY)) | {field: value})
+        answer = store.call_webhook(body, signature.sign(SECRET, body, int(time.time())))
+        assert answer.status_code == 400
+        assert answer.text.startswith("The webhook is no payment event: ")
+        assert field in answer.text
+
+    def test_one_of_an_open_session_is_refused(self, store: Store) -> None:
+        order_id, payment_page = store.order()
+        answer = store.call_webhook(*_signed(_event(order_id, PaymentStatus.OPEN)))
+        assert answer.status_code == 400
+        assert answer.text.startswith("The webhook tells of no end")
+        store.customer.press(payment_page, "paid")
+        assert store.customer.outcome(order_id) == Status.DISPATCHED
 
 
 class TestShop:
@@ -284,6 +309,13 @@ class TestPaymentService:
         assert answer.status_code == 400
         assert answer.text.startswith(sentence)
 
+    def test_what_is_no_text_is_refused(self, store: Store) -> None:
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        body = b'{"reference": "\xff"}'
+        answer = store.customer.browser.post(f"{store.told.payments_url}/sessions", content=body, headers=headers)
+        assert answer.status_code == 400
+        assert "This is no session request: " in answer.text
+
     def test_the_first_answer_counts(self, store: Store) -> None:
         order_id, payment_page = store.order()
         store.customer.press(payment_page, "cancelled")
@@ -310,6 +342,21 @@ class TestPaymentService:
                 shop.wait_for(short(order_id), "nothing to give back")
                 assert Store(told, customer).status(order_id) is Status.DISPATCHED
                 assert customer.read_payment_books(told.payments_url).refunds == {}
+
+    def test_a_refused_webhook_is_not_delivered_again(self, programs_folder: Path) -> None:
+        """The page that is called here refuses it: it expects another form. The time limit would be days."""
+        told = replace(_told(programs_folder), webhook_twice=1)
+        with (
+            Program("payments", told, say) as payments,
+            Program("shop", told, say),
+            Customer(told.shop_url) as customer,
+        ):
+            request = msgspec.structs.replace(_request(NOBODY), webhook_url=f"{told.shop_url}/buy")
+            url = msgspec.json.decode(Store(told, customer).ask("/sessions", request).content, type=PaymentSession).url
+            customer.press(url, "paid")
+            payments.wait_for(short(NOBODY), "webhook 'paid' refused, and not sent again: The form has no order_id.")
+            with DBOSClient(system_database_url=place_of("payments", told).workflows_url) as client:
+                assert client.retrieve_workflow(_event(NOBODY).event_id).get_result() is False
 
     def test_it_goes_on_where_it_was_killed(self, programs_folder: Path) -> None:
         told = _told(programs_folder)
