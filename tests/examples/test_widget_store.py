@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from examples.widget_store.processes import Program, free_url
 from examples.widget_store.settings import DATABASE_URL, Place, Settings, place_of
 from examples.widget_store.shop import books
 from examples.widget_store.shop.books import FULL_SHELF, NewOrder, Status
-from examples.widget_store.timeline import say, short
+from examples.widget_store.timeline import say, short, tell
 from examples.widget_store.wire import PaymentEvent, PaymentSession, PaymentStatus, SessionRequest
 from tidings import DBOSClient
 
@@ -518,6 +518,40 @@ class TestPrograms:
         assert demo.returncode == 0
         assert "The shop program is closed." in rest
         assert "The payments program is closed." in rest
+
+    @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+    def test_the_programs_end_with_the_demo(self, programs_folder: Path, ending: signal.Signals) -> None:
+        """Its output, which they share, ends only when all three have ended."""
+        command = [sys.executable, "-m", "examples.widget_store"]
+        environment = _environment() | _told(programs_folder).environment()
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+            assert demo.stdout is not None
+            opened = (line for line in demo.stdout if "program is open at" in line)
+            assert next(opened) != next(opened)
+            demo.send_signal(ending)
+            rest = demo.stdout.read()
+        assert demo.returncode == (-ending if ending is signal.SIGKILL else 0)
+        assert "The shop program is closed." in rest
+        assert "The payments program is closed." in rest
+
+    def test_a_program_ends_with_the_process_that_holds_it(self, programs_folder: Path) -> None:
+        lines: list[str] = []
+        with Program("payments", _told(programs_folder), lines.append) as payments:
+            assert payments.process.stdin is not None
+            payments.process.stdin.close()
+            payments.process.wait()
+        assert lines[-1].startswith("The payments program is closed.")
+
+    def test_a_terminal_that_is_closed_fails_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        terminal, end = os.openpty()
+        os.close(terminal)
+        closed = os.fdopen(end, "w")
+        monkeypatch.setattr(sys, "stdout", closed)
+        try:
+            tell("nobody reads this")
+        finally:
+            with suppress(OSError):
+                closed.close()
 
     def test_the_demo_ends_with_a_program_that_cannot_open(self, programs_folder: Path) -> None:
         told = replace(_told(programs_folder), folder=str(programs_folder / "missing"))
