@@ -1,6 +1,7 @@
 """Opens the widget store: `python -m examples.widget_store`, or `make demo`.
 
-Starts the two programs, and starts again the one that is killed: try it.
+Starts the two programs, and starts again the one that is killed: try it. They end with it, however it ends: with
+Ctrl-C, with its terminal, or killed.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import secrets
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 from examples.widget_store.program import KEPT
 from examples.widget_store.settings import DATABASE_URL, Settings, SettingsError, place_of, settings
@@ -28,7 +30,7 @@ def main() -> None:
         told = settings()
         kept = f"the database of {DATABASE_URL}" if os.environ.get(DATABASE_URL) else place_of("shop", told).books
         _welcome(told, kept)
-        asyncio.run(_keep_store_open())
+        asyncio.run(_keep_store_open(told))
     except SettingsError as error:
         sys.exit(f"The widget store cannot open: {error}")
     except ProgramEndedError as error:
@@ -49,23 +51,32 @@ def _welcome(told: Settings, kept: str) -> None:
   Orders are kept in {kept}.""")
 
 
-async def _keep_store_open() -> None:
+async def _keep_store_open(told: Settings) -> None:
     """Keep both programs open until this is cancelled."""
-    both = asyncio.gather(_keep_open("payments"), _keep_open("shop"))
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    environment = os.environ | replace(told, ends_with_stdin=True).environment()
+    # Nothing is ever written. Only this process has the end for writing, which the system closes if it is killed.
+    stdin, _ = os.pipe()
+    both = asyncio.gather(*(_keep_open(program, environment, stdin) for program in ("payments", "shop")))
+    for ending in _endings():
         asyncio.get_running_loop().add_signal_handler(ending, both.cancel)
     await both
 
 
-async def _keep_open(program: str) -> None:
+def _endings() -> list[signal.Signals]:
+    """Return the signals that close the store. With `nohup` it outlives its terminal."""
+    endings = [signal.SIGINT, signal.SIGTERM]
+    return endings if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*endings, signal.SIGHUP]
+
+
+async def _keep_open(program: str, environment: dict[str, str], stdin: int) -> None:
     """Run a program, again and again if it is killed."""
     while True:
         # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once. And if this program
         # cannot do that any more, its end of the pipe is closed.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"examples.widget_store.{program}"),
-            stdin=asyncio.subprocess.PIPE,
-            env={**os.environ, KEPT: "1"},
+            stdin=stdin,
+            env=environment,
             start_new_session=True,
         )
         try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -46,10 +47,18 @@ class Program:
         self._lines: list[str] = []
         self._heard = threading.Condition()
         self._over = False
-        environment = os.environ | told.environment() | ({"FORCE_COLOR": "1"} if has_colours() else {})
+        # It ends with this process at the latest, even if that is killed.
+        held = replace(told, ends_with_stdin=True)
+        environment = os.environ | held.environment() | ({"FORCE_COLOR": "1"} if has_colours() else {})
         command = [sys.executable, "-m", f"examples.widget_store.{name}"]
         self.process = subprocess.Popen(
-            command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=_ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -109,8 +118,9 @@ class Program:
         self._listener.join()
 
     def _listen(self) -> None:
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
-        with self.process.stdout as lines:
+        with self.process.stdin, self.process.stdout as lines:
             for line in lines:
                 self._echo(line.rstrip())
                 with self._heard:

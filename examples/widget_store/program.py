@@ -41,6 +41,8 @@ def run(
     try:
         told = settings()
         place, url = place_of(name, told), url_of(told)
+        if told.ends_with_stdin:
+            threading.Thread(target=_end_with_stdin, daemon=True).start()
         # The port first: requests that come during the launch wait until it is done.
         with _listen(url) as listener:
             open_books(place)
@@ -84,6 +86,13 @@ class _Server(uvicorn.Server):
         await DBOS.destroy_async()  # First of all: every page that waits gets its answer.
         await super().shutdown(sockets)
         say(f"The {self._name} program is closed. Open it again, and everything goes on where it was.")
+
+
+def _end_with_stdin() -> None:
+    """End this program in order when nobody holds the other end of its standard input any more."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _listen(url: str) -> socket.socket:

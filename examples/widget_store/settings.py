@@ -30,6 +30,8 @@ class Settings:
         stage_seconds: how long each stage of a dispatch takes.
         webhook_twice, webhook_late: how likely a webhook is delivered twice, and later than it might be: 0 to 1.
         webhook_late_seconds: how much later.
+        ends_with_stdin: whether a program ends when its standard input does. Who starts one holds the other end of that
+            pipe, so the program ends with it, however it ends.
         die_after: for the tour: the step after whose work, but before whose record, the shop's power fails.
     """
 
@@ -43,6 +45,7 @@ class Settings:
     webhook_twice: float = 0.2
     webhook_late: float = 0.2
     webhook_late_seconds: float = 5
+    ends_with_stdin: bool = False
     die_after: str = ""
 
     def environment(self) -> dict[str, str]:

@@ -53,8 +53,8 @@ def short(order_id: str) -> str:
 
 
 def say(text: str = "") -> None:
-    """Print text at once. That nobody reads any more (`make demo | head`) fails no order."""
-    with suppress(BrokenPipeError):
+    """Print text at once. That nobody reads any more (`make demo | head`, a closed terminal) fails no order."""
+    with suppress(OSError):
         print(f"{text}\n", end="", flush=True)
 
 

@@ -213,7 +213,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.widget_store.tour", description="Plays the widget store.")
     parser.add_argument("--database", metavar="URL", default=os.environ.get(DATABASE_URL), help="a PostgreSQL database")
     # However the tour ends, so do the programs that it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("The tour was ended."))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit("The tour was ended."))
     try:
         ended_right = play(parser.parse_args().database)
     except (SettingsError, ProgramError, httpx.HTTPError, psycopg.OperationalError) as error:

@@ -5,6 +5,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+# What a webhook may hold: ids that fit any URL and any id made from them, and orders as the shop numbers them.
+Id = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z_-]{1,100}\Z")]
+OrderId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+
 
 class PaymentStatus(StrEnum):
     """How a payment session stands. All but the first are its end."""
@@ -53,10 +57,10 @@ class PaymentEvent(Struct, frozen=True):
         event_id: the same in every delivery of the same event.
         session_id: the payment session.
         reference: what the shop calls it.
-        status: what has become of it.
+        status: how it has ended.
     """
 
     event_id: Id
     session_id: Id
-    reference: Id
+    reference: OrderId
     status: PaymentStatus

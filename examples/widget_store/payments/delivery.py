@@ -2,6 +2,7 @@
 
 Like those of real payment services they come at least once: again after a lost answer, sometimes twice for no reason
 that the shop can see, sometimes late. All deliveries of an event have its id, by which the shop knows them as one.
+One that the shop has understood and refuses (4xx) is not sent again: it would be refused for days.
 """
 
 import random
@@ -26,12 +27,14 @@ class Plan(Struct, frozen=True):
 
 
 @DBOS.workflow()
-async def deliver(event: PaymentEvent, webhook_url: str) -> None:
-    """Deliver an event to the shop. Its id is the workflow's id."""
+async def deliver(event: PaymentEvent, webhook_url: str) -> bool:
+    """Deliver an event to the shop, and return whether it was taken. Its id is the workflow's id."""
     plan = await make_plan()
     await DBOS.sleep_async(plan.late_seconds)
     for number in range(1, plan.times + 1):
-        await post_webhook(event, webhook_url, number)
+        if not await post_webhook(event, webhook_url, number):
+            return False
+    return True
 
 
 @DBOS.step()
@@ -42,27 +45,26 @@ async def make_plan() -> Plan:
     return Plan(times=2 if twice else 1, late_seconds=told.webhook_late_seconds if late else 0)
 
 
-def _may_be_accepted_later(error: BaseException) -> bool:
-    """Tell whether to try again: not if the shop has understood the webhook and refused it."""
-    return not (isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error)
-
-
 # At once, then after longer and longer pauses that grow to an hour, for about three days.
-@DBOS.step(
-    retries_allowed=True, max_attempts=100, interval_seconds=0.1, backoff_rate=1.5, should_retry=_may_be_accepted_later
-)
-async def post_webhook(event: PaymentEvent, webhook_url: str, number: int) -> None:
-    """Call the shop, once. Each attempt is signed anew, for an old signature counts no more."""
+@DBOS.step(retries_allowed=True, max_attempts=100, interval_seconds=0.1, backoff_rate=1.5)
+async def post_webhook(event: PaymentEvent, webhook_url: str, number: int) -> bool:
+    """Call the shop, once; False if it refuses. Each attempt is signed anew, for an old signature counts no more."""
     body = msgspec.json.encode(event)
     headers = {signature.HEADER: signature.sign(settings().secret, body, int(time.time()))}
     try:
         async with httpx.AsyncClient(timeout=10) as client:
-            (await client.post(webhook_url, content=body, headers=headers)).raise_for_status()
+            answer = await client.post(webhook_url, content=body, headers=headers)
+        if answer.is_client_error:
+            tell(f"webhook '{event.status}' refused, and not sent again: {answer.text}", event.reference, Colour.RED)
+            return False
+        answer.raise_for_status()
     except httpx.HTTPStatusError as error:
-        tell(f"webhook '{event.status}' refused: {error.response.text}", event.reference, Colour.RED)
+        code = error.response.status_code
+        tell(f"webhook '{event.status}': the shop answers {code}; again later", event.reference, Colour.YELLOW)
         raise
     except httpx.HTTPError:
         tell(f"webhook '{event.status}': the shop does not answer; again later", event.reference, Colour.YELLOW)
         raise
     again = "" if number == 1 else " once more"
     tell(f"webhook '{event.status}' delivered{again}", event.reference)
+    return True

@@ -151,7 +151,7 @@ def _check_is_shop(request: Request) -> None:
 def _read_request(body: bytes) -> SessionRequest:
     try:
         wanted = msgspec.json.decode(body, type=SessionRequest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # It is no JSON, no UTF-8, or no such request.
         raise HTTPException(400, f"This is no session request: {error}. Send one as wire.py describes it.") from None
     if wanted.reference != str(_uuid(wanted.reference)):
         raise HTTPException(400, "The reference must be a UUID, as in 123e4567-e89b-12d3-a456-426614174000.")

@@ -147,10 +147,12 @@ def _read_event(request: Request, body: bytes) -> PaymentEvent:
     except signature.SignatureError as error:
         tell(f"a webhook was refused: {error}", colour=Colour.RED)
         raise HTTPException(401, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # It is no JSON, no UTF-8, or no such event.
         raise HTTPException(
             400, f"The webhook is no payment event: {error}. Send one as wire.py describes it."
         ) from None
     if event.status is PaymentStatus.OPEN:
-        raise HTTPException(400, "The webhook is no payment event: the session is open. Send one when it has ended.")
+        raise HTTPException(
+            400, "The webhook tells of no end: its payment session is open. Send one when it has ended."
+        )
     return event
