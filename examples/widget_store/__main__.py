@@ -12,7 +12,6 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
-from examples.widget_store.program import KEPT
 from examples.widget_store.settings import DATABASE_URL, Settings, SettingsError, place_of, settings
 from examples.widget_store.timeline import Colour, paint, say
 
@@ -71,8 +70,7 @@ def _endings() -> list[signal.Signals]:
 async def _keep_open(program: str, environment: dict[str, str], stdin: int) -> None:
     """Run a program, again and again if it is killed."""
     while True:
-        # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once. And if this program
-        # cannot do that any more, its end of the pipe is closed.
+        # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"examples.widget_store.{program}"),
             stdin=stdin,

@@ -19,9 +19,6 @@ from examples.widget_store.timeline import Colour, TimelineHandler, paint, say, 
 from tidings import DBOS
 from tidings.error import DBOSInitializationError
 
-# Set by a program that starts this one and keeps it: at the end of that, the input ends.
-KEPT = "WIDGET_STORE_KEPT"
-
 
 def run(
     name: str,
@@ -51,23 +48,11 @@ def run(
                 config={"name": name, "system_database_url": place.workflows_url, "dbos_system_schema": place.workflows}
             )
             with DBOS.launch():
-                _end_with_keeper()
                 _Server(name, url, create_app()).run([listener])
     except (SettingsError, DBOSInitializationError, psycopg.OperationalError) as error:
         sys.exit(f"The {name} program cannot open: {error}")
     except KeyboardInterrupt:
         pass  # The server has said that it is closed.
-
-
-def _end_with_keeper() -> None:
-    """End in order when the program that started this one is gone, however it went."""
-
-    def wait() -> None:
-        sys.stdin.buffer.read()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    if KEPT in os.environ:
-        threading.Thread(target=wait, daemon=True).start()
 
 
 class _Server(uvicorn.Server):

@@ -46,10 +46,6 @@ class PaymentSession(Struct, frozen=True):
     url: str
 
 
-# What both programs make their ids of: short, and nothing that a database could not keep.
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
-
-
 class PaymentEvent(Struct, frozen=True):
     """A webhook: the payment service tells of a payment, once or several times under the same id.
 
