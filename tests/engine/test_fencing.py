@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from tests.support.engines import VERSION, aside, launched, make_engine, running, wait_until
 from tests.support.faulty import move_fence
 from tests.support.records import read_records
-from tidings import DBOS, SetWorkflowID
-from tidings.error import DBOSException
+from tidings import DBOS, JSONSerializer, SetWorkflowID
+from tidings.core.history import Run
+from tidings.engine.runner import LiveRun
+from tidings.error import DBOSException, DBOSRunEndedError
 from tidings.store import open as open_store
 from tidings.store.protocol import Batch, Store
 
@@ -298,3 +301,56 @@ def test_what_a_process_gives_back_another_that_runs_goes_on_with(database_url: 
         wait_until(lambda: survivor.host.runner.live("w") is not None)
         DBOS.send("w", "hello", "topic")
         assert DBOS.get_result("w") == "hello"
+
+
+def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @DBOS.workflow(name="late")
+    def late() -> object:
+        DBOS.write_stream("log", 1)
+        message = DBOS.recv("topic", 3_600)
+        DBOS.write_stream("log", 2)
+        return message
+
+    def start() -> None:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(late)
+
+    with running(database_url, lease_ms=600) as here:
+        runner, may_go_on = here.host.runner, threading.Event()
+        prepare = runner.prepare
+
+        def prepare_late(*arguments: Any) -> LiveRun:
+            may_go_on.wait()
+            return prepare(*arguments)
+
+        monkeypatch.setattr(runner, "prepare", prepare_late)
+        starting = aside(start)
+        wait_until(lambda: runner.live("w") is not None)  # It was recorded, and nobody seemed to execute it.
+        here.await_waiting(1)
+        may_go_on.set()
+        starting.result(60)
+        live = runner.live("w")
+        assert live is not None
+        assert live.run.epoch == 2
+        DBOS.send("w", "hello", "topic")
+        assert DBOS.get_result("w") == "hello"
+        assert list(DBOS.read_stream("w", "log")) == [1, 2]
+
+
+def test_what_begins_while_it_is_claimed_anew_gives_way(database_url: str) -> None:
+    @DBOS.workflow(name="claimed anew")
+    def flow() -> None:
+        """Do nothing."""
+
+    with running(database_url) as here:
+        runner = here.host.runner
+        assert runner.claiming(["w"]) == ["w"]
+        late = runner.prepare(Run("w", 1, "claimed anew", JSONSerializer()), flow.__tidings_workflow__, (), {})  # type: ignore[attr-defined]
+        assert runner.live("w") is None
+        assert isinstance(late.port.chain.dead, DBOSRunEndedError)
+        runner.claimed(["w"])
+        live = runner.prepare(Run("w", 2, "claimed anew", JSONSerializer()), flow.__tidings_workflow__, (), {})  # type: ignore[attr-defined]
+        assert runner.live("w") is live
+        assert runner.claiming(["w"]) == [], "somebody executes it"

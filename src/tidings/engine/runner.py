@@ -20,7 +20,7 @@ import contextvars
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -112,6 +112,7 @@ class Runner:
         self._detached = detached
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
+        self._claiming: set[str] = set()
         self._closed: str | None = None
         self.generation = 0  # Grows whenever this process may have lost runs.
         # Workflows that were cancelled while no run of theirs was here. One may be on its way: started
@@ -150,6 +151,22 @@ class Runner:
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 
+    def claiming(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Return which of these may be claimed anew: those that nobody executes. From now on nobody begins to.
+
+        A start may have been recorded long before it is executed, on a busy event loop. What it handed
+        over while its history is read for another execution would be written, and never known to that.
+        """
+        with self._lock:
+            free = [each for each in workflow_ids if each not in self._live]
+            self._claiming.update(free)
+            return free
+
+    def claimed(self, workflow_ids: Iterable[str]) -> None:
+        """Note that these were claimed anew and are executed, or could not be."""
+        with self._lock:
+            self._claiming.difference_update(workflow_ids)
+
     def ownership_changes(self) -> None:
         """Note, before it is read what this process still owns, that claims of before may count no more."""
         with self._lock:
@@ -159,13 +176,19 @@ class Runner:
         """Make ready to execute a run."""
         live = LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs)
         with self._lock:
-            self._add(live)
+            if run.workflow_id in self._claiming:
+                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "a later execution goes on with it"))
+            else:
+                self._add(live)
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 
     def _add(self, live: LiveRun) -> LiveRun:
         workflow_id = live.run.workflow_id
         former = self._live.get(workflow_id)
+        if former is not None and former.run.epoch > live.run.epoch:
+            live.port.chain.kill(DBOSRunEndedError(workflow_id, "a later execution goes on with it"))
+            return live
         self._live[workflow_id] = live
         if former is not None:
             former.port.chain.kill(DBOSRunEndedError(workflow_id, "another execution goes on with it"))

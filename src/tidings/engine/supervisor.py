@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from tidings.core.effects import ListWorkflows
@@ -168,7 +169,14 @@ class Supervisor:
     def _resume(self, ids: list[str]) -> None:
         for start in range(0, len(ids), _CLAIM_TOGETHER):
             page = ids[start : start + _CLAIM_TOGETHER]
-            self._claim(lambda store, page=page: store.reclaim(self._parts.committer.executor, page))  # type: ignore[misc]
+            try:
+                self._claim(partial(self._reclaim, page))
+            finally:
+                self._runner.claimed(page)
+
+    def _reclaim(self, ids: list[str], store: Store) -> list[WorkflowRecord]:
+        """Claim anew, in the committer's thread, what still nobody here executes."""
+        return store.reclaim(self._parts.committer.executor, self._runner.claiming(ids))
 
     def _claim(self, claim: Callable[[Store], list[WorkflowRecord]]) -> int:
         """Claim runs and execute them. Gives how many there were.
