@@ -217,6 +217,8 @@ class DBOSStreamTimeoutError(DBOSException):
     def __init__(self, workflow_id: str, key: str, offset: int, timeout_seconds: float) -> None:
         super().__init__(workflow_id, key, offset, timeout_seconds)
         self.workflow_id = workflow_id
+        self.key = key
+        self.offset = offset
 
     def __str__(self) -> str:
         workflow_id, key, offset, timeout_seconds = self.args
@@ -232,6 +234,8 @@ class DBOSStreamClosedError(DBOSException):
     def __init__(self, workflow_id: str, key: str, offset: int | None = None) -> None:
         super().__init__(workflow_id, key, offset)
         self.workflow_id = workflow_id
+        self.key = key
+        self.offset = offset
 
     def __str__(self) -> str:
         workflow_id, key, offset = self.args

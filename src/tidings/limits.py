@@ -50,7 +50,7 @@ def check_offset(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"offset must be a whole number, not {value!r:.100}")
     if not 0 <= value < 2**63:
-        raise DBOSLimitError(f"offset must be 0 or more, not {value}; the first value of a stream has offset 0")
+        raise DBOSLimitError(f"offset must be 0 (the first value of a stream) or more, and fit 64 bits; got {value}")
     return value
 
 

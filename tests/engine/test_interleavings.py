@@ -834,3 +834,32 @@ def test_a_queued_step_of_a_stopped_engine_is_not_awaited_for_ever(database_url:
         finally:
             release.set()
         wait_until(lambda: len(over) == 3)
+
+
+def test_a_close_of_a_step_whose_result_was_withdrawn_is_withdrawn_too(database_url: str) -> None:
+    held: list[Gate] = []
+    is_queued = threading.Event()
+
+    @DBOS.step(name="closing")
+    async def closing() -> None:
+        await DBOS.close_stream_async("log")
+        held.append(here.hold_committer())
+
+    @DBOS.workflow(name="gives the step up")
+    async def flow() -> str:
+        stepping = asyncio.create_task(closing())
+        await asyncio.to_thread(is_queued.wait)
+        stepping.cancel()
+        await asyncio.gather(stepping, return_exceptions=True)
+        held[0].open()
+        await DBOS.write_stream_async("log", "still open")
+        return "written"
+
+    with running(database_url) as here:
+        with SetWorkflowID("w"):
+            result = DBOS.start_workflow(flow)
+        wait_until(lambda: bool(held))
+        here.await_queued(1)
+        is_queued.set()
+        assert result.get_result() == "written"
+        assert list(DBOS.read_stream("w", "log")) == ["still open"]

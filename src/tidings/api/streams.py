@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from tidings.api.caller import Caller, Face, refuse_running_loop, shared
@@ -32,7 +32,9 @@ class Streams(Face):
             timeout_seconds: how long to wait for each value; `None` waits without limit.
 
         Returns:
-            An iterator of values, in the order in which they were written. To stop early leaves nothing behind.
+            An iterator of values, in the order in which they were written. To stop early leaves nothing behind, and
+            after an error it can be asked again: it goes on with the value that did not come. Reading a stream of one's
+            own workflow waits for its closing, and so for ever if nothing else closes it.
 
         Raises (from the iterator):
             DBOSNonExistentWorkflowError: no workflow has that id.
@@ -43,12 +45,7 @@ class Streams(Face):
         """
         refuse_running_loop(f"{cls._called}.read_stream")
         reading = _Reading(workflow_id, key, offset, timeout_seconds)
-
-        def values() -> Iterator[Any]:
-            while not reading.is_over:
-                yield from cls._block("read_stream", reading.next_values)
-
-        return values()
+        return _Values(reading, lambda: cls._block("read_stream", reading.next_values))
 
     @shared
     def read_stream_async(
@@ -56,13 +53,7 @@ class Streams(Face):
     ) -> AsyncIterator[Any]:
         """Read the values of a stream with `async for`; as `read_stream`."""
         reading = _Reading(workflow_id, key, offset, timeout_seconds)
-
-        async def values() -> AsyncIterator[Any]:
-            while not reading.is_over:
-                for value in await cls._await(reading.next_values):
-                    yield value
-
-        return values()
+        return _AsyncValues(reading, lambda: cls._await(reading.next_values))
 
     @shared
     def read_stream_offset(
@@ -134,6 +125,50 @@ class OwnStreams(Streams):
     async def close_stream_async(cls, key: str) -> None:
         """Await `close_stream`."""
         await cls._await(lambda caller: _close(caller, key))
+
+
+class _Values(Iterator[Any]):
+    """Values of a stream, for a thread. Not a generator: that would be over after a timeout."""
+
+    def __init__(self, reading: _Reading, read: Callable[[], list[Any]]) -> None:
+        self._reading = reading
+        self._read = read
+        self._page: Iterator[Any] = iter(())
+
+    def __next__(self) -> Any:
+        for value in self._page:
+            return value
+        while not self._reading.is_over:
+            self._page = iter(self._read())
+            for value in self._page:
+                return value
+        raise StopIteration
+
+    def close(self) -> None:
+        """Give no more values, as a generator that is closed."""
+        self._reading.is_over, self._page = True, iter(())
+
+
+class _AsyncValues(AsyncIterator[Any]):
+    """Values of a stream, for a task."""
+
+    def __init__(self, reading: _Reading, read: Callable[[], Awaitable[list[Any]]]) -> None:
+        self._reading = reading
+        self._read = read
+        self._page: Iterator[Any] = iter(())
+
+    async def __anext__(self) -> Any:
+        for value in self._page:
+            return value
+        while not self._reading.is_over:
+            self._page = iter(await self._read())
+            for value in self._page:
+                return value
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Give no more values, as a generator that is closed."""
+        self._reading.is_over, self._page = True, iter(())
 
 
 class _Reading:

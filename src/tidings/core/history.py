@@ -188,9 +188,15 @@ class Run:
         self._stream_lengths[key] = offset + 1
         return offset
 
-    def close_streams(self, keys: Iterable[str]) -> None:
-        """Let these streams take no more items: not even before it is durable that they are closed."""
-        self._closed_streams.update(keys)
+    def close_streams(self, keys: Iterable[str]) -> set[str]:
+        """Let these streams take no more items, even before that is durable. Returns which took some until now."""
+        closed = set(keys) - self._closed_streams
+        self._closed_streams |= closed
+        return closed
+
+    def reopen_streams(self, keys: set[str]) -> None:
+        """Let streams take items again, whose closing was withdrawn."""
+        self._closed_streams -= keys
 
     def unit(
         self,

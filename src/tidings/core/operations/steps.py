@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tidings.core.effects import BARRIER, NOW, Call, Commit, Failed, Operation, Wait
+from tidings.core.effects import BARRIER, NOW, Abandoned, Call, Commit, Failed, Operation, Wait
 from tidings.core.history import NOTHING_CLOSED, Slot
 from tidings.core.operations.recorded import recorded
 from tidings.core.retry import RetryPolicy
@@ -44,8 +44,7 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
             except (DBOSSerializationError, DBOSLimitError) as error:
                 failure = error  # The step has run: trying again would not make its result storable.
                 break
-            run.close_streams(slot.closes)
-            yield Commit(run.unit(slot.done(started, (yield NOW), output=output), closes=tuple(slot.closes)))
+            yield from _complete(slot, started, output)
             return value
         errors.append(failure)
         if policy.should_retry is not None:
@@ -67,3 +66,14 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
     text, raised = dump_error(run.serializer, failure)
     yield Commit(run.unit(slot.done(started, (yield NOW), error=text)))
     return Failed(raised)
+
+
+def _complete(slot: Slot, started: int, output: str) -> Operation[None]:
+    """Record the result, and with it that streams are closed."""
+    run = slot.run
+    closed = run.close_streams(slot.closes)
+    try:
+        yield Commit(run.unit(slot.done(started, (yield NOW), output=output), closes=tuple(slot.closes)))
+    except Abandoned:
+        run.reopen_streams(closed)  # The result was withdrawn, and so is what takes effect with it.
+        raise

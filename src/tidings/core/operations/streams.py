@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from tidings.core.effects import BARRIER, NOW, Commit, Defer, Failed, Operation, Read, ReadStream, WakeKey
@@ -41,7 +42,7 @@ from tidings.error import (
 )
 from tidings.limits import MAX_PAGE_ITEMS
 from tidings.model import StreamItem, StreamPage, Unit
-from tidings.serialization import Serializer, dump, load
+from tidings.serialization import Serializer, load
 
 CLOSE_STREAM = "DBOS.close_stream"
 READ_STREAM = "DBOS.read_stream"
@@ -147,12 +148,15 @@ def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) 
     """Read the next page in a workflow: its values are recorded."""
     if slot.is_finished:
         entry = yield from finished(slot)
-        found = load_result(slot, entry)
+        if entry.output is None:
+            return load_result(slot, entry)
+        record = entry.output
     else:
-        found = yield from recorded(slot, _read_recorded(slot, query, timeout_seconds))
-    if isinstance(found, Failed):
-        return found
-    texts, is_last, has_more = found
+        read_now = yield from recorded(slot, _read_recorded(slot, query, timeout_seconds))
+        if isinstance(read_now, Failed):
+            return read_now
+        record = read_now
+    texts, is_last, has_more = _unframe(record)
     try:
         values = [load(slot.run.serializer, text, _what(query, index)) for index, text in enumerate(texts)]
     except DBOSSerializationError as error:
@@ -172,10 +176,18 @@ def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None)
         page = _page(query, found, _rebuilt(run.serializer, query, found.values))
     except (DBOSNonExistentWorkflowError, DBOSSerializationError) as error:
         return (yield from refuse(slot, error, started))
-    record = (list(found.values[: len(page.values)]), page.is_last, page.has_more)
-    output = dump(run.serializer, record, f"a page of {_stream(query)}")
-    yield Commit(run.unit(slot.done(started, (yield NOW), output=output)))
+    record = _frame(found.values[: len(page.values)], page)
+    yield Commit(run.unit(slot.done(started, (yield NOW), output=record)))
     return record
+
+
+def _frame(texts: tuple[str, ...], page: Page) -> str:
+    """Return the record of a page: ours, and so not written by the user's serializer, nor under a value's limit."""
+    return msgspec.json.encode((texts, page.is_last, page.has_more)).decode()
+
+
+def _unframe(record: str) -> tuple[list[str], bool, bool]:
+    return msgspec.json.decode(record, type=tuple[list[str], bool, bool])
 
 
 def read_offset(serializer: Serializer, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
