@@ -77,13 +77,13 @@ class Program:
     """What runs in a process of its own, with each library in turn.
 
     Attributes:
-        quick: its size in the quick form; it is not part of that if there is none.
+        full, quick: its size in the whole form and in the quick one; it is no part of that for which it has none.
         peer_count: another count for the peer, where a slow library would take hours.
         repetitions: at most so many, for what takes long.
     """
 
     name: str
-    full: Size
+    full: Size | None = None
     quick: Size | None = None
     peer_count: tuple[int, int] | None = None
     repetitions: int = 100
@@ -168,36 +168,37 @@ LIMITS = (
     Row("value_pickle", "the same by pickle", Unit.RATE),
 )
 
-_HALF, _RATE = Size(seconds=0.5, count=2_000), Size(seconds=1.0, count=2_000)
-_STREAM, _SHORT_STREAM = Size(seconds=10.0, count=10_000), Size(seconds=2.0, count=2_000)
-_PROMPT, _SOON = Size(seconds=2.5, count=100), Size(seconds=1.5, count=50)
+_RATE, _STREAM = Size(seconds=1.0, count=2_000), Size(seconds=10.0, count=10_000)
+_ENDLESS, _PROMPT = Size(seconds=1.0, count=1_000_000), Size(seconds=2.5, count=100)
 
 PROGRAMS = (
     Program("limits", Size(seconds=1.0), Size(seconds=0.3), bare=True),
+    Program("quick.rates", quick=Size(seconds=0.5, count=1_000_000)),
+    Program("quick.delays", quick=Size(seconds=1.5)),
     Program("workflows.started_alone", _RATE),
-    Program("workflows.started_together", _RATE, _HALF),
-    Program("workflows.steps_alone", _RATE, _HALF),
+    Program("workflows.started_together", _RATE),
+    Program("workflows.steps_alone", _RATE),
     Program("workflows.steps_alone_blocking", _RATE),
-    Program("workflows.steps_together", _RATE, _HALF),
+    Program("workflows.steps_together", _RATE),
     Program("messages.sent_alone", _RATE),
     Program("messages.sent_together", _RATE),
-    Program("messages.drained", Size(seconds=3.0, count=2_000), Size(seconds=1.0, count=2_000)),
-    Program("events.events_set", _RATE, _HALF),
-    Program("streams.stream_written", Size(seconds=1.0, count=1_000_000), Size(seconds=0.5, count=1_000_000)),
-    Program("streams.stream_written_in_step", Size(seconds=1.0, count=1_000_000)),
-    Program("streams.stream_read", _STREAM, _SHORT_STREAM),
-    Program("promptness.send_to_recv", _PROMPT, _SOON),
+    Program("messages.drained", Size(seconds=3.0, count=2_000)),
+    Program("events.events_set", _RATE),
+    Program("streams.stream_written", _ENDLESS),
+    Program("streams.stream_written_in_step", _ENDLESS),
+    Program("streams.stream_read", _STREAM),
+    Program("promptness.send_to_recv", _PROMPT),
     Program("promptness.send_to_recv_apart", _PROMPT),
-    Program("promptness.ping_pong", _PROMPT, _SOON),
+    Program("promptness.ping_pong", _PROMPT),
     Program("promptness.set_to_get", _PROMPT),
-    Program("promptness.set_to_get_apart", _PROMPT, _SOON),
+    Program("promptness.set_to_get_apart", _PROMPT),
     Program("promptness.end_to_result_apart", _PROMPT),
     Program("promptness.write_to_read", _PROMPT),
-    Program("promptness.write_to_read_apart", _PROMPT, _SOON),
+    Program("promptness.write_to_read_apart", _PROMPT),
     Program("streams.stream_readers", Size(seconds=2.0)),
     Program("streams.stream_read_memory", Size(seconds=60.0, count=1_000_000), peer_count=(1_000, 0), repetitions=1),
     Program("crowds.waiting", Size(count=10_000), Size(count=2_000), peer_count=(500, 100)),
-    Program("crowds.recovered", Size(count=1_000), Size(count=200), repetitions=1),
+    Program("crowds.recovered", Size(count=1_000), Size(count=100), repetitions=1),
     Program("growth.with_concurrency", Size(seconds=1.0, count=4_096), peer_count=(256, 0), repetitions=1),
     Program("growth.with_consumed", Size(seconds=30.0, count=1_000_000), repetitions=1),
     Program("growth.with_length", Size(seconds=20.0, count=1_000_000), repetitions=1),

@@ -25,7 +25,7 @@ from bench.stores import Store
 
 ROOT = Path(__file__).parents[1]
 PEER_PYTHON = ROOT / "bench" / ".peer" / "bin" / "python"
-LIMIT_SECONDS = 300.0
+LIMIT_SECONDS = 200.0
 ERROR_CHARACTERS = 300
 
 
@@ -132,7 +132,7 @@ def _failure(job: Job, status: int, errors: IO[bytes]) -> Failed:
     """Say why it failed: the last line that it wrote, without the places where it ran."""
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
-    why = lines[-1] if lines else ""
+    why = lines[-1].replace(f"{ROOT}{os.sep}", "") if lines else ""
     if status < 0:
         why = f"killed after {LIMIT_SECONDS:.0f} s" if -status == signal.SIGKILL else f"signal {-status}"
     return Failed(job.store.name, job.library, job.repetition, job.program.name, why[:ERROR_CHARACTERS])

@@ -8,7 +8,7 @@ from bench.size import Size
 
 
 @DBOS.workflow()
-def publish(seconds: float, value: str) -> int:
+def set_steadily(seconds: float, value: str) -> int:
     """Set one event again and again."""
     window = Window()
     for _ in rounds(seconds, window):
@@ -19,6 +19,6 @@ def publish(seconds: float, value: str) -> int:
 
 def events_set(size: Size) -> None:
     """Set an event; the end of the workflow is in it, for then all is durable."""
-    publish(size.seconds / 10, size.value)
+    set_steadily(size.seconds / 10, size.value)
     with measuring("events_set") as window:
-        window.operations = publish(size.seconds, size.value)
+        window.operations = set_steadily(size.seconds, size.value)

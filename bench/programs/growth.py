@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from bench.actor import Neighbour
 from bench.library import DBOS, SendMessage
 from bench.meter import Window, measuring, rounds
+from bench.programs.workflows import one_step
 from bench.size import Size
 
 CONCURRENT = (1, 4, 16, 64, 256, 1_024, 4_096)
@@ -29,20 +30,8 @@ _done: SimpleQueue[float] = SimpleQueue()
 
 
 @DBOS.step()
-async def give_back(value: str) -> str:
-    """Do nothing, durably."""
-    return value
-
-
-@DBOS.step()
 def be_durable() -> None:
     """A step begins when all that was written before it is durable."""
-
-
-@DBOS.workflow()
-async def one_step(value: str) -> None:
-    """Make one step."""
-    await give_back(value)
 
 
 @DBOS.workflow()

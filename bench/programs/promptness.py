@@ -35,7 +35,7 @@ def receive() -> None:
 
 
 @DBOS.workflow()
-def publish() -> None:
+def publish_times() -> None:
     """Set a new event whenever told to, to the time."""
     number = 0
     while _go.get():
@@ -44,14 +44,14 @@ def publish() -> None:
 
 
 @DBOS.workflow()
-def write() -> None:
+def write_times() -> None:
     """Write to a stream whenever told to, the time."""
     while _go.get():
         DBOS.write_stream("times", time.monotonic_ns())
 
 
 @DBOS.workflow()
-def end() -> int:
+def end_when_told() -> int:
     """End when told to, with the time."""
     _go.get()
     return time.monotonic_ns()
@@ -164,7 +164,7 @@ def end_to_result_apart(size: Size) -> None:
 
         def one(pause: Pause) -> float:
             workflow_id = f"end-{next(numbers)}"
-            neighbour.do("start", "end", workflow_id)
+            neighbour.do("start", "end_when_told", workflow_id)
             return _when_told(neighbour, pause, DBOS.retrieve_workflow(workflow_id).get_result)
 
         _repeat("end_to_result_apart", size, one)
@@ -210,7 +210,7 @@ def _send_to_recv(row: str, size: Size, actor: Actor) -> None:
 
 
 def _set_to_get(row: str, size: Size, actor: Actor) -> None:
-    actor.do("start", "publish", "publisher")
+    actor.do("start", "publish_times", "publisher")
     numbers = itertools.count()
 
     def wait() -> int:
@@ -218,14 +218,20 @@ def _set_to_get(row: str, size: Size, actor: Actor) -> None:
         return when
 
     _repeat(row, size, lambda pause: _when_told(actor, pause, wait))
-    actor.do("go", False)
+    _finish(actor, "publisher")
 
 
 def _write_to_read(row: str, size: Size, actor: Actor) -> None:
-    actor.do("start", "write", "writer")
+    actor.do("start", "write_times", "writer")
     times = iter(DBOS.read_stream("writer", "times"))
     _repeat(row, size, lambda pause: _when_told(actor, pause, lambda: next(times)))
+    _finish(actor, "writer")
+
+
+def _finish(actor: Actor, workflow_id: str) -> None:
+    """Let the workflow end, for good: a neighbour of another program on this database would recover it."""
     actor.do("go", False)
+    DBOS.retrieve_workflow(workflow_id).get_result()
 
 
 def _repeat(row: str, size: Size, one: Callable[[Pause], float]) -> None:

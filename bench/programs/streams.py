@@ -18,7 +18,7 @@ ITEMS_PER_LOOK = 1_000
 
 
 @DBOS.workflow()
-def write(seconds: float, count: int, value: str) -> int:
+def write_many(seconds: float, count: int, value: str) -> int:
     """Write to a stream until the time is up, or so many are written."""
     return _write(seconds, count, value)
 
@@ -58,9 +58,9 @@ def _write(seconds: float, count: int, value: str) -> int:
 
 def stream_written(size: Size) -> None:
     """Write a stream in a workflow; its end is in it, for then all is durable."""
-    write(size.seconds / 10, size.count, size.value)
+    write_many(size.seconds / 10, size.count, size.value)
     with measuring("stream_written") as window:
-        window.operations = write(size.seconds, size.count, size.value)
+        window.operations = write_many(size.seconds, size.count, size.value)
 
 
 def stream_written_in_step(size: Size) -> None:
@@ -88,7 +88,7 @@ def stream_read(size: Size) -> None:
 
 def stream_read_memory(size: Size) -> None:
     """What reading a long stream takes of memory, at most."""
-    handle = DBOS.start_workflow(write, size.seconds, size.count, size.value)
+    handle = DBOS.start_workflow(write_many, size.seconds, size.count, size.value)
     handle.get_result()
     gc.collect()
     before = highest = resident_bytes()
