@@ -4,16 +4,18 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# The library that the benchmark measures beside ours has an environment of its own.
+PEER   := bench/.peer
 
 # One process for each processor. One that the watchdog ends is replaced, but not again and again.
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-restart=3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo tour report test check fmt bench pins clean
+.PHONY: help demo tour report test check fmt bench bench-quick pins clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Open the widget store, a shop and a payment service; kill either at any moment, and orders go on
 	$(BIN)/python -m examples.widget_store
@@ -37,20 +39,29 @@ fmt: $(READY) ## Format the code and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure steps per second, and promptness between processes, on SQLite and on a throw-away PostgreSQL
-	$(BIN)/python -m bench.steps $(ARGS)
-	$(BIN)/python -m bench.processes $(ARGS)
-	$(BIN)/python -m bench.serialization
+bench: $(READY) $(PEER)/.ready ## Measure beside dbos and bare drivers, half an hour; bench/results/latest.md (ARGS=--help)
+	$(BIN)/python -m bench --output bench/results $(ARGS)
 
-pins: $(BIN)/python ## Write requirements-dev.txt anew after a change of dependencies (UPGRADE=1: newest versions)
+bench-quick: $(READY) $(PEER)/.ready ## The rows that have targets, once, in a few minutes; prints a table (ARGS=--help)
+	$(BIN)/python -m bench --quick $(ARGS)
+
+pins: $(BIN)/python ## Write requirements-dev.txt and bench/requirements-peer.txt anew after a change of dependencies (UPGRADE=1: newest versions)
 	@$(INSTALL) uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-package tidings --custom-compile-command 'make pins' $(if $(UPGRADE),--upgrade) \
-		--quiet --output-file requirements-dev.txt
+	$(PINS) pyproject.toml --extra dev --no-emit-package tidings --output-file requirements-dev.txt
+	$(PINS) bench/requirements-peer.in --output-file bench/requirements-peer.txt
 
 clean: ## Remove what make, Python and its tools have made
-	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEER) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+PINS := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make pins' \
+	$(if $(UPGRADE),--upgrade) --quiet
+
+$(PEER)/.ready: bench/requirements-peer.txt
+	@echo 'Installing the library to compare with into $(PEER); this is done once.'
+	@$(PYTHON) -m venv $(PEER)
+	@$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 # Exactly the pinned packages, then tidings itself, editable. Nothing is fetched for its build: hatchling is pinned too.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check

@@ -1,1 +1,1 @@
-"""Benchmarks. Figures come from here and never from a timed test; compare ratios within one run."""
+"""The benchmark: tidings beside the peer, and beside what the machine does with bare drivers. See `bench/README.md`."""

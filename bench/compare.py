@@ -1,0 +1,59 @@
+"""Two results, one beside the other: what has become better, and what worse.
+
+Where both hold the peer, it is the yardstick: the advantages over it are compared, for the two were measured on a
+machine that may have had other work the second time. Else the figures themselves are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.catalogue import ROWS, Row
+from bench.summary import STORES, Results, Spread
+
+# Less than this is noise, whatever the spreads say.
+NOISE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row on one store, before and now.
+
+    Attributes:
+        times: how many times better it is now, noise included.
+        better, worse: whether it is, beyond noise: the spreads do not meet.
+    """
+
+    row: Row
+    store: str
+    before: Spread
+    now: Spread
+    times: float
+    better: bool
+    worse: bool
+
+
+def compare(before: Results, now: Results) -> list[Change]:
+    """Compare all rows that both have."""
+    changes = (_change(before, now, row, store) for store in STORES for row in ROWS)
+    return [change for change in changes if change is not None]
+
+
+def _change(before: Results, now: Results, row: Row, store: str) -> Change | None:
+    was, is_now = (results.line(row, store) for results in (before, now))
+    if was.ours is None or is_now.ours is None:
+        return None
+    old, new = was.times, is_now.times
+    if old is None or new is None:
+        old, new = was.ours, is_now.ours
+        if not row.unit.more_is_better:
+            old, new = _inverted(old), _inverted(new)
+    times = new.median / old.median
+    better = times > 1 + NOISE and new.least > old.most
+    worse = times < 1 / (1 + NOISE) and new.most < old.least
+    return Change(row, store, was.ours, is_now.ours, times, better, worse)
+
+
+def _inverted(spread: Spread) -> Spread:
+    """Turn less into more."""
+    return Spread(1 / max(spread.median, 1e-9), 1 / max(spread.most, 1e-9), 1 / max(spread.least, 1e-9))

@@ -1,0 +1,1 @@
+"""What is measured: each module is an ordinary program of the library, and its functions measure something."""

@@ -1,0 +1,137 @@
+"""Many workflows at once: thousands that wait, and thousands that a crash has left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+
+from bench.actor import Neighbour
+from bench.library import DBOS, SendMessage, SetWorkflowID
+from bench.meter import measuring, resident_bytes
+from bench.size import Size
+
+STARTERS = 64
+MESSAGES_PER_CALL = 500
+RECORDED_STEPS = 10
+WAIT_SECONDS = 600.0
+SETTLE_SECONDS = 0.5
+
+
+class Crowd:
+    """So many workflows of this process, and how many of them have come to a certain place."""
+
+    def __init__(self) -> None:
+        self.dying = False
+        self._missing = 0
+        self._complete = threading.Event()
+        self._lock = threading.Lock()
+
+    def expect(self, count: int) -> None:
+        """Begin anew, with so many missing."""
+        self._missing = count
+        self._complete.clear()
+
+    def arrive(self) -> None:
+        """One more is here."""
+        with self._lock:
+            self._missing -= 1
+            if self._missing == 0:
+                self._complete.set()
+
+    def wait(self) -> None:
+        """Wait until all are here."""
+        self._complete.wait()
+
+
+CROWD = Crowd()
+
+
+@DBOS.workflow()
+async def wait_for_word() -> None:
+    """Wait for a message."""
+    CROWD.arrive()
+    await DBOS.recv_async("word", WAIT_SECONDS)
+
+
+@DBOS.step()
+async def give_back(number: int) -> int:
+    """Do nothing, durably."""
+    return number
+
+
+@DBOS.workflow()
+async def survive() -> None:
+    """Record some steps; then hang, if this process is to be killed."""
+    for number in range(RECORDED_STEPS):
+        await give_back(number)
+    CROWD.arrive()
+    if CROWD.dying:
+        await asyncio.Event().wait()
+
+
+def waiting(size: Size) -> None:
+    """Let many workflows wait for a message: what each takes of memory, and how fast all are woken and finished."""
+
+    async def crowd(count: int, memory_row: str | None, finish_row: str | None) -> None:
+        numbers = iter(range(count))
+        handles = []
+
+        async def start() -> None:
+            handles.extend([await DBOS.start_workflow_async(wait_for_word) for _ in numbers])
+
+        CROWD.expect(count)
+        gc.collect()
+        before = resident_bytes()
+        with measuring(memory_row) as window:
+            await asyncio.gather(*(start() for _ in range(STARTERS)))
+            await asyncio.to_thread(CROWD.wait)
+            # The last of them are about to wait; a message too many each would tell, and be measured.
+            await asyncio.sleep(SETTLE_SECONDS)
+            gc.collect()
+            window.operations = count
+            window.memory_bytes = resident_bytes() - before
+        messages = [SendMessage(handle.workflow_id, None, "word") for handle in handles]
+        with measuring(finish_row) as window:
+            for first in range(0, count, MESSAGES_PER_CALL):
+                await DBOS.send_bulk_async(messages[first : first + MESSAGES_PER_CALL])
+            await asyncio.gather(*(handle.get_result() for handle in handles))
+            window.operations = count
+
+    async def after_warm_up() -> None:
+        await crowd(STARTERS, None, None)
+        await crowd(size.count, "waiting_memory", "waiting_woken")
+
+    asyncio.run(after_warm_up())
+
+
+def recovered(size: Size) -> None:
+    """Kill a process with many workflows; from the launch of the next one until all have finished."""
+    victim = Neighbour(executor_id=None)
+    victim.do("run_until_killed", size.count)
+    victim.kill()
+    CROWD.expect(size.count)
+    with measuring("recovered") as window:
+        DBOS.launch()
+        CROWD.wait()
+        for number in range(size.count):
+            DBOS.retrieve_workflow(f"survivor-{number}").get_result()
+        window.operations = size.count
+
+
+recovered.launches = True  # type: ignore[attr-defined]
+
+
+def run_until_killed(count: int) -> None:
+    """Be the victim: return when all have recorded their steps, and hang."""
+    CROWD.dying = True
+    CROWD.expect(count)
+    threading.Thread(target=asyncio.run, args=(_start_survivors(count),), daemon=True).start()
+    CROWD.wait()
+
+
+async def _start_survivors(count: int) -> None:
+    for number in range(count):
+        with SetWorkflowID(f"survivor-{number}"):
+            await DBOS.start_workflow_async(survive)
+    await asyncio.Event().wait()

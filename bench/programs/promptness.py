@@ -1,0 +1,252 @@
+"""Promptness: how soon he who waits knows what somebody did, in the same process and in another, default settings.
+
+Whoever does it notes the time right before; the commit, the wake-up and the look of him who waits are in the figure.
+Both clocks are the machine's monotonic one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+
+from bench.actor import Actor, Here, Neighbour
+from bench.library import DBOS, SetWorkflowID
+from bench.meter import WARM_UP_ROUNDS, Window, measuring, rounds
+from bench.size import Size
+
+# He who waits has done so for at least this long when it happens: else his first look would find it.
+SETTLE_SECONDS = 0.01
+WAIT_SECONDS = 600.0
+
+_arrived: SimpleQueue[float] = SimpleQueue()
+_go: SimpleQueue[bool] = SimpleQueue()
+
+
+@DBOS.workflow()
+def receive() -> None:
+    """Say how long each message took, until there is an empty one."""
+    while sent := DBOS.recv("ping", WAIT_SECONDS):
+        _arrived.put(seconds_since(sent))
+
+
+@DBOS.workflow()
+def publish_times() -> None:
+    """Set a new event whenever told to, to the time."""
+    number = 0
+    while _go.get():
+        DBOS.set_event(f"event-{number}", time.monotonic_ns())
+        number += 1
+
+
+@DBOS.workflow()
+def write_times() -> None:
+    """Write to a stream whenever told to, the time."""
+    while _go.get():
+        DBOS.write_stream("times", time.monotonic_ns())
+
+
+@DBOS.workflow()
+def end_when_told() -> int:
+    """End when told to, with the time."""
+    _go.get()
+    return time.monotonic_ns()
+
+
+@DBOS.workflow()
+def serve(partner_id: str) -> None:
+    """Give back what comes."""
+    while DBOS.recv("ball", WAIT_SECONDS):
+        DBOS.send(partner_id, True, "ball")
+
+
+@DBOS.workflow()
+def play(partner_id: str, seconds: float) -> list[float]:
+    """Send, wait for what comes back, and again; return how long each took, in seconds."""
+    window = Window()
+    for began in rounds(seconds, window):
+        DBOS.send(partner_id, True, "ball")
+        DBOS.recv("ball", WAIT_SECONDS)
+        window.latencies_ms.append(time.perf_counter() - began)
+    DBOS.send(partner_id, False, "ball")
+    return window.latencies_ms
+
+
+def seconds_since(then_ns: int) -> float:
+    """Return how long ago that was, in seconds."""
+    return (time.monotonic_ns() - then_ns) / 1e9
+
+
+class Pause:
+    """How long to let him wait who waits: a random part of the longest that he has ever taken to know.
+
+    So who looks every second is caught at any moment of that second. After a fixed pause it would always be the same
+    moment, right after a look.
+    """
+
+    def __init__(self) -> None:
+        self._random = random.Random(1)
+        self._longest = 0.0
+
+    def seconds(self) -> float:
+        """Return how long to pause now."""
+        return SETTLE_SECONDS + self._random.uniform(0, self._longest)
+
+    def saw(self, seconds: float) -> float:
+        """Note that it took so long, and return it."""
+        self._longest = max(self._longest, seconds)
+        return seconds
+
+
+# What the actor does.
+
+
+def send(workflow_id: str) -> None:
+    """Send the time."""
+    DBOS.send(workflow_id, time.monotonic_ns(), "ping")
+
+
+def start(workflow: str, workflow_id: str) -> None:
+    """Start one of the workflows of this module."""
+    with SetWorkflowID(workflow_id):
+        DBOS.start_workflow(globals()[workflow])
+
+
+def go(on: bool) -> None:
+    """Let the workflow that waits for the word go on."""
+    _go.put(on)
+
+
+# The programs.
+
+
+def send_to_recv(size: Size) -> None:
+    """From `send` to the `recv` of a workflow that waits, in one process."""
+    _send_to_recv("send_to_recv", size, Here(__name__))
+
+
+def send_to_recv_apart(size: Size) -> None:
+    """The same, between two processes."""
+    with _neighbour() as neighbour:
+        _send_to_recv("send_to_recv_apart", size, neighbour)
+
+
+def set_to_get(size: Size) -> None:
+    """From `set_event` to a `get_event` that waits."""
+    _set_to_get("set_to_get", size, Here(__name__))
+
+
+def set_to_get_apart(size: Size) -> None:
+    """The same, between two processes."""
+    with _neighbour() as neighbour:
+        _set_to_get("set_to_get_apart", size, neighbour)
+
+
+def write_to_read(size: Size) -> None:
+    """From `write_stream` to a reader that waits."""
+    _write_to_read("write_to_read", size, Here(__name__))
+
+
+def write_to_read_apart(size: Size) -> None:
+    """The same, between two processes."""
+    with _neighbour() as neighbour:
+        _write_to_read("write_to_read_apart", size, neighbour)
+
+
+def end_to_result_apart(size: Size) -> None:
+    """From the end of a workflow to `get_result` in another process."""
+    with _neighbour() as neighbour:
+        numbers = itertools.count()
+
+        def one(pause: Pause) -> float:
+            workflow_id = f"end-{next(numbers)}"
+            neighbour.do("start", "end_when_told", workflow_id)
+            return _when_told(neighbour, pause, DBOS.retrieve_workflow(workflow_id).get_result)
+
+        _repeat("end_to_result_apart", size, one)
+
+
+def ping_pong(size: Size) -> None:
+    """A round trip between two workflows of one process."""
+    _play("warm-up", size.seconds / 10)
+    with measuring("ping_pong") as window:
+        for took in _play("match", size.seconds):
+            window.took(took)
+
+
+def _play(name: str, seconds: float) -> list[float]:
+    with SetWorkflowID(f"{name}-server"):
+        server = DBOS.start_workflow(serve, f"{name}-player")
+    with SetWorkflowID(f"{name}-player"):
+        took = DBOS.start_workflow(play, f"{name}-server", seconds).get_result()
+    server.get_result()
+    return took
+
+
+@contextmanager
+def _neighbour() -> Iterator[Neighbour]:
+    neighbour = Neighbour()
+    try:
+        yield neighbour
+    finally:
+        neighbour.end()
+
+
+def _send_to_recv(row: str, size: Size, actor: Actor) -> None:
+    receiver = DBOS.start_workflow(receive)
+
+    def one(pause: Pause) -> float:
+        time.sleep(pause.seconds())
+        actor.do("send", receiver.workflow_id)
+        return _arrived.get()
+
+    _repeat(row, size, one)
+    DBOS.send(receiver.workflow_id, 0, "ping")
+    receiver.get_result()
+
+
+def _set_to_get(row: str, size: Size, actor: Actor) -> None:
+    actor.do("start", "publish_times", "publisher")
+    numbers = itertools.count()
+
+    def wait() -> int:
+        when: int = DBOS.get_event("publisher", f"event-{next(numbers)}", WAIT_SECONDS)
+        return when
+
+    _repeat(row, size, lambda pause: _when_told(actor, pause, wait))
+    _finish(actor, "publisher")
+
+
+def _write_to_read(row: str, size: Size, actor: Actor) -> None:
+    actor.do("start", "write_times", "writer")
+    times = iter(DBOS.read_stream("writer", "times"))
+    _repeat(row, size, lambda pause: _when_told(actor, pause, lambda: next(times)))
+    _finish(actor, "writer")
+
+
+def _finish(actor: Actor, workflow_id: str) -> None:
+    """Let the workflow end, for good: a neighbour of another program on this database would recover it."""
+    actor.do("go", False)
+    DBOS.retrieve_workflow(workflow_id).get_result()
+
+
+def _repeat(row: str, size: Size, one: Callable[[Pause], float]) -> None:
+    pause = Pause()
+    for _ in range(WARM_UP_ROUNDS):
+        pause.saw(one(pause))
+    with measuring(row) as window:
+        for _ in rounds(size.seconds, window, size.count):
+            window.took(pause.saw(one(pause)))
+
+
+def _when_told(actor: Actor, pause: Pause, wait: Callable[[], int]) -> float:
+    """Wait here while the actor gives the word; return the seconds since what it noted then."""
+    telling = threading.Timer(pause.seconds(), actor.do, ("go", True))
+    telling.start()
+    seconds = seconds_since(wait())
+    telling.join()
+    return seconds

@@ -1,0 +1,1 @@
+"""The benchmark: its arguments, its reports, its comparisons, and one small run."""
