@@ -1,1 +1,1 @@
-"""The benchmark: tidings beside the peer, and beside what the machine does with bare drivers. See `bench/README.md`."""
+"""The benchmark: tidings beside the peer, and beside what the machine does with bare drivers. `make bench` runs it."""
