@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.catalogue import ROWS, Row
+from bench.records import OURS
 from bench.summary import STORES, Results, Spread
 
 # Less than this is noise, whatever the spreads say.
@@ -21,7 +22,8 @@ class Change:
 
     Attributes:
         times: how many times better it is now, noise included.
-        better, worse: whether it is, beyond noise: the spreads do not meet.
+        better, worse: whether it is, beyond noise: the spreads do not meet. One repetition has no spread: it tells
+            nothing.
     """
 
     row: Row
@@ -49,8 +51,9 @@ def _change(before: Results, now: Results, row: Row, store: str) -> Change | Non
         if not row.unit.more_is_better:
             old, new = _inverted(old), _inverted(new)
     times = new.median / old.median
-    better = times > 1 + NOISE and new.least > old.most
-    worse = times < 1 / (1 + NOISE) and new.most < old.least
+    told = all(len(results.figures(row, store, OURS)) > 1 for results in (before, now))
+    better = told and times > 1 + NOISE and new.least > old.most
+    worse = told and times < 1 / (1 + NOISE) and new.most < old.least
     return Change(row, store, was.ours, is_now.ours, times, better, worse)
 
 

@@ -50,7 +50,7 @@ def _about_the_run(results: Results) -> Iterator[str]:
     run = results.run
     if run is None:
         return
-    yield f"{run.started}, {run.form} form, {run.repetitions} repetitions, values of {run.payload} characters.\n"
+    yield f"{run.started}, {run.form} form, repetitions: {run.repetitions}, values of {run.payload} characters.\n"
     yield from _table(("the machine", ""), [(name, value) for name, value in run.machine.items() if value])
     yield ""
 
@@ -69,7 +69,7 @@ def _main_table(lines: Sequence[Line]) -> Iterator[str]:
 def _details(results: Results, lines: Sequence[Line]) -> Iterator[str]:
     """What an operation costs, and how long it takes."""
     yield "p50 and p99 in ms; processor time of the program and of the server, in µs for each operation; transactions"
-    yield "that write, for each operation; load of the machine, the highest average of a minute around the row.\n"
+    yield "that write, for each operation; load of the machine, the highest average of a minute before or after.\n"
     rows = []
     for line in lines:
         for library in (OURS, PEER):
@@ -94,10 +94,12 @@ def _growth(results: Results, directory: Path, name: str) -> Iterator[str]:
             (directory / picture).write_text(curves(ours, peers, row.unit.value))
             yield f"### {row.title}, {store}\n"
             places = sorted({at for at, _ in [*ours, *peers]})
-            yield from _table(
-                ("", *(f"{at:,.0f}" for at in places)),
-                [(library, *_at(places, series)) for library, series in ((OURS, ours), (PEER, peers))],
-            )
+            rows = [
+                (f"{library}, {row.unit.value}", *_at(places, some)) for library, some in ((OURS, ours), (PEER, peers))
+            ]
+            delays = [(library, results.delays(row, store, library)) for library in (OURS, PEER)]
+            rows += [(f"{library}, p50 in ms", *_at(places, some)) for library, some in delays if some]
+            yield from _table(("", *(f"{at:,.0f}" for at in places)), rows)
             yield f"\n![{row.title}: tidings blue, dbos orange; {row.unit.value}]({picture})\n"
 
 

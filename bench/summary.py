@@ -79,10 +79,11 @@ class Results:
 
     def series(self, row: Row, store: str, library: str) -> list[tuple[float, float]]:
         """Return the median at each number that it was measured at."""
-        figures: defaultdict[float, list[float]] = defaultdict(list)
-        for measured in self.of(row, store, library):
-            figures[measured.window.at or 0].append(row.unit.of(measured))
-        return sorted((at, statistics.median(some)) for at, some in figures.items())
+        return _series((one.window.at, row.unit.of(one)) for one in self.of(row, store, library))
+
+    def delays(self, row: Row, store: str, library: str) -> list[tuple[float, float]]:
+        """Return the median delay in ms at each number, where that was measured too."""
+        return _series((one.window.at, one.window.p50_ms) for one in self.of(row, store, library))
 
     def lines(self) -> list[Line]:
         """Return all rows of which something was measured, store by store."""
@@ -111,6 +112,14 @@ class Results:
         limit = statistics.median(row.unit.of(one) for one in bare)
         ratio = statistics.median(ours) / limit
         return ratio if row.unit.more_is_better else 1 / ratio
+
+
+def _series(points: Iterable[tuple[float | None, float | None]]) -> list[tuple[float, float]]:
+    figures: defaultdict[float, list[float]] = defaultdict(list)
+    for at, value in points:
+        if value is not None:
+            figures[at or 0].append(value)
+    return sorted((at, statistics.median(some)) for at, some in figures.items())
 
 
 def _times(unit: Unit, ours: list[float], peers: list[float]) -> Spread | None:

@@ -125,7 +125,11 @@ class TestComparison:
         assert not change.better
 
     def test_a_slower_machine_is_not_worse(self) -> None:
-        (change,) = compare(self.results((1_000, 100)), self.results((500, 50)))
+        (change,) = compare(self.results((1_000, 100), (1_100, 100)), self.results((500, 50), (550, 50)))
+        assert not change.worse
+
+    def test_one_repetition_says_nothing(self) -> None:
+        (change,) = compare(self.results((1_000, 10)), self.results((500, 10)))
         assert not change.worse
 
     def test_spreads_that_meet_say_nothing(self) -> None:
@@ -133,7 +137,7 @@ class TestComparison:
         assert not change.worse
 
     def test_without_the_peer_the_figures_are_compared(self) -> None:
-        before, now = (Results([waited("set_to_get", OURS, figure)]) for figure in (9.0, 3.0))
+        before, now = (Results([waited("set_to_get", OURS, figure)] * 2) for figure in (9.0, 3.0))
         (change,) = compare(before, now)
         assert change.better
         assert change.times == pytest.approx(3)
