@@ -171,6 +171,14 @@ def test_many_pages_are_one_answer_in_the_order_they_are_asked_for(process: Proc
     assert process.store.read_streams([], 2, ALL) == []
 
 
+def test_readers_at_one_place_share_a_page(process: Process) -> None:
+    process.start("w")
+    process.commit(*streaming("w", "k", *"abc"))
+    first, other, second = process.store.read_streams([("w", "k", 0), ("w", "k", 1), ("w", "k", 0)], 10, 1_000)
+    assert first is second, "what is asked for several times is read once"
+    assert other.values == ("b", "c")
+
+
 def test_two_thousand_readers_are_answered_at_once(process: Process) -> None:
     ids = [f"w{number}" for number in range(200)]
     process.start(*ids)

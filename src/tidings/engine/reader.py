@@ -125,14 +125,9 @@ class Reader:
             self._settle([ticket for _, ticket in workflows], find)
 
     def _read_streams(self, limit: int, asked: list[tuple[ReadStream, Ticket]]) -> None:
-        """Read a page for each. Many readers stand at the same place of one stream: that is read once."""
-        places = {(query.workflow_id, query.key, query.offset): None for query, _ in asked}
-
-        def read(store: Store) -> list[Any]:
-            pages = dict(zip(places, store.read_streams(list(places), limit, MAX_PAGE_BYTES), strict=True))
-            return [pages[query.workflow_id, query.key, query.offset] for query, _ in asked]
-
-        self._settle([ticket for _, ticket in asked], read)
+        """Read a page for each. Those that many ask for, who stand at one place, the store reads once."""
+        places = [(query.workflow_id, query.key, query.offset) for query, _ in asked]
+        self._settle([ticket for _, ticket in asked], lambda store: store.read_streams(places, limit, MAX_PAGE_BYTES))
 
     def _settle(self, tickets: list[Ticket], read: Callable[[Store], list[Any]]) -> None:
         try:

@@ -237,7 +237,7 @@ class Store(Protocol):
         """Read a page of each (workflow id, key, offset), in order.
 
         A page has up to `limit` values, and stops once they take `max_bytes` or more of UTF-8: it has one
-        at least, if there is one at the offset.
+        at least, if there is one at the offset. What is asked for several times is read once.
         """
 
     def executors(self) -> list[Executor]:
