@@ -25,6 +25,7 @@ from tidings.core.effects import BARRIER, NOW, Commit, Defer, Failed, Operation,
 from tidings.core.history import Slot
 from tidings.core.lifecycle import has_ended
 from tidings.core.operations.recorded import (
+    abandonable,
     await_until,
     deadline_of,
     finished,
@@ -146,17 +147,12 @@ def read(serializer: Serializer, query: ReadStream, timeout_seconds: float | Non
 
 def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
     """Read the next page in a workflow: its values are recorded."""
-    if slot.is_finished:
-        entry = yield from finished(slot)
-        if entry.output is None:
-            return load_result(slot, entry)
-        record = entry.output
-    else:
-        read_now = yield from recorded(slot, _read_recorded(slot, query, timeout_seconds))
-        if isinstance(read_now, Failed):
-            return read_now
-        record = read_now
-    texts, is_last, has_more = _unframe(record)
+    if not slot.is_finished:
+        return (yield from abandonable(slot, _read_recorded(slot, query, timeout_seconds)))
+    entry = yield from finished(slot)
+    if entry.output is None:
+        return load_result(slot, entry)
+    texts, is_last, has_more = _unframe(entry.output)
     try:
         values = [load(slot.run.serializer, text, _what(query, index)) for index, text in enumerate(texts)]
     except DBOSSerializationError as error:
@@ -178,7 +174,7 @@ def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None)
         return (yield from refuse(slot, error, started))
     record = _frame(found.values[: len(page.values)], page)
     yield Commit(run.unit(slot.done(started, (yield NOW), output=record)))
-    return record
+    return page
 
 
 def _frame(texts: tuple[str, ...], page: Page) -> str:
