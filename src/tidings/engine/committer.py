@@ -333,7 +333,8 @@ class Committer:
             elif job.deferred:
                 job.chain.failure = DBOSRunEndedError(job.unit.workflow_id or "", f"a write was refused: {answer!r}")
             results.append((job, answer, None))
-        results += [(arrival, True, None) for arrival in self._waiters.take(_wake_keys(applied))]
+        if not self._waiters.is_empty:
+            results += [(arrival, True, None) for arrival in self._waiters.take(_wake_keys(applied))]
         settle_all(results)
 
     def _fail(self, job: Job, error: DataError) -> None:
