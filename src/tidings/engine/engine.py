@@ -193,8 +193,13 @@ class Engine:
 
     def _enlist_anew(self, label: str, store: Store) -> None:
         self._lease.retire(store, self.committer.executor)
-        renamed = self.committer.executor = self._lease.enlist(store, label)
-        self.hearing.go_on_as(renamed.executor_id)
+        self.committer.executor = self._become_another(label, store)
+
+    def _become_another(self, label: str, store: Store) -> Executor:
+        """Enlist as a new executor, which owns nothing yet, and listen as that."""
+        executor = self._lease.enlist(store, label)
+        self.hearing.go_on_as(executor.executor_id)
+        return executor
 
     def stop(self) -> None:
         """End all parts, promptly. What is being committed is kept."""
@@ -222,9 +227,7 @@ class Engine:
                     "this process was taken for dead and its workflows were taken over; it goes on as a new one"
                 )
             self._runs.kill_all(TAKEN_OVER)
-            renamed = self._lease.enlist(store, executor.label)
-            self.hearing.go_on_as(renamed.executor_id)
-            return renamed
+            return self._become_another(executor.label, store)
         fence, owned = found
         self._runs.kill_lost(owned)
         return Executor(executor.executor_id, executor.label, executor.lease_until_ms, fence)

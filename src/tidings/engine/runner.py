@@ -147,6 +147,7 @@ class Runner:
         with self._lock:
             if generation != self.generation:
                 return None
+            self._claiming.discard(run.workflow_id)
             live = self._add(LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs))
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
@@ -163,7 +164,7 @@ class Runner:
             return free
 
     def claimed(self, workflow_ids: Iterable[str]) -> None:
-        """Note that these were claimed anew and are executed, or could not be."""
+        """Note that these were claimed anew, and that those of them which are not executed now could not be."""
         with self._lock:
             self._claiming.difference_update(workflow_ids)
 
@@ -176,17 +177,14 @@ class Runner:
         """Make ready to execute a run."""
         live = LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs)
         with self._lock:
-            if run.workflow_id in self._claiming:
-                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "a later execution goes on with it"))
-            else:
-                self._add(live)
+            self._add(live)
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 
     def _add(self, live: LiveRun) -> LiveRun:
         workflow_id = live.run.workflow_id
         former = self._live.get(workflow_id)
-        if former is not None and former.run.epoch > live.run.epoch:
+        if workflow_id in self._claiming or (former is not None and former.run.epoch > live.run.epoch):
             live.port.chain.kill(DBOSRunEndedError(workflow_id, "a later execution goes on with it"))
             return live
         self._live[workflow_id] = live

@@ -237,9 +237,7 @@ class Supervisor:
 
     def _report_leftovers(self) -> None:
         names = self._registry.workflow_names()
-        me = (
-            self._parts.committer.executor.executor_id
-        )  # What it owns was started since the launch, or will be claimed.
+        me = self._parts.committer.executor.executor_id  # What this owns was started since the launch.
         leftovers = self._parts.reader.ask(lambda store: store.leftovers(names, self._app_version, me)).result()
         for each in leftovers:
             if each.app_version != self._app_version:
