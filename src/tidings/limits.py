@@ -70,6 +70,17 @@ def check_timeout(value: object, what: str = "timeout_seconds") -> float | None:
     return None if value > MAX_TIMEOUT_SECONDS else float(value)
 
 
+def check_time_limit(value: object, what: str) -> float | None:
+    """Return `value` if it is `None` (no limit) or a number of seconds more than 0; a hundred years are no limit."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds, or None for no limit, not {value!r}")
+    if not value > 0:  # Nor is NaN.
+        raise DBOSLimitError(f"{what} must be more than 0, or None for no limit, not {value}")
+    return None if value > MAX_TIMEOUT_SECONDS else float(value)
+
+
 def check_value_size(text: str, what: str) -> str:
     """Return `text`, a serialized value, if it is not larger than 16 MiB."""
     if len(text) * 4 > MAX_VALUE_BYTES and (size := len(text.encode())) > MAX_VALUE_BYTES:

@@ -8,21 +8,14 @@ from contextvars import ContextVar
 from tidings.core.history import Run
 from tidings.engine import scope as scopes
 from tidings.engine.starting import Limit
-from tidings.error import DBOSLimitError
-from tidings.limits import check_id, check_timeout
+from tidings.limits import check_id, check_time_limit
 
-_next_id: ContextVar[list[str] | None] = ContextVar("tidings_next_workflow_id", default=None)
+# What the blocks set that the code is in, the innermost last. Not kept by the managers themselves: one
+# may be entered in several tasks, and again within its own block.
+_ids: ContextVar[tuple[list[str], ...]] = ContextVar("tidings_workflow_ids", default=())
 
-# What was set where the blocks around this one began. Not kept by the managers themselves: one may be
-# entered in several tasks, and again within its own block.
-_former_ids: ContextVar[tuple[list[str] | None, ...]] = ContextVar("tidings_former_workflow_ids", default=())
-
-# The timeout that was set, and the run whose code set it: that code's children get it, not theirs.
-_timeout: ContextVar[tuple[Limit, Run | None] | None] = ContextVar("tidings_workflow_timeout", default=None)
-
-_former_timeouts: ContextVar[tuple[tuple[Limit, Run | None] | None, ...]] = ContextVar(
-    "tidings_former_workflow_timeouts", default=()
-)
+# With the run whose code set it: that code's children get the limit, not theirs.
+_limits: ContextVar[tuple[tuple[Limit, Run | None], ...]] = ContextVar("tidings_workflow_limits", default=())
 
 
 class SetWorkflowID(contextlib.AbstractContextManager[None]):
@@ -35,13 +28,10 @@ class SetWorkflowID(contextlib.AbstractContextManager[None]):
         self._workflow_id = check_id(workflow_id, "workflow_id")
 
     def __enter__(self) -> None:
-        _former_ids.set((*_former_ids.get(), _next_id.get()))
-        _next_id.set([self._workflow_id])
+        _ids.set((*_ids.get(), [self._workflow_id]))
 
     def __exit__(self, *_: object) -> None:
-        *others, former = _former_ids.get()
-        _former_ids.set(tuple(others))
-        _next_id.set(former)
+        _ids.set(_ids.get()[:-1])
 
 
 class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
@@ -58,27 +48,19 @@ class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
         Args:
             workflow_timeout_sec: in seconds, more than 0; `None` lets children take longer than their parent.
         """
-        is_number = isinstance(workflow_timeout_sec, (int, float)) and not isinstance(workflow_timeout_sec, bool)
-        if is_number and not workflow_timeout_sec > 0:  # type: ignore[operator]  # Nor is NaN.
-            raise DBOSLimitError(
-                f"a workflow timeout must be more than 0 seconds, or None for no limit; got {workflow_timeout_sec!r}"
-            )
-        self._limit = Limit(check_timeout(workflow_timeout_sec, "workflow_timeout_sec"))
+        self._limit = Limit(check_time_limit(workflow_timeout_sec, "workflow_timeout_sec"))
 
     def __enter__(self) -> None:
-        _former_timeouts.set((*_former_timeouts.get(), _timeout.get()))
-        _timeout.set((self._limit, _current_run()))
+        _limits.set((*_limits.get(), (self._limit, _current_run())))
 
     def __exit__(self, *_: object) -> None:
-        *others, former = _former_timeouts.get()
-        _former_timeouts.set(tuple(others))
-        _timeout.set(former)
+        _limits.set(_limits.get()[:-1])
 
 
 def take_id() -> str | None:
     """Take the id that `SetWorkflowID` holds for the next start."""
-    chosen = _next_id.get()
-    return chosen.pop() if chosen else None
+    blocks = _ids.get()
+    return blocks[-1].pop() if blocks and blocks[-1] else None
 
 
 def limit_for_start() -> Limit | None:
@@ -86,8 +68,11 @@ def limit_for_start() -> Limit | None:
 
     The code of a run inherits the context of whoever started it, whose limit is not its own.
     """
-    found = _timeout.get()
-    return None if found is None or found[1] is not _current_run() else found[0]
+    blocks = _limits.get()
+    if not blocks:
+        return None
+    limit, run = blocks[-1]
+    return limit if run is _current_run() else None
 
 
 def _current_run() -> Run | None:

@@ -19,7 +19,7 @@ from tidings.core.retry import RetryPolicy
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.registry import StepFunction
-from tidings.limits import MAX_TIMEOUT_SECONDS, check_id
+from tidings.limits import check_id, check_time_limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,7 +79,7 @@ class Steps:
         or raises the error it finally failed with. A step during which the process dies runs again.
         """
         policy = _policy(retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry)
-        limit = _time_limit(timeout_seconds)
+        limit = check_time_limit(timeout_seconds, "timeout_seconds")
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             if isinstance(function, (classmethod, staticmethod)):  # Whichever decorator comes first.
@@ -192,7 +192,7 @@ def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFun
         given.get("backoff_rate", 2.0),
         given.get("should_retry"),
     )
-    limit = _time_limit(given.get("timeout_seconds"))
+    limit = check_time_limit(given.get("timeout_seconds"), "timeout_seconds")
     return StepFunction(_step_name(name), func, inspect.iscoroutinefunction(func), policy, limit)
 
 
@@ -234,13 +234,3 @@ def _amount(value: float, what: str) -> float:
     if not 0 <= value < math.inf:  # Nor is NaN.
         raise ValueError(f"{what} must be 0 or more, and finite, not {value}")
     return value
-
-
-def _time_limit(seconds: float | None) -> float | None:
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"timeout_seconds must be a number of seconds, or None for no limit, not {seconds!r}")
-    if not seconds > 0:  # Nor is NaN.
-        raise ValueError(f"timeout_seconds must be more than 0, or None for no limit, not {seconds}")
-    return None if seconds > MAX_TIMEOUT_SECONDS else float(seconds)  # A hundred years are no limit.
