@@ -39,7 +39,7 @@ def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwa
     if step.is_async:
         return partial(_await_within, caller, step, args, kwargs)
     if step.timeout_seconds is None:
-        return partial(_await_in_thread, caller, step, args, kwargs)
+        return partial(_await_in_thread, step, args, kwargs)
     return partial(_await_in_thread_within, caller, step, args, kwargs)
 
 
@@ -54,7 +54,7 @@ async def _await(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope
 
 
 async def _await_in_thread(
-    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+    step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
 ) -> Any:
     """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
     with _attempting(step, workflow, slot, number):

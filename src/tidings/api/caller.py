@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
+from tidings.core.operations.recorded import observed
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.engine import Engine
@@ -102,6 +103,10 @@ class Caller:
         """The id of the workflow that the caller is in, in a step too."""
         return self.scope.run.workflow_id if self.scope is not None else None
 
+    def observed(self, name: str, body: Operation[Any], what: str) -> Operation[Any]:
+        """Return an operation that has no record of its own, recorded as `name` if a workflow itself calls it."""
+        return body if self.workflow is None else observed(self.workflow.begin(name), body, what)
+
     def begin_in_workflow(self, name: str) -> Slot:
         """Take the next place of the workflow the caller is in.
 
@@ -165,10 +170,9 @@ class Face:
     _caller: Callable[[Callable[[], Scope | None]], Caller]
 
     @shared
-    def _block(cls, name: str, make: Callable[[Caller], Operation[T]], awaited: str | None = None) -> T:
-        """Run an operation for the calling thread. `awaited` names the form to await, if not `name`_async."""
-        called = f"{cls._called}.{name}"
-        refuse_running_loop(called, awaited and f"{cls._called}.{awaited}")
+    def _block(cls, name: str, make: Callable[[Caller], Operation[T]]) -> T:
+        """Run an operation for the calling thread."""
+        refuse_running_loop(f"{cls._called}.{name}")
         caller = cls._caller(scopes.of_thread)
         return drive(make(caller), caller.port)
 

@@ -7,7 +7,6 @@ from typing import Any
 from tidings.api.caller import Caller, Face, shared
 from tidings.core.effects import Operation
 from tidings.core.operations import events
-from tidings.core.operations.recorded import observed
 from tidings.error import DBOSContextError
 from tidings.limits import check_id, check_key, check_timeout
 from tidings.model import SET_EVENT
@@ -108,6 +107,4 @@ def _get(caller: Caller, workflow_id: str, key: str, timeout_seconds: float | No
 def _get_all(caller: Caller, workflow_id: str) -> Operation[dict[str, Any]]:
     check_id(workflow_id, "workflow_id")
     read = events.read_all(caller.serializer, workflow_id)
-    if caller.workflow is not None:
-        return observed(caller.workflow.begin(events.GET_ALL_EVENTS), read, f"the events of workflow {workflow_id!r}")
-    return read
+    return caller.observed(events.GET_ALL_EVENTS, read, f"the events of workflow {workflow_id!r}")

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, cast
 from tidings.api.caller import Caller, Face
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
-from tidings.core.operations.recorded import observed
 from tidings.error import (
     DBOSNonExistentWorkflowError,
 )
@@ -149,9 +148,7 @@ def check_exists(caller: Caller, workflow_id: str) -> Operation[None]:
 def get_status(caller: Caller, workflow_id: str) -> Operation[WorkflowStatus | None]:
     """Read the status of a workflow; recorded in a workflow."""
     read = _read_status(caller.serializer, workflow_id)
-    if caller.workflow is not None:
-        return observed(caller.workflow.begin(GET_STATUS), read, f"the status of workflow {workflow_id!r}")
-    return read
+    return caller.observed(GET_STATUS, read, f"the status of workflow {workflow_id!r}")
 
 
 def _read_status(serializer: Serializer, workflow_id: str) -> Operation[WorkflowStatus | None]:

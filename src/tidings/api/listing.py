@@ -13,7 +13,6 @@ from tidings.api.caller import Caller
 from tidings.api.filters import count
 from tidings.api.handle import WorkflowStatus, status_of
 from tidings.core.effects import NOW, ListMessages, ListSteps, ListWorkflows, Operation, Read
-from tidings.core.operations.recorded import observed
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.limits import check_id
 from tidings.model import RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
@@ -73,7 +72,7 @@ class MessageInfo:
 
 def list_workflows(caller: Caller, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:
     """List workflows; recorded in a workflow."""
-    return _recorded(caller, LIST_WORKFLOWS, _read_workflows(caller.serializer, wanted), "the list of workflows")
+    return caller.observed(LIST_WORKFLOWS, _read_workflows(caller.serializer, wanted), "the list of workflows")
 
 
 def _read_workflows(serializer: Serializer, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:
@@ -87,9 +86,7 @@ def list_steps(
     """List what a workflow recorded; recorded in a workflow."""
     check_id(workflow_id, "workflow_id")
     query = ListSteps(workflow_id, count(limit, "limit"), count(offset, "offset") or 0, load_output)
-    return _recorded(
-        caller, LIST_STEPS, _read_steps(caller.serializer, query), f"the steps of workflow {workflow_id!r}"
-    )
+    return caller.observed(LIST_STEPS, _read_steps(caller.serializer, query), f"the steps of workflow {workflow_id!r}")
 
 
 def _read_steps(serializer: Serializer, query: ListSteps) -> Operation[list[StepInfo]]:
@@ -123,7 +120,7 @@ def list_messages(
     check_id(workflow_id, "workflow_id")
     query = ListMessages(workflow_id, count(limit, "limit"), count(offset, "offset") or 0)
     read = _read_messages(caller.serializer, query)
-    return _recorded(caller, LIST_MESSAGES, read, f"the messages to workflow {workflow_id!r}")
+    return caller.observed(LIST_MESSAGES, read, f"the messages to workflow {workflow_id!r}")
 
 
 def _read_messages(serializer: Serializer, query: ListMessages) -> Operation[list[MessageInfo]]:
@@ -160,7 +157,3 @@ def rebuild(serializer: Serializer, text: str, what: str) -> Any:
         return load(serializer, text, what)
     except DBOSSerializationError as error:
         return error
-
-
-def _recorded(caller: Caller, name: str, read: Operation[Any], what: str) -> Operation[Any]:
-    return read if caller.workflow is None else observed(caller.workflow.begin(name), read, what)

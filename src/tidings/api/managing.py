@@ -254,6 +254,4 @@ def _wait_first(caller: Caller, workflow_ids: tuple[str, ...]) -> Operation[Any]
 
 def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:
     cancelling = results.cancel(check_id(workflow_id, "workflow_id"))
-    if caller.workflow is not None:
-        return observed(caller.workflow.begin("DBOS.cancel_workflow"), cancelling, "whether it was pending")
-    return cancelling
+    return caller.observed("DBOS.cancel_workflow", cancelling, "whether it was pending")
