@@ -11,7 +11,7 @@ from tidings.api.context import SetWorkflowID, SetWorkflowTimeout
 from tidings.api.dbos import DBOS
 from tidings.api.filters import WorkflowFilters
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
-from tidings.api.listing import MessageInfo, StepInfo
+from tidings.api.listing import ExecutorInfo, MessageInfo, StepInfo
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions
 from tidings.core.operations.messages import Message
@@ -22,6 +22,7 @@ __all__ = [
     "DBOSClient",
     "DBOSConfig",
     "DBOSConfiguredInstance",
+    "ExecutorInfo",
     "JSONSerializer",
     "Message",
     "MessageInfo",

@@ -10,6 +10,7 @@ DBOSException (Exception)
 ├── DBOSConflictingWorkflowError       that id belongs to another workflow function
 ├── DBOSWorkflowFunctionNotFoundError  a recorded workflow has no function in this program
 ├── DBOSUnexpectedStepError            replay met another operation than the recorded one
+├── MaxRecoveryAttemptsExceededError   a workflow was running when too many processes died
 ├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
 ├── DBOSStepTimeoutError               a try of a step was not done in time
 ├── DBOSAwaitedWorkflowCancelledError  a result was awaited from a cancelled workflow
@@ -50,6 +51,7 @@ __all__ = [
     "DBOSUnexpectedStepError",
     "DBOSWorkflowCancelledError",
     "DBOSWorkflowFunctionNotFoundError",
+    "MaxRecoveryAttemptsExceededError",
 ]
 
 
@@ -164,6 +166,27 @@ class DBOSUnexpectedStepError(DBOSException):
             f"workflow {workflow_id!r} was recorded with {recorded} at {where}, but the code now "
             f"calls {called}; nothing was recorded. Run it with the code that started it, or make "
             "the workflow deterministic (time, random numbers and I/O belong into steps)"
+        )
+
+
+class MaxRecoveryAttemptsExceededError(DBOSException):
+    """A workflow was being executed when a process died, too often and without getting on: a dead letter.
+
+    Attributes:
+        workflow_id: its id.
+        attempts: how many processes died so.
+    """
+
+    def __init__(self, workflow_id: str, attempts: int) -> None:
+        super().__init__(workflow_id, attempts)
+        self.workflow_id = workflow_id
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r} is recovered no more: the processes that executed it died {self.attempts} "
+            "times in a row before it recorded anything new; see what it does behind its last recorded step, mend "
+            "that, and start it anew under another id"
         )
 
 

@@ -31,6 +31,10 @@ MAX_PAGE_BYTES: Final = 1024 * 1024
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 MAX_UNITS_IN_FLIGHT: Final = 50_000
 
+# How often a workflow may be recovered after a process died with it before it recorded anything new.
+# Bad luck strikes a few times in a row; what strikes a hundred times is the workflow itself.
+DEFAULT_RECOVERY_ATTEMPTS: Final = 100
+
 # Python's thread wait takes at most about 292 years; a millisecond clock in 64 bits needs less.
 MAX_TIMEOUT_SECONDS: Final = 100 * 366 * 86_400.0
 
@@ -79,6 +83,17 @@ def check_time_limit(value: object, what: str) -> float | None:
     if not value > 0:  # Nor is NaN.
         raise DBOSLimitError(f"{what} must be more than 0, or None for no limit, not {value}")
     return None if value > MAX_TIMEOUT_SECONDS else float(value)
+
+
+def check_recovery_attempts(value: object) -> int | None:
+    """Return `value` if it is `None` (any number) or a whole number from 0 upwards."""
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise TypeError(f"max_recovery_attempts must be a whole number, or None for any number, not {value!r}")
+    if value < 0:
+        raise DBOSLimitError(f"max_recovery_attempts must be 0 or more, or None for any number, not {value}")
+    return value
 
 
 def check_value_size(text: str, what: str) -> str:

@@ -26,6 +26,7 @@ class Status(StrEnum):
     SUCCESS = "SUCCESS"
     ERROR = "ERROR"
     CANCELLED = "CANCELLED"
+    MAX_RECOVERY_ATTEMPTS_EXCEEDED = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"  # a dead letter
 
 
 class EntryState(StrEnum):
@@ -139,6 +140,13 @@ class Outcome(Struct, frozen=True, gc=False):
     at_ms: int
 
 
+class Recovery(Struct, frozen=True, gc=False):
+    """What is noted when a workflow is recovered: after how many deaths of its process without progress, and where."""
+
+    attempts: int
+    progress: int  # how many operations it had recorded
+
+
 class Unit(Struct, frozen=True):
     """Everything one workflow changes at once. It applies whole or not at all.
 
@@ -161,6 +169,7 @@ class Unit(Struct, frozen=True):
     put_back_topic: str | None = None  # of the message that is put back
     item: StreamItem | None = None
     closes: tuple[str, ...] = ()  # keys of streams that take no more items; one may be closed already
+    recovery: Recovery | None = None
 
 
 # --- answers: what a committed unit says back ---------------------------------------------------
@@ -235,6 +244,8 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     config_name: str | None = None
     timeout_ms: int | None = None
     deadline_ms: int | None = None
+    recovery_attempts: int = 0
+    progress: int = 0  # of its last recovery
 
 
 class WorkflowFilter(Struct, frozen=True):
@@ -314,18 +325,24 @@ class EventRead(Struct, frozen=True):
 
 
 class Executor(Struct, frozen=True, gc=False):
-    """One incarnation of a process that runs workflows."""
+    """One incarnation of a process that uses the store. It executes workflows if it has an `app_version`."""
 
     executor_id: str
     label: str
     lease_until_ms: int
     fence: int
+    lease_ms: int = 10_000
+    host: str = ""
+    pid: int = 0
+    started_at_ms: int = 0
+    app_version: str | None = None
 
 
-class Leftover(Struct, frozen=True):
-    """Pending workflows of one name and code version that this program will not run."""
+class PendingGroup(Struct, frozen=True):
+    """How many workflows of one name and code version are pending with one executor, or with nobody."""
 
     name: str
     app_version: str
+    executor_id: str | None
     count: int
     example_id: str

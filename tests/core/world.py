@@ -22,6 +22,7 @@ from tidings.core.effects import (
     FindEvent,
     FindStatuses,
     FindWorkflow,
+    ListExecutors,
     ListMessages,
     ListSteps,
     ListWorkflows,
@@ -220,7 +221,15 @@ class World:
                 return WorkflowRecord(
                     workflow_id, Status.SUCCESS, name, "", output, None, "", 1, None, "", WORKFLOW, 0, 0
                 )
-            case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages() | ReadStream():
+            case (
+                FindAllEvents()
+                | FindStatuses()
+                | ListWorkflows()
+                | ListSteps()
+                | ListMessages()
+                | ListExecutors()
+                | ReadStream()
+            ):
                 raise AssertionError("no program asks this")
             case _ as never:
                 assert_never(never)

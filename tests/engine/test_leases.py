@@ -17,7 +17,7 @@ import pytest
 from tests.support.clock import ManualClock
 from tests.support.faulty import move_fence
 from tidings.engine import leases
-from tidings.engine.leases import Lease, forget, is_dead, sweep
+from tidings.engine.leases import Lease, Watch, forget, has_died_here, sweep
 from tidings.model import Executor
 from tidings.store import open as open_store
 from tidings.store.protocol import Store
@@ -51,9 +51,9 @@ def test_an_executor_is_alive_while_it_holds_its_lock_and_its_lease(store: Store
     assert executor.lease_until_ms == clock.now_ms() + 10_000
     [row] = store.executors()
     assert row == executor
-    assert not is_dead(row, clock.now_ms())
+    assert not has_died_here(row)
     lease.release()
-    assert is_dead(row, clock.now_ms()), "whatever the row says"
+    assert has_died_here(row), "whatever the row says"
     lease.release()
     forget(executor.executor_id)
 
@@ -83,16 +83,56 @@ def test_to_enlist_again_is_to_be_another_one(store: Store, clock: ManualClock) 
     former = lease.enlist(store, "label")
     present = lease.enlist(store, "label")
     assert former.executor_id != present.executor_id
-    assert is_dead(former, clock.now_ms())
-    assert not is_dead(present, clock.now_ms())
+    assert has_died_here(former)
+    assert not has_died_here(present)
     lease.retire(store, present)
     forget(former.executor_id)
 
 
-def test_on_another_host_only_the_lease_tells() -> None:
-    elsewhere = Executor(uuid.uuid4().hex, "label", 1_000, 1)
-    assert not is_dead(elsewhere, 1_000)
-    assert is_dead(elsewhere, 1_001)
+def elsewhere(lease_until_ms: int = 0, *, name: str = "elsewhere", lease_ms: int = 900) -> Executor:
+    """An executor of another host: there is no file of its name here."""
+    return Executor(name, "label", lease_until_ms, 1, lease_ms)
+
+
+def test_on_another_host_a_lease_without_a_sign_of_life_tells_whatever_its_clock_says() -> None:
+    for lease_until_ms in (0, 10**15):
+        watch, row = Watch(900), elsewhere(lease_until_ms)
+        looks = [watch.find_dead([row], now_ms) for now_ms in range(5_000, 6_000, 100)]
+        assert looks == [[]] * 9 + [[row]]
+
+
+def test_any_sign_of_life_begins_the_time_anew() -> None:
+    watch = Watch(900)
+    for now_ms in range(0, 5_000, 100):
+        assert watch.find_dead([elsewhere(now_ms // 800)], now_ms) == []
+
+
+def test_who_watches_waits_for_the_lease_of_whom_it_watches() -> None:
+    watch, slow, quick = Watch(900), elsewhere(name="slow", lease_ms=2_000), elsewhere(name="quick", lease_ms=300)
+    died: dict[str, int] = {}
+    for now_ms in range(0, 2_500, 100):
+        for each in watch.find_dead([slow, quick], now_ms):
+            died.setdefault(each.executor_id, now_ms)
+    assert died == {"quick": 300, "slow": 2_000}
+
+
+def test_after_an_outage_nobody_counts_as_dead_before_all_had_time_to_come_back() -> None:
+    watch, row = Watch(900), elsewhere()
+    for now_ms in range(0, 900, 100):
+        assert watch.find_dead([row], now_ms) == []
+    # The database, or this very process, was away for an hour.
+    for now_ms in range(3_600_000, 3_600_900, 100):
+        assert watch.find_dead([row], now_ms) == []
+    assert watch.find_dead([row], 3_600_900) == [row]
+
+
+def test_a_clock_that_was_set_back_begins_the_time_anew_and_no_more() -> None:
+    watch, row = Watch(900), elsewhere()
+    for now_ms in (10_000, 10_400):
+        assert watch.find_dead([row], now_ms) == []
+    for now_ms in (1_000, 1_400, 1_800):
+        assert watch.find_dead([row], now_ms) == []
+    assert watch.find_dead([row], 1_900) == [row]
 
 
 def test_another_process_is_alive_until_it_is_killed() -> None:
@@ -106,13 +146,13 @@ def test_another_process_is_alive_until_it_is_killed() -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    assert not is_dead(executor, 0)
+    assert not has_died_here(executor)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert is_dead(executor, 0)
+    assert has_died_here(executor)
     forget(executor.executor_id)
     forget(executor.executor_id)
-    assert not is_dead(executor, 0), "without a file, the lease tells"
+    assert not has_died_here(executor), "without a file, the lease tells"
 
 
 def test_files_of_processes_that_ended_long_ago_are_swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ class Process:
     def __init__(self, store: Store, executor_id: str = "here", label: str = "label") -> None:
         self.store = store
         self.executor_id = executor_id
-        self.fence = store.enlist(executor_id, label, NOW_MS + LEASE_MS)
         self._label = label
         self._number = 0
+        self.fence = 0
+        self.fence = store.enlist(self.executor)
 
     @property
     def executor(self) -> Executor:

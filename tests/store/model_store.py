@@ -24,12 +24,13 @@ from tidings.model import (
     Executor,
     History,
     InUse,
-    Leftover,
     Message,
     NoSuchWorkflow,
+    PendingGroup,
     Place,
     PublishedEvent,
     RecordedEntry,
+    Recovery,
     Stale,
     Status,
     StoredMessage,
@@ -233,6 +234,8 @@ class ModelStore:
             there = self.records.entries.get(place)
             if there is None or there.entry.state is EntryState.OPEN or unit.put_back is not None:
                 self.records.entries[place] = StoredEntry(entry, seq)
+        if unit.recovery is not None:
+            self._note_recovery(unit, unit.recovery)
         if unit.event is not None:
             version = (unit.workflow_id or "", unit.event.key, unit.event.version)
             if version in self.records.events:
@@ -244,6 +247,13 @@ class ModelStore:
                 raise DataError("that offset is taken")
             self.records.items[place_in_stream] = unit.item
         self.records.closed.update(dict.fromkeys((unit.workflow_id or "", key) for key in unit.closes))
+
+    def _note_recovery(self, unit: Unit, recovery: Recovery) -> None:
+        there = self.records.workflows.get(unit.workflow_id or "")
+        if there is not None and there.epoch == unit.epoch and there.status is Status.PENDING:
+            self.records.workflows[there.workflow_id] = replace(
+                there, recovery_attempts=recovery.attempts, progress=recovery.progress
+            )
 
     def _as_of_now(self, batch: Batch, answers: list[Answer]) -> list[Answer]:
         """Show other workflows in answers as they are now: after the batch, or when it is recalled."""
@@ -261,12 +271,14 @@ class ModelStore:
 
     # --- executors ----------------------------------------------------------------------------------
 
-    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
-        """Add an executor under fence 1."""
-        self.records.executors[executor_id] = Executor(executor_id, label, lease_until_ms, 1)
-        return 1
+    def enlist(self, executor: Executor) -> int:
+        """Add an executor under fence 1, or renew it under the one it has."""
+        there = self.records.executors.get(executor.executor_id)
+        fence = 1 if there is None else there.fence
+        self.records.executors[executor.executor_id] = replace(executor, fence=fence)
+        return fence
 
-    def retire(self, executor_id: str, fence: int) -> None:
+    def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         """Remove an executor under this fence, and disown its runs."""
         executor = self.records.executors.get(executor_id)
         if executor is None or executor.fence != fence:
@@ -327,7 +339,13 @@ class ModelStore:
 
     def _change(self, workflow_id: str, executor_id: str | None, *, raise_epoch: bool) -> WorkflowRecord:
         before = self.records.workflows[workflow_id]
-        after = replace(before, executor_id=executor_id, epoch=before.epoch + raise_epoch)
+        is_taken_over = raise_epoch and before.executor_id not in (None, executor_id)
+        after = replace(
+            before,
+            executor_id=executor_id,
+            epoch=before.epoch + raise_epoch,
+            recovery_attempts=before.recovery_attempts + is_taken_over,
+        )
         self.records.workflows[workflow_id] = after
         return after
 
@@ -440,14 +458,13 @@ class ModelStore:
         """All executors."""
         return list(self.records.executors.values())
 
-    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
-        """What is pending under another name or version."""
-        groups: dict[tuple[str, str], list[str]] = {}
-        for workflow in self.records.workflows.values():
-            mine = workflow.name in names and workflow.app_version == app_version
-            if workflow.status is Status.PENDING and workflow.executor_id != executor_id and not mine:
-                groups.setdefault((workflow.name, workflow.app_version), []).append(workflow.workflow_id)
-        return [Leftover(name, version, len(ids), ids[0]) for (name, version), ids in groups.items()]
+    def pending_groups(self) -> list[PendingGroup]:
+        """What is pending, by name, version and owner."""
+        groups: dict[tuple[str, str, str | None], list[str]] = {}
+        for each in self.records.workflows.values():
+            if each.status is Status.PENDING:
+                groups.setdefault((each.name, each.app_version, each.executor_id), []).append(each.workflow_id)
+        return [PendingGroup(*group, len(ids), ids[0]) for group, ids in groups.items()]
 
 
 def matches(workflow: WorkflowRecord, wanted: WorkflowFilter) -> bool:

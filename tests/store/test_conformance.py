@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 import tidings.store
 import tidings.store.migrate
@@ -43,11 +44,12 @@ from tidings.model import (
     Executor,
     History,
     InUse,
-    Leftover,
     NewWorkflow,
     NoSuchWorkflow,
     Nothing,
+    PendingGroup,
     RecordedEntry,
+    Recovery,
     Stale,
     Status,
     Taken,
@@ -530,10 +532,12 @@ def test_nothing_is_recalled_of_an_executor_that_is_gone(process: Process) -> No
 
 
 def test_an_executor_is_enlisted_renewed_by_its_batches_and_retired(store: Store) -> None:
-    fence = store.enlist("e", "a label", 5_000)
-    assert store.executors() == [Executor("e", "a label", 5_000, fence)]
+    executor = Executor("e", "a label", 5_000, 0, 7_000, "a host", 17, 4_000, VERSION)
+    executor = replace(executor, fence=store.enlist(executor))
+    fence = executor.fence
+    assert store.executors() == [executor]
     store.commit(Batch("e", fence, 1, NOW_MS, LEASE_MS, [Unit(start=new("w"))]))
-    assert store.executors() == [Executor("e", "a label", NOW_MS + LEASE_MS, fence)]
+    assert store.executors() == [replace(executor, lease_until_ms=NOW_MS + LEASE_MS)]
     store.retire("e", fence)
     assert store.executors() == []
     assert store.workflows(["w"])["w"].executor_id is None
@@ -541,8 +545,8 @@ def test_an_executor_is_enlisted_renewed_by_its_batches_and_retired(store: Store
 
 
 def test_enlisting_again_after_a_lost_answer_is_harmless(store: Store) -> None:
-    fence = store.enlist("e", "a label", 5_000)
-    assert store.enlist("e", "a label", 6_000) == fence
+    fence = store.enlist(Executor("e", "a label", 5_000, 0, app_version=VERSION))
+    assert store.enlist(Executor("e", "a label", 6_000, 0)) == fence
     assert store.executors() == [Executor("e", "a label", 6_000, fence)]
 
 
@@ -726,19 +730,53 @@ def test_several_processes_write_at_once(open_store: OpenStore) -> None:
         assert mine == [f"{process.executor_id}-{number}" for number in range(30)]
 
 
-def test_leftovers_are_counted_by_name_and_version(process: Process) -> None:
+def test_what_is_pending_is_counted_by_name_version_and_owner(process: Process) -> None:
     process.start("w1", "w2", "ended")
     process.start("old1", "old2", app_version="v0")
     process.start("s", name="strange")
     process.start("done", name="strange")
     process.commit(ending("ended"), ending("done"))
-    found = process.store.leftovers(["flow", "unused"], VERSION, "other")
-    assert sorted(found, key=lambda each: each.name) == [
-        Leftover("flow", "v0", 2, "old1"),
-        Leftover("strange", VERSION, 1, "s"),
+    other = Process(process.store, "other")
+    other.start("w3")
+    other.store.retire("other", other.fence)
+    found = process.store.pending_groups()
+    assert sorted(found, key=lambda each: (each.name, each.app_version, each.executor_id or "")) == [
+        PendingGroup("flow", "v0", process.executor_id, 2, "old1"),
+        PendingGroup("flow", VERSION, None, 1, "w3"),
+        PendingGroup("flow", VERSION, process.executor_id, 2, "w1"),
+        PendingGroup("strange", VERSION, process.executor_id, 1, "s"),
     ]
-    assert len(process.store.leftovers([], VERSION, "other")) == 3
-    assert process.store.leftovers([], VERSION, process.executor_id) == [], "what it owns it goes on with"
+
+
+def test_a_claim_counts_the_deaths_of_owners_and_nothing_else(store: Store) -> None:
+    first, second, third = (Process(store, each) for each in ("1", "2", "3"))
+    first.start("w")
+
+    def attempts() -> int:
+        return store.workflows(["w"])["w"].recovery_attempts
+
+    assert attempts() == 0
+    [claimed] = store.claim(second.executor, ["1"], ["flow"], VERSION, 10)
+    assert (claimed.recovery_attempts, attempts()) == (1, 1)
+    [reclaimed] = store.reclaim(second.executor, ["w"])
+    assert (reclaimed.recovery_attempts, attempts()) == (1, 1), "it was its own already"
+    store.retire("2", second.fence)
+    [claimed] = store.claim(third.executor, [], ["flow"], VERSION, 10)
+    assert claimed.recovery_attempts == 1, "it was given back"
+
+
+def test_a_recovery_is_noted_under_its_epoch_alone(process: Process) -> None:
+    process.start("w", "ended")
+    process.commit(ending("ended"))
+    noted = [
+        Unit(each, epoch, recovery=Recovery(*what)) for each, epoch, what in (("w", 1, (3, 5)), ("ended", 1, (4, 6)))
+    ]
+    assert process.commit(*noted) == [APPLIED] * 2
+    found = process.store.workflows(["w", "ended"])
+    assert [(each.recovery_attempts, each.progress) for each in (found["w"], found["ended"])] == [(3, 5), (0, 0)]
+    process.store.reclaim(process.executor, ["w"])
+    process.commit(Unit("w", 1, recovery=Recovery(9, 9)))
+    assert process.store.workflows(["w"])["w"].recovery_attempts == 3
 
 
 # --- any text within the limits --------------------------------------------------------------------------------
@@ -785,7 +823,7 @@ def test_any_text_is_an_id_a_topic_a_key_a_name_and_a_value(process: Process, te
     assert process.store.recall(batch) == answers
     heir = Process(process.store, f"heir {text}", text)
     assert heir.claim("here", names=[text], app_version=text) == [text]
-    assert heir.store.leftovers(["none"], "none", "other")[0].count >= 1
+    assert text in {each.name for each in heir.store.pending_groups()}
 
 
 def test_ids_that_would_run_together_are_apart(process: Process) -> None:

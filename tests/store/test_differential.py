@@ -26,10 +26,10 @@ from tidings.model import (
     EntryState,
     Executor,
     History,
-    Leftover,
     Message,
     NewWorkflow,
     Outcome,
+    PendingGroup,
     PublishedEvent,
     RecordedEntry,
     Status,
@@ -304,7 +304,8 @@ class World:
         process = operation.process
         if process not in self.fences:
             name = self.prefix + process
-            self.fences[process] = self.same(lambda store: store.enlist(name, "label", NOW_MS))
+            enlisted = Executor(name, "label", NOW_MS, 0, host="host", pid=7, started_at_ms=5, app_version="v1")
+            self.fences[process] = self.same(lambda store: store.enlist(enlisted))
         match operation:
             case Commit(_, wanted, recall):
                 self.commit(process, wanted)
@@ -500,7 +501,6 @@ class World:
         left: list[Part] = [Receive(each, 100 + n, topic, False) for n, (each, topic, _) in enumerate(takes)]
         self.perform(Commit("p", left, recall=True))
         ids = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
-        names = [self.prefix + "flow"]
         self.same(lambda store: store.workflows(ids))
         self.same(lambda store: store.statuses(ids))
         self.same(lambda store: store.histories(ids))
@@ -509,12 +509,7 @@ class World:
         streams = [(each, key, offset) for each in ids for key in (*KEYS, "m") for offset in (0, 2)]
         self.same(lambda store: store.read_streams(streams, 100, 10_000))
         self.same(lambda store: by_id([each for each in store.executors() if self.mine(each.executor_id)]))
-        for other in ("nobody", self.prefix + "p"):
-            self.same(
-                lambda store, me=other: by_name(  # type: ignore[misc]
-                    [each for each in store.leftovers(names, "v1", me) if self.mine(each.name)]
-                )
-            )
+        self.same(lambda store: by_group([each for each in store.pending_groups() if self.mine(each.name)]))
 
     def look(self, look: Look) -> None:
         """List, and compare; only what this sequence has written, for others have written to the same database."""
@@ -571,9 +566,9 @@ def by_id(records: list[WorkflowRecord] | list[Executor]) -> dict[str, WorkflowR
     return {each.workflow_id if isinstance(each, WorkflowRecord) else each.executor_id: each for each in records}
 
 
-def by_name(leftovers: list[Leftover]) -> dict[tuple[str, str], Leftover]:
-    """Index leftovers, whose order is not promised."""
-    return {(each.name, each.app_version): each for each in leftovers}
+def by_group(found: list[PendingGroup]) -> dict[tuple[str, str, str | None], PendingGroup]:
+    """Index groups, whose order is not promised."""
+    return {(each.name, each.app_version, each.executor_id): each for each in found}
 
 
 @pytest.fixture

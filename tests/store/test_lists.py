@@ -81,7 +81,7 @@ def test_every_answer_shows_class_instance_timeout_and_deadline(open_store: Open
     [again] = old.store.reclaim(old.executor, ["method"])
     assert again == replace(started, epoch=2)
     [claimed] = heir.store.claim(heir.executor, ["old"], ["flow"], VERSION, 1)
-    assert claimed == replace(started, epoch=3, executor_id="heir")
+    assert claimed == replace(started, epoch=3, executor_id="heir", recovery_attempts=1)
 
 
 def test_a_workflow_without_them_has_none(process: Process) -> None:

@@ -17,8 +17,6 @@ import pytest
 from psycopg import pq, sql
 
 from tests.store.driver import (
-    LEASE_MS,
-    NOW_MS,
     Process,
     ending,
     entry,
@@ -131,7 +129,7 @@ def scans_without_condition(plan: list[dict[str, Any]]) -> list[dict[str, Any]]:
 SCANS = {"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 
 # They read a table that has one row for each process, or all that is pending because that is asked for.
-READ_ALL = {"read_executors", "leftovers", "schema_version", "set_schema_version"}
+READ_ALL = {"read_executors", "pending_groups", "schema_version", "set_schema_version"}
 
 # They walk through an index until their page is full, or look at all that is pending. See their test below.
 WALKS = {"list_newest", "list_oldest", "list_pending"}
@@ -391,7 +389,7 @@ def test_two_executors_that_take_each_other_for_dead_do_not_deadlock(
         assert None in outcomes
         for process in (a, b):
             fence = process.store.refence(process.executor_id)
-            process.fence = fence[0] if fence else process.store.enlist(process.executor_id, "", NOW_MS + LEASE_MS)
+            process.fence = fence[0] if fence else process.store.enlist(process.executor)
 
 
 # --- lost connections ------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from tests.store.driver import (
     taking,
 )
 from tidings.error import DBOSInitializationError
-from tidings.model import APPLIED, NoSuchWorkflow, Taken, Unit, WorkflowFilter
+from tidings.model import APPLIED, Executor, NoSuchWorkflow, Taken, Unit, WorkflowFilter
 from tidings.store import migrate as migrations
 from tidings.store.protocol import DataError, Unavailable
 from tidings.store.queries import load
@@ -125,7 +125,7 @@ def test_everything_that_writes_happens_under_the_side_lock(
     batch = process.batch(Unit(start=new("w")), sending(message("w")), taking("w", 1))
     store.commit(batch)
     store.recall(batch)
-    store.enlist("dead", "label", 0)
+    store.enlist(Executor("dead", "label", 0, 0))
     store.claim(process.executor, ["dead"], ["flow"], "v1", 9)
     store.reclaim(process.executor, ["w"])
     store.refence(process.executor_id)
@@ -490,7 +490,7 @@ def test_a_take_searches_the_index_of_the_unread(store: SqliteStore) -> None:
 OF_STREAMS = ["read_item_places", "stream_lengths", "closed_streams", "stream_states", "read_items"]
 
 
-@pytest.mark.parametrize("name", ["claimable_workflows", "owned_workflows", "disown_workflows", "leftovers"])
+@pytest.mark.parametrize("name", ["claimable_workflows", "owned_workflows", "disown_workflows", "pending_groups"])
 def test_pending_workflows_are_found_by_their_index(store: SqliteStore, name: str) -> None:
     plan = plan_of(store, name)
     assert "tidings_workflows_pending" in plan

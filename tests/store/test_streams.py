@@ -30,6 +30,7 @@ from tidings.model import (
     Answer,
     Entry,
     EntryState,
+    Executor,
     History,
     RecordedEntry,
     Stale,
@@ -471,7 +472,7 @@ def test_without_a_connection_streams_are_unavailable(store: Store) -> None:
 
 
 def test_a_batch_may_have_nothing_but_items(store: Store) -> None:
-    fence = store.enlist("e", "label", 0)
+    fence = store.enlist(Executor("e", "label", 0, 0))
     with pytest.raises(Fenced):
         store.commit(Batch("e", fence + 1, 1, NOW_MS, LEASE_MS, list(streaming("w", "k", "a"))))
     assert read(store) == StreamPage((), 0, False, None)

@@ -153,7 +153,7 @@ def running(
     )
     with launched(faulty):
         # The supervisor's first round is over, and the probe is heard: what is queued from now on is the test's.
-        wait_until(lambda: faulty.store.calls["claim"] > 0)
+        wait_until(lambda: faulty.store.calls["pending_groups"] > 1)
         if "prepare" not in more:
             wait_until(lambda: faulty.engine.hearing.is_proven)
         yield faulty

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn, TypeVar
 
+from msgspec.structs import replace
+
 from tidings.model import (
     Answer,
     EventRead,
     Executor,
     History,
-    Leftover,
+    PendingGroup,
     RecordedEntry,
     Status,
     StoredMessage,
@@ -205,11 +207,11 @@ class FaultyStore:
     def reconnect(self) -> None:
         self._read("reconnect", self.inner.reconnect)
 
-    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
-        return self._read("enlist", lambda: self.inner.enlist(executor_id, label, lease_until_ms))
+    def enlist(self, executor: Executor) -> int:
+        return self._read("enlist", lambda: self.inner.enlist(executor))
 
-    def retire(self, executor_id: str, fence: int) -> None:
-        self._read("retire", lambda: self.inner.retire(executor_id, fence))
+    def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
+        self._read("retire", lambda: self.inner.retire(executor_id, fence, wakes))
 
     def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
         return self._read("refence", lambda: self.inner.refence(executor_id))
@@ -254,8 +256,8 @@ class FaultyStore:
     def executors(self) -> list[Executor]:
         return self._read("executors", self.inner.executors)
 
-    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
-        return self._read("leftovers", lambda: self.inner.leftovers(names, app_version, executor_id))
+    def pending_groups(self) -> list[PendingGroup]:
+        return self._read("pending_groups", self.inner.pending_groups)
 
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         return self._read("statuses", lambda: self.inner.statuses(workflow_ids))
@@ -340,8 +342,8 @@ def move_fence(
 
     Without a lease the claimer is dead itself: whoever looks next takes over from it.
     """
-    fence = store.enlist("claimer", "claimer", lease_until_ms)
-    claimer = Executor("claimer", "claimer", lease_until_ms, fence)
+    claimer = Executor("claimer", "claimer", lease_until_ms, 0)
+    claimer = replace(claimer, fence=store.enlist(claimer))
     return store.claim(claimer, [executor_id], names, version, 1_000)
 
 

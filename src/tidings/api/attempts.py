@@ -103,8 +103,10 @@ def _limit(caller: Caller, step: StepFunction, workflow: Scope, attempt: Attempt
 def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) -> Iterator[Attempt]:
     """Stand in an attempt of a step. It is over at the end of the block, though a thread may still run."""
     attempt = Attempt(step.name, slot, number)
+    workflow.port.begin_step()
     with standing(Scope(workflow.run, workflow.port, workflow.branch, attempt)):
         try:
             yield attempt
         finally:
             attempt.over = True
+            workflow.port.end_step()

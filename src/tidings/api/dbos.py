@@ -15,6 +15,7 @@ from tidings.api.config import DBOSConfig, settings_from
 from tidings.api.events import OwnEvents
 from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
+from tidings.api.signals import TERM_SECONDS, TermHandler
 from tidings.api.steps import Steps
 from tidings.api.streams import OwnStreams
 from tidings.api.workflows import REGISTRY, Workflows
@@ -23,6 +24,7 @@ from tidings.engine import sharing
 from tidings.engine.host import Host
 from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
+from tidings.limits import check_timeout
 
 T = TypeVar("T")
 
@@ -82,7 +84,9 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
     def launch(cls) -> Launched:
         """Open the database, recover what ended processes left, and be ready for calls.
 
-        May be called on a running event loop. Register all workflows before.
+        May be called on a running event loop. Register all workflows before. Called in the main thread of
+        a program that does not handle SIGTERM, it lets SIGTERM end the program in good order: as
+        `destroy(workflow_completion_timeout_sec=8)`, and then by the signal.
 
         Returns:
             A context manager that destroys at the end of its block.
@@ -100,37 +104,64 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
             host = _open_host(cls._settings)
             Process.host = host
             host.recover()
+        _ON_TERM.install()
         return Launched()
 
     @classmethod
     async def launch_async(cls) -> Launched:
         """Await `launch`, without blocking the event loop."""
-        return await asyncio.to_thread(cls.launch)
+        launched = await asyncio.to_thread(cls.launch)
+        _ON_TERM.install()  # This may be the main thread.
+        return launched
 
     @classmethod
-    def destroy(cls, *, destroy_registry: bool = False) -> None:
-        """Stop tidings in this process, promptly. Workflows go on at the next launch.
+    def destroy(cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: float | None = 0) -> None:
+        """Stop tidings in this process. Workflows go on in another process at once, or at the next launch.
 
         What is being committed is kept; a blocked `recv` is not waited for. Clients go on. Harmless when repeated.
-        May be called on a running event loop. In a signal handler raise SystemExit instead: the exit
-        of the program destroys too.
+        May be called on a running event loop; what runs on that loop cannot get on meanwhile, so with a
+        timeout await `destroy_async` there. In a signal handler raise SystemExit instead: the exit of the
+        program destroys too.
 
         Args:
             destroy_registry: forget the registered workflows and steps too.
+            workflow_completion_timeout_sec: how long, in seconds, what runs may take to come to rest; `None`
+                is no limit. In the first half of that time workflows may go on to their end. In the second
+                half no step begins any more, and those that run may finish. One that waits (for a message,
+                an event, a result, a time) is at rest. Nothing new is taken up meanwhile: no workflow of
+                another process, and `start_workflow` outside of workflows raises `DBOSShutdownError`. 0
+                stops at once: steps that run then will run again. Another call of `destroy` cuts it short.
+
+        Raises:
+            DBOSLimitError: the timeout is negative.
         """
+        timeout = check_timeout(workflow_completion_timeout_sec, "workflow_completion_timeout_sec")
+        drained = Process.host if timeout != 0 and is_running() else None
+        if drained is not None:
+            drained.drain(timeout)
         with Process.lock:
-            try:
-                if Process.host is not None and is_running():
-                    _close_host(Process.host)
-            finally:
-                Process.host = None
+            # Somebody else may have been first meanwhile, and have launched again.
+            if drained is None or Process.host is drained:
+                _ON_TERM.remove()
+                try:
+                    if Process.host is not None and is_running():
+                        _close_host(Process.host)
+                finally:
+                    Process.host = None
         if destroy_registry:
             REGISTRY.clear()
 
     @classmethod
-    async def destroy_async(cls, *, destroy_registry: bool = False) -> None:
-        """Await `destroy`, without blocking the event loop."""
-        await asyncio.to_thread(cls.destroy, destroy_registry=destroy_registry)
+    async def destroy_async(
+        cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: float | None = 0
+    ) -> None:
+        """Await `destroy`, without blocking the event loop: what runs on it may come to rest too."""
+        _ON_TERM.remove()  # This may be the main thread.
+        await asyncio.to_thread(
+            cls.destroy,
+            destroy_registry=destroy_registry,
+            workflow_completion_timeout_sec=workflow_completion_timeout_sec,
+        )
 
     @_ClassProperty
     @staticmethod
@@ -157,6 +188,9 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
     def logger() -> logging.Logger:
         """The logger of tidings."""
         return logging.getLogger("tidings")
+
+
+_ON_TERM = TermHandler(lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
 
 
 def _open_host(settings: Settings) -> Host:

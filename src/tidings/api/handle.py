@@ -28,7 +28,7 @@ class WorkflowStatus:
 
     Attributes:
         workflow_id: its id.
-        status: PENDING, SUCCESS, ERROR or CANCELLED.
+        status: PENDING, SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED.
         name: the name of its function.
         class_name, config_name: the class whose method it is, and the configured instance it was
             called on; `None` where there is none.
@@ -42,6 +42,7 @@ class WorkflowStatus:
         workflow_deadline_epoch_ms: when it is cancelled if it has not ended, by its own timeout or
             its parent's.
         parent_workflow_id: the workflow that started it, or `None`.
+        recovery_attempts: how many processes died while they executed it, since it last got on.
     """
 
     workflow_id: str
@@ -59,6 +60,7 @@ class WorkflowStatus:
     workflow_timeout_ms: int | None
     workflow_deadline_epoch_ms: int | None
     parent_workflow_id: str | None
+    recovery_attempts: int
 
 
 class _Handle(Generic[R]):
@@ -182,4 +184,5 @@ def status_of(
         workflow_timeout_ms=found.timeout_ms,
         workflow_deadline_epoch_ms=found.deadline_ms,
         parent_workflow_id=found.parent_id,
+        recovery_attempts=found.recovery_attempts,
     )

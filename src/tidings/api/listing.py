@@ -6,21 +6,24 @@ rest from being listed: the error that says why stands in its place.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from tidings.api.caller import Caller
 from tidings.api.filters import count
 from tidings.api.handle import WorkflowStatus, status_of
-from tidings.core.effects import NOW, ListMessages, ListSteps, ListWorkflows, Operation, Read
+from tidings.core.effects import NOW, ListExecutors, ListMessages, ListSteps, ListWorkflows, Operation, Read
+from tidings.engine.leases import has_died_here
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.limits import check_id
-from tidings.model import RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
+from tidings.model import Executor, PendingGroup, RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, load, load_error
 
 LIST_WORKFLOWS = "DBOS.list_workflows"
 LIST_STEPS = "DBOS.list_workflow_steps"
 LIST_MESSAGES = "DBOS.list_messages"
+LIST_EXECUTORS = "DBOS.list_executors"
 
 
 class StepInfo(TypedDict):
@@ -68,6 +71,62 @@ class MessageInfo:
     sent_at_epoch_ms: int
     age_seconds: float
     read_by: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorInfo:
+    """One incarnation of a process that uses the database. Times are in ms on the store's clock.
+
+    Attributes:
+        executor_id: its own, unique id, as in `WorkflowStatus.executor_id`.
+        label: how people call it: the configured `executor_id`.
+        host, pid: where it runs.
+        app_version: of the code that it executes workflows with; `None` if it executes none, as a
+            program that only uses `DBOSClient`.
+        started_at_epoch_ms: when it began.
+        lease_expires_at_epoch_ms: until when it counts as alive without another sign of life.
+        is_alive: whether it does now. What a dead one owns goes on in others, a lease's length later.
+        pending_workflows: how many workflows it owns.
+    """
+
+    executor_id: str
+    label: str
+    host: str
+    pid: int
+    app_version: str | None
+    started_at_epoch_ms: int
+    lease_expires_at_epoch_ms: int
+    is_alive: bool
+    pending_workflows: int
+
+
+def list_executors(caller: Caller) -> Operation[list[ExecutorInfo]]:
+    """List executors; recorded in a workflow."""
+    return caller.observed(LIST_EXECUTORS, _read_executors(), "the list of executors")
+
+
+def _read_executors() -> Operation[list[ExecutorInfo]]:
+    executors: list[Executor]
+    groups: list[PendingGroup]
+    executors, groups = yield Read(ListExecutors())
+    now: int = yield NOW
+    pending: Counter[str | None] = Counter()
+    for group in groups:
+        pending[group.executor_id] += group.count
+    return [
+        ExecutorInfo(
+            executor_id=each.executor_id,
+            label=each.label,
+            host=each.host,
+            pid=each.pid,
+            app_version=each.app_version,
+            started_at_epoch_ms=each.started_at_ms,
+            lease_expires_at_epoch_ms=each.lease_until_ms,
+            is_alive=each.lease_until_ms > now and not has_died_here(each),
+            pending_workflows=pending[each.executor_id],
+        )
+        for each in sorted(executors, key=lambda each: (each.started_at_ms, each.executor_id))
+    ]
 
 
 def list_workflows(caller: Caller, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:

@@ -16,8 +16,10 @@ from tidings.api.handle import (
     get_status,
 )
 from tidings.api.listing import (
+    ExecutorInfo,
     MessageInfo,
     StepInfo,
+    list_executors,
     list_messages,
     list_steps,
     list_workflows,
@@ -208,6 +210,22 @@ class Management(Face):
     ) -> list[MessageInfo]:
         """Await `list_messages`."""
         return await cls._await(lambda caller: list_messages(caller, workflow_id, limit, offset))
+
+    @shared
+    def list_executors(cls) -> list[ExecutorInfo]:
+        """List the processes that use the database: which live, and how many workflows each owns.
+
+        The oldest first. A process that ended in good order is not among them; one that died is, for a
+        day. Workflows without an owner were given back, and go on in the next process of their version.
+
+        Durable: in a workflow the list is recorded, and a replay returns it.
+        """
+        return cls._block("list_executors", list_executors)
+
+    @shared
+    async def list_executors_async(cls) -> list[ExecutorInfo]:
+        """Await `list_executors`."""
+        return await cls._await(list_executors)
 
     @shared
     def cancel_workflow(cls, workflow_id: str) -> None:

@@ -30,7 +30,13 @@ from tidings.error import (
     DBOSShutdownError,
     DBOSWorkflowCancelledError,
 )
-from tidings.limits import MAX_TIMEOUT_SECONDS, check_id, check_timeout
+from tidings.limits import (
+    DEFAULT_RECOVERY_ATTEMPTS,
+    MAX_TIMEOUT_SECONDS,
+    check_id,
+    check_recovery_attempts,
+    check_timeout,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,16 +48,26 @@ class Workflows(Face):
     """Durable functions: after a crash they go on from the last recorded step."""
 
     @classmethod
-    def workflow(cls, *, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def workflow(
+        cls, *, name: str | None = None, max_recovery_attempts: int | None = DEFAULT_RECOVERY_ATTEMPTS
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a function a durable workflow. It stays callable: a call runs it durably.
 
         Args:
             name: what it is recorded under; its qualified name by default. A recovered workflow is
                 executed by the function of its name.
+            max_recovery_attempts: how often it is recovered after a process died while it executed the
+                workflow, which had recorded nothing new since the recovery before; `None` for any number.
+                After one more such death it is a dead letter: its status is
+                MAX_RECOVERY_ATTEMPTS_EXCEEDED, and who awaits its result gets
+                `MaxRecoveryAttemptsExceededError`. Deaths while it waits (for a message, an event, a result, a
+                time) do not count.
 
         Raises:
             DBOSConflictingRegistrationError: the name belongs to another function.
+            DBOSLimitError: `max_recovery_attempts` is negative.
         """
+        attempts = check_recovery_attempts(max_recovery_attempts)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             if isinstance(function, (classmethod, staticmethod)):  # Whichever decorator comes first.
@@ -61,6 +77,7 @@ class Workflows(Face):
                 function,
                 inspect.iscoroutinefunction(function),
                 inspect.signature(function),
+                attempts,
             )
             REGISTRY.add_workflow(registered)
             wrapper = _awaiting_wrapper(registered) if registered.is_async else _blocking_wrapper(registered)

@@ -110,6 +110,10 @@ class ListMessages(Struct, frozen=True, gc=False):
     offset: int
 
 
+class ListExecutors(Struct, frozen=True, gc=False):
+    """All executors, and what is pending with them: a list of `Executor` and one of `PendingGroup`."""
+
+
 class ReadStream(Struct, frozen=True, gc=False):
     """Up to `limit` values of a stream, from an offset on: a `StreamPage`."""
 
@@ -119,7 +123,17 @@ class ReadStream(Struct, frozen=True, gc=False):
     limit: int
 
 
-Query = ReadStream | FindEvent | FindAllEvents | FindWorkflow | FindStatuses | ListWorkflows | ListSteps | ListMessages
+Query = (
+    ReadStream
+    | FindEvent
+    | FindAllEvents
+    | FindWorkflow
+    | FindStatuses
+    | ListWorkflows
+    | ListSteps
+    | ListMessages
+    | ListExecutors
+)
 
 
 class Read(Struct, frozen=True):

@@ -12,10 +12,11 @@ from typing import Final
 from tidings.model import Status
 
 TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
-    Status.PENDING: frozenset({Status.SUCCESS, Status.ERROR, Status.CANCELLED}),
+    Status.PENDING: frozenset({Status.SUCCESS, Status.ERROR, Status.CANCELLED, Status.MAX_RECOVERY_ATTEMPTS_EXCEEDED}),
     Status.SUCCESS: frozenset(),
     Status.ERROR: frozenset(),
     Status.CANCELLED: frozenset(),
+    Status.MAX_RECOVERY_ATTEMPTS_EXCEEDED: frozenset(),
 }
 
 

@@ -66,6 +66,12 @@ class Chain:
         with self._lock:
             self._waits.discard(ticket)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for something that has not come yet."""
+        with self._lock:
+            return any(not ticket.settled for ticket in self._waits)
+
     def kill(self, error: BaseException) -> None:
         """Refuse everything from now on with `error`, and wake what the run waits for."""
         with self._lock:

@@ -18,9 +18,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from tidings import store as stores
 from tidings.engine.clock import Clock, SystemClock
@@ -33,7 +35,7 @@ from tidings.engine.reader import Reader
 from tidings.engine.settings import Connection
 from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
-from tidings.engine.waiters import Waiters
+from tidings.engine.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.model import Executor, Status
 from tidings.store.protocol import Store, Unavailable
@@ -95,6 +97,10 @@ class NoRuns:
         pass
 
 
+def _do_nothing() -> None:
+    """What an engine without a host does about workflows that nobody owns."""
+
+
 class Engine:
     """The parts that all users of one database share, and their common life."""
 
@@ -111,6 +117,7 @@ class Engine:
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes)
         self._runs: Runs = NoRuns()
+        self._look: Callable[[], None] = _do_nothing
         self._ports: list[Port] = []
         self._looks: list[Ticket] = []
         self._lease = Lease(connection.lease_ms, self.clock)
@@ -166,11 +173,23 @@ class Engine:
         self.committer.tell_dead()
         self.reader.tell_dead()
 
-    def admit(self, runs: Runs, label: str) -> None:
-        """Answer for the runs of a host, which calls this process so."""
+    def admit(self, runs: Runs, label: str, app_version: str, look: Callable[[], None]) -> None:
+        """Answer for the runs of a host.
+
+        Args:
+            runs: what it executes.
+            label: how it calls this process.
+            app_version: of its code.
+            look: what it does when others may have left workflows that nobody owns; waits for nothing.
+        """
         self._runs = runs
-        if self.committer.executor.label != label:
-            self.committer.call(partial(self._enlist_anew, label)).result()
+        self._look = look
+
+        def describe(store: Store) -> None:
+            executor = self.committer.executor
+            self.committer.executor = self._lease.describe_anew(store, executor, label, app_version)
+
+        self.committer.call(describe).result()
 
     def discharge(self) -> None:
         """Give back what the host's runs leave behind: the engine goes on as a new executor, which owns nothing.
@@ -178,11 +197,13 @@ class Engine:
         Behind all that the runs handed over, for nothing that comes later is theirs. It is waited for, but
         not for a store that is away: that gets it when it is back.
         """
-        runs, self._runs = self._runs, NoRuns()
+        runs, self._runs, self._look = self._runs, NoRuns(), _do_nothing
 
         def give_back(store: Store) -> None:
             runs.ownership_changes()
-            self._enlist_anew(self.committer.executor.label, store)
+            executor = self.committer.executor
+            self._lease.retire(store, executor, (ORPHANS,))
+            self.committer.executor = self._become_another(store, executor.label)
             self.waiters.restore_all()
 
         giving_back = self.committer.call(give_back)
@@ -191,13 +212,9 @@ class Engine:
             with contextlib.suppress(DBOSShutdownError):  # The committer has died: its lease is released.
                 giving_back.result()
 
-    def _enlist_anew(self, label: str, store: Store) -> None:
-        self._lease.retire(store, self.committer.executor)
-        self.committer.executor = self._become_another(label, store)
-
-    def _become_another(self, label: str, store: Store) -> Executor:
+    def _become_another(self, store: Store, label: str, app_version: str | None = None) -> Executor:
         """Enlist as a new executor, which owns nothing yet, and listen as that."""
-        executor = self._lease.enlist(store, label)
+        executor = self._lease.enlist(store, label, app_version)
         self.hearing.go_on_as(executor.executor_id)
         return executor
 
@@ -207,7 +224,7 @@ class Engine:
             return  # A forked child has none of the threads, and must not touch the parent's connections.
         self.hearing.stop()
         self.timers.stop()
-        _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor))
+        _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor, (ORPHANS,)))
         has_stopped = self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
         has_stopped = self.reader.stop() and has_stopped
@@ -227,10 +244,10 @@ class Engine:
                     "this process was taken for dead and its workflows were taken over; it goes on as a new one"
                 )
             self._runs.kill_all(TAKEN_OVER)
-            return self._become_another(executor.label, store)
+            return self._become_another(store, executor.label, executor.app_version)
         fence, owned = found
         self._runs.kill_lost(owned)
-        return Executor(executor.executor_id, executor.label, executor.lease_until_ms, fence)
+        return replace(executor, fence=fence)
 
     def was_cancelled(self, workflow_id: str) -> None:
         """A workflow is CANCELLED: wake its run from whatever it waits for."""
@@ -258,6 +275,10 @@ class Engine:
             look = self.reader.ask(partial(self._stop_cancelled, ids))
             if among is None:
                 self._looks.append(look)
+
+    def look_for_orphans(self) -> None:
+        """Others may have left workflows that nobody owns. Waits for nothing."""
+        self._look()
 
     def _stop_cancelled(self, workflow_ids: list[str], store: Store) -> None:
         for workflow_id, status in store.statuses(workflow_ids).items():

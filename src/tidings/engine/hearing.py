@@ -28,7 +28,7 @@ from tidings.engine.committer import Committer, Job
 from tidings.engine.probes import Point, Probes
 from tidings.engine.settings import Connection
 from tidings.engine.ticket import settle_all
-from tidings.engine.waiters import Waiters, cancelled_workflow
+from tidings.engine.waiters import ORPHANS, Waiters, cancelled_workflow
 from tidings.model import Unit
 from tidings.store.protocol import PROBE, WAKE_ALL, Listener, Store, Unavailable
 
@@ -57,6 +57,9 @@ class Runs(Protocol):
 
     def stop_cancelled(self, among: Collection[str] | None = None) -> None:
         """Look which of these workflows (or of all) were cancelled, and stop their runs. Waits for nothing."""
+
+    def look_for_orphans(self) -> None:
+        """Others may have left workflows that nobody owns. Waits for nothing."""
 
 
 class _Sent(Struct):
@@ -200,6 +203,8 @@ class Hearing:
         cancelled = [each for name in names if (each := cancelled_workflow(name)) is not None]
         if cancelled:
             self._runs.stop_cancelled(cancelled)
+        if ORPHANS in names:
+            self._runs.look_for_orphans()
         settle_all((arrival, True, None) for arrival in self._waiters.take_named(names))
 
     def _recheck(self) -> None:

@@ -11,7 +11,11 @@ begin, and then gives back, between two batches, whatever is still recorded as t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import os
+import threading
 
 from tidings.engine.engine import Engine
 from tidings.engine.loops import BackgroundLoop
@@ -22,6 +26,13 @@ from tidings.engine.starting import Starter
 from tidings.engine.supervisor import Supervisor
 from tidings.engine.workers import Workers
 from tidings.error import DBOSShutdownError
+from tidings.store.protocol import Store
+
+logger = logging.getLogger("tidings")
+
+
+# How often it is looked whether what runs has come to rest.
+_LOOK_SECONDS = 0.02
 
 
 class Host:
@@ -33,6 +44,7 @@ class Host:
         self.registry = registry
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
+        self._stopped = threading.Event()
         self.workers = Workers(settings.max_executor_threads)
         self._background = BackgroundLoop()
         self.runner = Runner(engine.parts, self.workers, self._background, self._take_up)
@@ -43,14 +55,56 @@ class Host:
 
     def admit(self) -> None:
         """Let the engine answer for the runs that there will be."""
-        self.engine.admit(self.runner, self.settings.executor_label)
+        self.engine.admit(self.runner, self.settings.executor_label, self.app_version, self.supervisor.look)
 
     def recover(self) -> None:
         """Begin to execute what ended processes left. Their operations must find this host already."""
         self.supervisor.start()
 
+    def drain(self, seconds: float | None) -> None:
+        """Take no more work, and let what is executed come to rest; then `stop` hands over what is left.
+
+        In the first half of the time workflows may go on to their end. In the second half no step begins
+        any more, and those that run may finish, so that none has to run again elsewhere. A workflow that
+        only waits is at rest. Returns as soon as all are.
+
+        Args:
+            seconds: how long it may take; `None` is no limit.
+        """
+        if self.engine.pid != os.getpid():
+            return
+        self.supervisor.close()
+        self.starter.close()
+        loop = _loop_of_this_thread()  # What that executes cannot get on meanwhile.
+        clock = self.engine.clock
+        begun = clock.now_ms()
+        while self._is_busy(loop):
+            passed = (clock.now_ms() - begun) / 1_000
+            if seconds is not None and passed >= seconds:
+                logger.warning(
+                    "after %g s %d workflows are still in the middle of a step, for example %r; it will run again",
+                    seconds,
+                    len(busy := self.runner.busy()),
+                    next(iter(busy), ""),
+                )
+                return
+            if seconds is not None and passed >= seconds / 2:
+                self.runner.let_no_step_begin("tidings is being shut down; another process goes on with it")
+            if self._stopped.wait(_LOOK_SECONDS):
+                return
+
+    def _is_busy(self, besides: asyncio.AbstractEventLoop | None) -> bool:
+        if self.runner.busy(besides):
+            return True
+        # One may just have ended, and another wait for its result: behind this, all that wakes has been told.
+        if not self.engine.committer.is_away:
+            with contextlib.suppress(DBOSShutdownError):
+                self.engine.committer.call(_do_nothing).result()
+        return bool(self.runner.busy(besides))
+
     def stop(self) -> None:
         """Execute nothing more, promptly. What is being committed is kept; runs go on at the next launch."""
+        self._stopped.set()
         if self.engine.pid != os.getpid():
             return  # A forked child has none of the threads.
         self.supervisor.stop()
@@ -66,3 +120,14 @@ class Host:
 
     def _take_up(self, live: LiveRun) -> None:
         self.supervisor.take_up(live)
+
+
+def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _do_nothing(_: Store) -> None:
+    """An errand that only has its turn."""

@@ -2,8 +2,13 @@
 
 Each incarnation of a process is an executor of its own, with a lease that every batch renews. On
 one machine death is seen at once, by a lock on a file that the system frees when the process dies,
-however it dies: free means dead; locked, or no file (another machine), means that the lease must run
-out first. Never by process id, which is used again.
+however it dies: free means dead; locked, or no file (another machine), means that only silence tells.
+Never by process id, which is used again.
+
+Silence is measured by who watches, on a clock of its own: a row that stood still for a whole lease,
+while we looked at it again and again. So nothing depends on the hosts' clocks agreeing, and whoever
+comes back first after an outage of the database, in which nobody could renew anything, takes over
+from nobody before the others have had a lease's time to come back too.
 """
 
 from __future__ import annotations
@@ -11,11 +16,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import socket
 import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from tidings.engine.clock import Clock
 from tidings.model import Executor
@@ -36,24 +45,48 @@ class Lease:
         self._clock = clock
         self._file: int | None = None
 
-    def enlist(self, store: Store, label: str) -> Executor:
-        """Become a new executor: lock its file first, so that no one sees it without."""
+    def enlist(self, store: Store, label: str, app_version: str | None = None) -> Executor:
+        """Become a new executor: lock its file first, so that no one sees it without.
+
+        Args:
+            store: where.
+            label: how people call this process.
+            app_version: of the code that it executes workflows with; `None` if it executes none.
+        """
         executor_id = uuid.uuid4().hex
         self.release()
         self._file = _lock(_path(executor_id), create=True)
-        until = self._clock.now_ms() + self._lease_ms
+        now = self._clock.now_ms()
+        executor = Executor(
+            executor_id,
+            label,
+            now + self._lease_ms,
+            0,
+            self._lease_ms,
+            socket.gethostname(),
+            os.getpid(),
+            now,
+            app_version,
+        )
         try:
-            return Executor(executor_id, label, until, store.enlist(executor_id, label, until))
+            return replace(executor, fence=store.enlist(executor))
         except BaseException:
             self.release()
             forget(executor_id)
             raise
 
-    def retire(self, store: Store, executor: Executor) -> None:
-        """Give everything back: the row, its workflows, the file."""
+    def describe_anew(self, store: Store, executor: Executor, label: str, app_version: str | None) -> Executor:
+        """Let an executor's row say that, from now on; it stays the same executor."""
+        until = self._clock.now_ms() + self._lease_ms
+        executor = replace(executor, label=label, app_version=app_version, lease_until_ms=until)
+        store.enlist(executor)
+        return executor
+
+    def retire(self, store: Store, executor: Executor, wakes: Sequence[str] = ()) -> None:
+        """Give everything back: the row, its workflows, the file. Other processes hear `wakes`."""
         found = store.refence(executor.executor_id)
         if found is not None:  # Its fence may have moved unnoticed; what it still owns is given back all the same.
-            store.retire(executor.executor_id, found[0])
+            store.retire(executor.executor_id, found[0], wakes)
         self.release()
         forget(executor.executor_id)
 
@@ -64,9 +97,34 @@ class Lease:
             os.close(file)
 
 
-def is_dead(executor: Executor, now_ms: int) -> bool:
-    """Tell whether that executor's process is gone, or so slow that others may go on with its work."""
-    return executor.lease_until_ms < now_ms or _is_free(_path(executor.executor_id))
+class Watch:
+    """What this process has seen of the others, from look to look."""
+
+    def __init__(self, lease_ms: int) -> None:
+        """Take this process's own lease: half of it without a look, and nothing seen before counts."""
+        self._longest_pause_ms = lease_ms // 2
+        self._looked_at_ms: int | None = None
+        self._still_since: dict[str, tuple[int, int]] = {}  # the lease in the row, and since when it says so
+
+    def find_dead(self, executors: Iterable[Executor], now_ms: int) -> list[Executor]:
+        """Look at all executors, and return those whose process is gone, or so slow that others may go on."""
+        last, self._looked_at_ms = self._looked_at_ms, now_ms
+        was_disturbed = last is None or not last <= now_ms <= last + self._longest_pause_ms
+        before, self._still_since = self._still_since, {}
+        dead = []
+        for each in executors:
+            lease_until_ms, since_ms = before.get(each.executor_id, (None, now_ms))
+            if was_disturbed or lease_until_ms != each.lease_until_ms:
+                since_ms = now_ms
+            self._still_since[each.executor_id] = each.lease_until_ms, since_ms
+            if now_ms - since_ms >= each.lease_ms or has_died_here(each):
+                dead.append(each)
+        return dead
+
+
+def has_died_here(executor: Executor) -> bool:
+    """Tell whether that executor was a process of this host, and is gone."""
+    return _is_free(_path(executor.executor_id))
 
 
 def _is_free(path: Path) -> bool:

@@ -17,6 +17,7 @@ from tidings.core.effects import (
     FindEvent,
     FindStatuses,
     FindWorkflow,
+    ListExecutors,
     ListMessages,
     ListSteps,
     ListWorkflows,
@@ -106,7 +107,9 @@ class Reader:
                     workflows.append((question, ticket))
                 case ReadStream():
                     streams.append((question, ticket))
-                case FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages():
+                case (
+                    FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages() | ListExecutors()
+                ):
                     self._settle([ticket], partial(_alone, question))
                 case errand:
                     self._settle([ticket], partial(_run, errand))
@@ -166,6 +169,8 @@ def _alone(query: Query, store: Store) -> list[Any]:
             return [store.steps(workflow_id, limit, offset, with_outputs)]
         case ListMessages(workflow_id, limit, offset):
             return [store.messages(workflow_id, limit, offset)]
+        case ListExecutors():
+            return [(store.executors(), store.pending_groups())]
         case FindEvent() | FindWorkflow() | ReadStream():
             raise AssertionError(f"{query!r} is asked together with others")
 

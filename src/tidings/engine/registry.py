@@ -19,6 +19,7 @@ from typing import Any
 from tidings.core.retry import RetryPolicy
 from tidings.engine.receivers import Receivers
 from tidings.error import DBOSConflictingRegistrationError
+from tidings.limits import DEFAULT_RECOVERY_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class WorkflowFunction:
     function: Callable[..., Any]
     is_async: bool
     signature: inspect.Signature
+    max_recovery_attempts: int | None = DEFAULT_RECOVERY_ATTEMPTS  # None: any number
 
 
 @dataclass(frozen=True, slots=True)

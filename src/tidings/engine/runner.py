@@ -114,6 +114,7 @@ class Runner:
         self._live: dict[str, LiveRun] = {}
         self._claiming: set[str] = set()
         self._closed: str | None = None
+        self._no_more_steps: str | None = None
         self.generation = 0  # Grows whenever this process may have lost runs.
         # Workflows that were cancelled while no run of theirs was here. One may be on its way: started
         # or claimed, and not yet prepared.
@@ -192,6 +193,7 @@ class Runner:
             former.port.chain.kill(DBOSRunEndedError(workflow_id, "another execution goes on with it"))
         if self._closed is not None:
             live.port.chain.kill(DBOSRunEndedError(workflow_id, self._closed))
+        live.port.no_more_steps = self._no_more_steps
         if workflow_id in self._cancelled:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
         if live.run.deadline_ms is not None:
@@ -292,6 +294,21 @@ class Runner:
         """Let all runs write nothing more, and wake them from whatever they wait for."""
         for live in self.all_live():
             live.port.chain.kill(DBOSRunEndedError(live.run.workflow_id, reason))
+
+    def busy(self, besides: asyncio.AbstractEventLoop | None = None) -> list[str]:
+        """Return the workflows that do something, and do not only wait; not those that `besides` executes."""
+        return [
+            live.run.workflow_id
+            for live in self.all_live()
+            if not live.port.is_idle and (besides is None or live.task is None or live.task.get_loop() is not besides)
+        ]
+
+    def let_no_step_begin(self, reason: str) -> None:
+        """Let the steps that run get on; a run ends where it would begin another one."""
+        with self._lock:
+            self._no_more_steps = reason
+        for live in self.all_live():
+            live.port.no_more_steps = reason
 
     def close(self, reason: str) -> None:
         """Kill all runs, also those that are only about to begin."""

@@ -49,6 +49,11 @@ class Starter:
         self._clock = clock
         self._serializer = serializer
         self._app_version = app_version
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Start nothing more but what workflows and their steps start."""
+        self._is_closing = True
 
     def start(
         self,
@@ -66,6 +71,10 @@ class Starter:
         arguments are known to be fit; `None` lets the id be random. Without a `limit` of its own a
         child has its parent's deadline.
         """
+        if self._is_closing and scope is None:
+            raise DBOSShutdownError(
+                "tidings is being shut down in this process, which starts no more workflows; start it in another one"
+            )
         inputs = dump(self._serializer, {"args": list(args), "kwargs": kwargs}, _what(function))
         workflow_id = choose_id()
         fresh_id = workflow_id or uuid.uuid4().hex

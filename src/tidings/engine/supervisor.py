@@ -1,40 +1,46 @@
 """Taking over the runs of the dead, and going on with them: recovery.
 
-A supervisor thread renews the lease when no batch does, looks for executors that have died, claims
-their pending workflows (only of functions registered here, and of this code version), reads what
-they recorded, and executes them from there. Claiming raises the dead one's fence first, so it can
-write nothing more even if it was only slow.
+A supervisor thread renews the lease when no batch does, looks for executors that have died
+(`engine.takeover`), claims their pending workflows (only of functions registered here, and of this
+code version), reads what they recorded, and executes them from there. Claiming raises the dead one's
+fence first, so it can write nothing more even if it was only slow.
+
+It looks twice a second whether somebody has died, and with each third of the lease for what nobody
+owns; and at once when another process says that it gave something back.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 from tidings.core.effects import ListWorkflows
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
+from tidings.core.recovery import is_dead_letter, recovery_of
 from tidings.engine.chain import Chain
-from tidings.engine.leases import is_dead, sweep
+from tidings.engine.leases import sweep
 from tidings.engine.port import Parts
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
+from tidings.engine.takeover import CLAIM_TOGETHER, Takeover
 from tidings.error import (
     DBOSException,
     DBOSShutdownError,
     DBOSUnexpectedStepError,
     DBOSWorkflowFunctionNotFoundError,
+    MaxRecoveryAttemptsExceededError,
 )
-from tidings.model import Executor, Status, Unit, WorkflowFilter, WorkflowRecord
-from tidings.serialization import Serializer, load
+from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
+from tidings.serialization import Serializer, dump_error, load
 from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
 
-_CLAIM_TOGETHER = 200
+_LOOK_MS = 500
 _STOP_SECONDS = 2.0
 
 
@@ -58,8 +64,11 @@ class Supervisor:
         self._lease_ms = lease_ms
         self._changed = threading.Condition()
         self._stopped = False
+        self._is_closing = False
         self._detached: list[LiveRun] = []
-        self._exhausted: set[str] = set()
+        self._has_news = False
+        self._round_at_ms = 0  # when the next whole round is due
+        self._takeover = Takeover(parts, registry, app_version, lease_ms, self._claim_of_others)
         self._unattended: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
 
@@ -71,6 +80,16 @@ class Supervisor:
         """Look no more, and claim nothing more."""
         with self._changed:
             self._stopped = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Take nothing more from others; go on with what is this process's."""
+        self._is_closing = True
+
+    def look(self) -> None:
+        """Look at once: others may have left workflows. Waits for nothing."""
+        with self._changed:
+            self._has_news = True
             self._changed.notify()
 
     def join(self) -> None:
@@ -93,20 +112,30 @@ class Supervisor:
                 if first:
                     sweep()
                     self._report_leftovers()
-                self._resume_detached()
-                self._resume_unattended()
-                self._renew()
-                self._take_over()
+                self._turn()
                 first = False
             except DBOSShutdownError:
                 return
             except Exception:
                 logger.exception("looking for workflows to recover failed; trying again")
             with self._changed:
-                if not self._stopped and not self._detached:
-                    self._parts.clock.wait(self._changed, self._parts.clock.now_ms() + self._lease_ms // 3)
+                if not (self._stopped or self._detached or self._has_news):
+                    pause_ms = min(_LOOK_MS, self._lease_ms // 6)
+                    self._parts.clock.wait(self._changed, self._parts.clock.now_ms() + pause_ms)
                 if self._stopped:
                     return
+
+    def _turn(self) -> None:
+        self._resume_detached()
+        has_news, self._has_news = self._has_news, False
+        is_round = self._parts.clock.now_ms() >= self._round_at_ms
+        if is_round:
+            self._resume_unattended()
+            self._renew()
+        if not self._is_closing:
+            self._takeover.look(thorough=is_round or has_news)
+        if is_round:
+            self._round_at_ms = self._parts.clock.now_ms() + self._lease_ms // 3
 
     def _renew(self) -> None:
         committer = self._parts.committer
@@ -114,30 +143,11 @@ class Supervisor:
         if self._parts.clock.now_ms() - committer.last_commit_ms >= self._lease_ms // 3:
             Chain(committer).commit(Unit()).result()
 
-    def _take_over(self) -> None:
-        """Claim what dead executors own, and what nobody does since one gave it back."""
-        me = self._parts.committer.executor.executor_id
-        executors = self._parts.reader.ask(lambda store: store.executors()).result()
-        dead = [each.executor_id for each in self._dead(executors) if each.executor_id != me]
-        names = self._registry.workflow_names()
-        total = 0
-        while not self._stopped:
-            count = self._claim(
-                lambda store: store.claim(
-                    self._parts.committer.executor, dead, names, self._app_version, _CLAIM_TOGETHER
-                )
-            )
-            total += count
-            if count < _CLAIM_TOGETHER:
-                break
-        self._exhausted.update(dead)
-        if total:
-            logger.info("recovered %d pending workflow%s of processes that have ended", total, "s" * (total > 1))
-
-    def _dead(self, executors: Iterable[Executor]) -> list[Executor]:
-        """The executors whose process is gone, and whose workflows were not claimed before."""
-        now = self._parts.clock.now_ms()
-        return [each for each in executors if each.executor_id not in self._exhausted and is_dead(each, now)]
+    def _claim_of_others(self, dead: Collection[str], names: Collection[str], limit: int) -> int:
+        """Claim what these dead executors own, and what nobody does."""
+        return self._claim(
+            lambda store: store.claim(self._parts.committer.executor, dead, names, self._app_version, limit)
+        )
 
     def _resume_detached(self) -> None:
         self._runner.detach_from_closed_loops()
@@ -167,8 +177,8 @@ class Supervisor:
         self._unattended = unattended
 
     def _resume(self, ids: list[str]) -> None:
-        for start in range(0, len(ids), _CLAIM_TOGETHER):
-            page = ids[start : start + _CLAIM_TOGETHER]
+        for start in range(0, len(ids), CLAIM_TOGETHER):
+            page = ids[start : start + CLAIM_TOGETHER]
             try:
                 self._claim(partial(self._reclaim, page))
             finally:
@@ -200,8 +210,11 @@ class Supervisor:
         by_id = {history.workflow_id: history for history in histories}
         for record in claimed:
             workflow_id = record.workflow_id
+            history = by_id.get(workflow_id)
             if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
                 _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
+                continue
+            if not self._may_recover(record, history):
                 continue
             try:
                 function, receiver = self._find(record)
@@ -214,12 +227,30 @@ class Supervisor:
                 if record.deadline_ms is not None:
                     _ = self._runner.cancel_at(record.deadline_ms, workflow_id)
                 continue
-            history = by_id.get(workflow_id)
             run = Run(workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms)
             live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
             if live is None:
                 return  # What is ours all the same is found unattended at the next looks.
             self._runner.begin(live)
+
+    def _may_recover(self, record: WorkflowRecord, history: History | None) -> bool:
+        """Note what the workflow has cost so far; end it if that is too much."""
+        recovery = recovery_of(record, history)
+        function = self._registry.workflow(record.name)
+        if function is not None and is_dead_letter(recovery, function.max_recovery_attempts):
+            self._end_as_dead_letter(record, recovery)
+            return False
+        if recovery != Recovery(record.recovery_attempts, record.progress):
+            _ = Chain(self._parts.committer).commit(Unit(record.workflow_id, record.epoch, recovery=recovery))
+        return True
+
+    def _end_as_dead_letter(self, record: WorkflowRecord, recovery: Recovery) -> None:
+        error = MaxRecoveryAttemptsExceededError(record.workflow_id, recovery.attempts)
+        logger.error("%s", error, extra={"workflow_id": record.workflow_id})
+        text, _ = dump_error(self._serializer, error)
+        now = self._parts.clock.now_ms()
+        outcome = Outcome(Status.MAX_RECOVERY_ATTEMPTS_EXCEEDED, None, text, now)
+        _ = Chain(self._parts.committer).commit(Unit(record.workflow_id, record.epoch, outcome=outcome))
 
     def _find(self, record: WorkflowRecord) -> tuple[WorkflowFunction, tuple[Any, ...]]:
         """Return the function of a workflow, and what it is called on if it is a method."""
@@ -236,10 +267,7 @@ class Supervisor:
         return function, (receiver.target,)
 
     def _report_leftovers(self) -> None:
-        names = self._registry.workflow_names()
-        me = self._parts.committer.executor.executor_id  # What this owns was started since the launch.
-        leftovers = self._parts.reader.ask(lambda store: store.leftovers(names, self._app_version, me)).result()
-        for each in leftovers:
+        for each in self._takeover.leftovers():
             if each.app_version != self._app_version:
                 reason = (
                     f"they were started by version {each.app_version!r} of the code, and this is "

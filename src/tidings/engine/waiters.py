@@ -20,6 +20,9 @@ from tidings.engine.ticket import Ticket
 
 _CANCELLED = "!"  # begins no name of a key
 
+# The name that tells all processes that workflows were given back, and nobody owns them.
+ORPHANS = "+"
+
 
 def wake_name(key: WakeKey) -> str:
     """Return how other processes call `key`: short, and of fixed length.

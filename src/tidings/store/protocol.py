@@ -25,7 +25,7 @@ from tidings.model import (
     EventRead,
     Executor,
     History,
-    Leftover,
+    PendingGroup,
     RecordedEntry,
     Status,
     StoredMessage,
@@ -167,13 +167,13 @@ class Store(Protocol):
     def reconnect(self) -> None:
         """Replace the writing connection. Raises `Unavailable` if that fails."""
 
-    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
-        """Add an executor's row and return its fence."""
+    def enlist(self, executor: Executor) -> int:
+        """Add an executor's row, or renew all of it but the fence. Returns the fence it has, whatever was given."""
 
-    def retire(self, executor_id: str, fence: int) -> None:
+    def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         """Remove the row of an executor under this fence; its pending workflows lose their owner.
 
-        Changes nothing under another fence.
+        Listeners of other executors then hear the names in `wakes`. Changes nothing under another fence.
         """
 
     def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
@@ -189,8 +189,9 @@ class Store(Protocol):
 
         In one transaction: check the executor's own fence (else `Fenced`), raise the fences of the
         `dead` ones, so that a batch of theirs in flight either ends before or changes nothing, then
-        raise each run's epoch. Only workflows of these `names` and this `app_version`. Rows of dead
-        executors that own nothing pending any more are removed, a day after their lease.
+        raise each run's epoch, and count a recovery attempt for each that a dead one owned. Only workflows
+        of these `names` and this `app_version`. Rows of dead executors that own nothing pending any more are
+        removed, a day after their lease.
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
@@ -243,8 +244,8 @@ class Store(Protocol):
     def executors(self) -> list[Executor]:
         """Read all executors."""
 
-    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
-        """Count pending workflows of others that have another version or a name not among `names`."""
+    def pending_groups(self) -> list[PendingGroup]:
+        """Count what is pending by name, code version and owner; the example of each group is its oldest."""
 
     def reconnect_reader(self) -> None:
         """Replace the reading connection. Raises `Unavailable` if that fails."""

@@ -29,8 +29,8 @@ def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Ite
 
 
 def lock(units: Units, *, at_least: int) -> Iterator[Call]:
-    """Lock the workflows that units end or cancel, in order, if there are so many."""
-    ids = {unit.workflow_id for unit in units if unit.outcome is not None and unit.workflow_id is not None}
+    """Lock the workflows that units end, cancel or note, in order, if there are so many."""
+    ids = {unit.workflow_id for unit in units if unit.workflow_id is not None and (unit.outcome or unit.recovery)}
     ids.update(unit.cancel for unit in units if unit.cancel is not None)
     if len(ids) >= at_least:
         yield Call("lock_workflows", {"workflow_ids": texts(ids)})
@@ -40,6 +40,7 @@ def write(units: Units, batch: Batch) -> Iterator[Call]:
     """Write all that units change besides what they start. Their order in the batch is that of `units`."""
     yield from _end(units)
     yield from _cancel(units, batch.now_ms)
+    yield from _note_recoveries(units)
     yield from _check_destinations(units)
     yield from _send(units)
     yield from _take(units)
@@ -50,10 +51,10 @@ def write(units: Units, batch: Batch) -> Iterator[Call]:
     yield from _close(units, batch.now_ms)
 
 
-def wake(batch: Batch, channel: str) -> Iterator[Call]:
-    """Notify the listeners of other executors, if the batch wakes any."""
-    if batch.wakes:
-        payloads = texts(_payloads(batch.executor_id, batch.wakes))
+def wake(executor_id: str, names: Sequence[str], channel: str) -> Iterator[Call]:
+    """Notify the listeners of other executors, if there is anything to wake them for."""
+    if names:
+        payloads = texts(_payloads(executor_id, names))
         yield Call("wake_others", {"channel": channel, "payloads": payloads})
 
 
@@ -102,6 +103,21 @@ def _cancel(units: Units, now_ms: int) -> Iterator[Call]:
     cancelled = [unit.cancel for unit in units if unit.cancel is not None]
     if cancelled:
         yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "pending": Status.PENDING, "now_ms": now_ms})
+
+
+def _note_recoveries(units: Units) -> Iterator[Call]:
+    noted = [(unit, unit.recovery) for unit in units if unit.recovery is not None]
+    if noted:
+        yield Call(
+            "note_recoveries",
+            {
+                "workflow_id": texts(unit.workflow_id for unit, _ in noted),
+                "pending": Status.PENDING,
+                "epoch": bigints(unit.epoch for unit, _ in noted),
+                "attempts": bigints(recovery.attempts for _, recovery in noted),
+                "progress": bigints(recovery.progress for _, recovery in noted),
+            },
+        )
 
 
 def _check_destinations(units: Units) -> Iterator[Call]:

@@ -23,7 +23,7 @@ from tidings.model import (
     EventRead,
     Executor,
     History,
-    Leftover,
+    PendingGroup,
     RecordedEntry,
     Status,
     StoredMessage,
@@ -144,17 +144,31 @@ class PostgresStore:
         writer, self._writer = self._writer, None
         self._writer = self._replace(writer)
 
-    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
+    def enlist(self, executor: Executor) -> int:
         """See `Store.enlist`."""
-        row: dict[str, Value] = {"executor_id": executor_id, "label": label, "lease_until_ms": lease_until_ms}
+        row: dict[str, Value] = {
+            "executor_id": executor.executor_id,
+            "label": executor.label,
+            "lease_until_ms": executor.lease_until_ms,
+            "lease_ms": executor.lease_ms,
+            "host": executor.host,
+            "pid": executor.pid,
+            "started_at_ms": executor.started_at_ms,
+            "app_version": executor.app_version,
+        }
         return int(self._write(Call("add_executor", row))["add_executor"][0][0])
 
-    def retire(self, executor_id: str, fence: int) -> None:
+    def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         """See `Store.retire`."""
         with self._transaction():
             if self._lock_executors([executor_id]) == {executor_id: fence}:
                 this: dict[str, Value] = {"executor_id": executor_id}
-                self._write(Call("disown_workflows", this), Call("remove_executor", this), _COMMIT)
+                self._write(
+                    Call("disown_workflows", this),
+                    Call("remove_executor", this),
+                    *changes.wake(executor_id, wakes, self._database.channel),
+                    _COMMIT,
+                )
 
     def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
         """See `Store.refence`. The second statement sees what the first one waited for."""
@@ -268,10 +282,9 @@ class PostgresStore:
         """See `Store.executors`."""
         return [Executor(*row) for row in self._read(Call("read_executors"))["read_executors"]]
 
-    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
-        """See `Store.leftovers`."""
-        known: dict[str, Value] = {"names": texts(names), "app_version": app_version, "executor_id": executor_id}
-        return [Leftover(*row) for row in self._read(Call("leftovers", known))["leftovers"]]
+    def pending_groups(self) -> list[PendingGroup]:
+        """See `Store.pending_groups`."""
+        return [PendingGroup(*row) for row in self._read(Call("pending_groups"))["pending_groups"]]
 
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
@@ -293,7 +306,7 @@ class PostgresStore:
             *changes.start(batch.units, batch.executor_id),
             *changes.lock(batch.units, at_least=2),  # one row needs no order
             *changes.write(batch.units, batch),
-            *changes.wake(batch, self._database.channel),
+            *changes.wake(batch.executor_id, batch.wakes, self._database.channel),
             _COMMIT,
         )
         decision = Decision({}, _states(answers.get("check_destinations", ())))
@@ -322,7 +335,7 @@ class PostgresStore:
                 Call("withdraw_workflows", {"workflow_ids": texts(started)}),
                 *changes.start(applied, batch.executor_id),
                 *changes.write(applied, batch),
-                *changes.wake(batch, self._database.channel),
+                *changes.wake(batch.executor_id, batch.wakes, self._database.channel),
                 Call("note_refusals", noted),
                 _read_workflows(refusals.ids_in_use(decision.refusals)),
                 _COMMIT,

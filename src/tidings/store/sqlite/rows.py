@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from tidings.model import Entry, NewWorkflow, PublishedEvent, StreamItem
+from tidings.model import Entry, Executor, NewWorkflow, PublishedEvent, StreamItem
 from tidings.store.rows import Row
+
+
+def row_of_executor(executor: Executor) -> Row:
+    """Parameters of `add_executor`."""
+    return (
+        executor.executor_id,
+        executor.label,
+        executor.lease_until_ms,
+        executor.lease_ms,
+        executor.host,
+        executor.pid,
+        executor.started_at_ms,
+        executor.app_version,
+    )
 
 
 def row_of_start(start: NewWorkflow, executor_id: str) -> Row:

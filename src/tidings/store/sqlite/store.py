@@ -23,7 +23,7 @@ from tidings.model import (
     EventRead,
     Executor,
     History,
-    Leftover,
+    PendingGroup,
     RecordedEntry,
     Status,
     StoredMessage,
@@ -112,9 +112,7 @@ class SqliteStore:
             taken = _take(db, units)
             _write_history(db, units, taken)
             _write_streams(db, units, batch.now_ms)
-            if batch.wakes:
-                db.execute(_SQL["add_wakes"], (batch.executor_id, batch.now_ms, " ".join(batch.wakes)))
-                self._prune_wakes(db, batch.now_ms)
+            self._wake(db, batch.executor_id, batch.wakes, batch.now_ms)
             if decision.refusals:
                 db.execute(_SQL["note_refusals"], (refusals.encode(decision.refusals), batch.executor_id))
             return _answers(db, batch.units, decision, taken)
@@ -141,18 +139,19 @@ class SqliteStore:
                 writer.close()
             self._writer = Writer(self._path)
 
-    def enlist(self, executor_id: str, label: str, lease_until_ms: int) -> int:
+    def enlist(self, executor: Executor) -> int:
         """See `Store.enlist`."""
         with self._writing() as db:
             # All rows are fetched, here and wherever a change returns some: it ends with the last.
-            [(fence,)] = db.execute(_SQL["add_executor"], (executor_id, label, lease_until_ms)).fetchall()
+            [(fence,)] = db.execute(_SQL["add_executor"], rows.row_of_executor(executor)).fetchall()
             return int(fence)
 
-    def retire(self, executor_id: str, fence: int) -> None:
+    def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         """See `Store.retire`."""
         with self._writing() as db:
             if db.execute(_SQL["remove_executor"], (executor_id, fence)).rowcount:
                 db.execute(_SQL["disown_workflows"], (executor_id,))
+                self._wake(db, executor_id, wakes, self.now_ms())
 
     def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
         """See `Store.refence`."""
@@ -255,12 +254,10 @@ class SqliteStore:
         with self._reading() as db:
             return [Executor(*row) for row in db.execute(_SQL["read_executors"])]
 
-    def leftovers(self, names: Collection[str], app_version: str, executor_id: str) -> list[Leftover]:
-        """See `Store.leftovers`."""
+    def pending_groups(self) -> list[PendingGroup]:
+        """See `Store.pending_groups`."""
         with self._reading() as db:
-            known = {"names": _json(list(names)), "app_version": app_version, "executor_id": executor_id}
-            found = db.execute(_SQL["leftovers"], known)
-            return [Leftover(name, version, count, example) for name, version, count, example, _ in found]
+            return [PendingGroup(*group) for *group, _ in db.execute(_SQL["pending_groups"])]
 
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
@@ -278,8 +275,11 @@ class SqliteStore:
 
     # --- connections ---------------------------------------------------------------------------------
 
-    def _prune_wakes(self, db: sqlite3.Connection, now_ms: int) -> None:
-        """Remove, now and then, what every listener has had time to hear."""
+    def _wake(self, db: sqlite3.Connection, executor_id: str, names: Sequence[str], now_ms: int) -> None:
+        """Note names for the listeners; and remove, now and then, what all of them have had time to hear."""
+        if not names:
+            return
+        db.execute(_SQL["add_wakes"], (executor_id, now_ms, " ".join(names)))
         if now_ms >= self._prune_at_ms:
             self._prune_at_ms = now_ms + KEEP_WAKES_MS // 2
             db.execute(_SQL["prune_wakes"], (now_ms - KEEP_WAKES_MS,))
@@ -323,9 +323,15 @@ def _write_workflows(db: sqlite3.Connection, units: _Numbered, batch: Batch) -> 
         if (end := unit.outcome) is not None
     ]
     cancels = [(batch.now_ms, unit.cancel) for _, unit in units if unit.cancel is not None]
+    recoveries = [
+        (noted.attempts, noted.progress, unit.workflow_id, unit.epoch)
+        for _, unit in units
+        if (noted := unit.recovery) is not None
+    ]
     _write_all(db, "start_workflow", starts)
     _write_all(db, "end_workflow", ends)
     _write_all(db, "cancel_workflow", cancels)
+    _write_all(db, "note_recovery", recoveries)
 
 
 def _send(db: sqlite3.Connection, units: _Numbered) -> None:

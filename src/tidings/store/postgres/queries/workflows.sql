@@ -1,7 +1,7 @@
 -- part: columns
 -- Of a `WorkflowRecord`, in its order.
 workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
+parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress
 
 -- name: start_workflows
 -- Owned by the executor that commits it, under epoch 1. An id that somebody else is just starting
@@ -124,7 +124,8 @@ with chosen as materialized (
 ),
 claimed as (
     update {schema}.workflows as w
-    set executor_id = :executor_id::text, epoch = w.epoch + 1
+    set executor_id = :executor_id::text, epoch = w.epoch + 1,
+        recovery_attempts = w.recovery_attempts + (w.executor_id is not null)::int
     from chosen
     where w.workflow_id = chosen.workflow_id
     returning w.*
@@ -149,12 +150,16 @@ select {columns}
 from claimed
 order by seq;
 
--- name: leftovers
--- The example is the oldest.
-select name, app_version, count(*), (array_agg(workflow_id order by seq))[1]
+-- name: note_recoveries
+-- Under the epoch of the recovery: a later one knows better.
+update {schema}.workflows as w set recovery_attempts = r.attempts, progress = r.progress
+from unnest(:workflow_id::text[], :epoch::bigint[], :attempts::bigint[], :progress::bigint[])
+    as r (workflow_id, epoch, attempts, progress)
+where w.workflow_id = r.workflow_id and w.epoch = r.epoch and w.status = :pending::text;
+
+-- name: pending_groups
+select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1]
 from {schema}.workflows
 where status = 'PENDING'
-    and executor_id is distinct from :executor_id::text
-    and (app_version <> :app_version::text or name <> all(:names::text[]))
-group by name, app_version
-order by name, app_version;
+group by name, app_version, executor_id
+order by name, app_version, executor_id;

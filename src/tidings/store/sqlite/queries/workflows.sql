@@ -1,7 +1,7 @@
 -- part: columns
 -- Of a `WorkflowRecord`, in its order.
 workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
+parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress
 
 -- name: start_workflow
 -- Owned by the executor that commits it, under epoch 1. That the id is free was seen before.
@@ -53,16 +53,21 @@ where workflow_id in (select value from json_each(:workflow_ids))
 order by seq;
 
 -- name: claim_workflow
-update tidings_workflows set epoch = epoch + 1, executor_id = ? where seq = ?
+-- A recovery attempt is counted where the former owner is a dead one: reclaimed is what is one's own already.
+update tidings_workflows
+set epoch = epoch + 1, executor_id = ?1, recovery_attempts = recovery_attempts + (executor_id <> ?1 and executor_id is not null)
+where seq = ?2
 returning {columns};
 
--- name: leftovers
+-- name: note_recovery
+-- Under the epoch of the recovery: a later one knows better.
+update tidings_workflows set recovery_attempts = ?, progress = ? where workflow_id = ? and epoch = ? and status = 'PENDING';
+
+-- name: pending_groups
 -- The example is the oldest: of the columns outside a group, SQLite takes those of the row that
 -- holds the minimum.
-select name, app_version, count(*), workflow_id, min(seq)
+select name, app_version, executor_id, count(*), workflow_id, min(seq)
 from tidings_workflows
 where status = 'PENDING'
-    and executor_id is not :executor_id
-    and (app_version <> :app_version or name not in (select value from json_each(:names)))
-group by name, app_version
-order by name, app_version;
+group by name, app_version, executor_id
+order by name, app_version, executor_id;

@@ -1,0 +1,62 @@
+"""SIGTERM: how a process is asked to end, by `kill`, systemd, Docker, Kubernetes.
+
+Python ends at once on SIGTERM, without a word to anybody. Where the program has not said what it wants
+instead, `DBOS.launch` lets it end in good order: what runs may come to rest, what is left is given back
+for other processes to go on with, and then the process ends by the signal after all. A second SIGTERM
+ends it at once.
+
+Only the main thread may set a handler, and only a handler that nobody has set is replaced: servers
+such as uvicorn have their own, and call `DBOS.destroy` when they shut down.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+logger = logging.getLogger("tidings")
+
+# Docker kills ten seconds after SIGTERM unless it is told otherwise.
+TERM_SECONDS: Final = 8
+
+
+class TermHandler:
+    """Ends this process in good order on SIGTERM."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        """Take what brings everything to rest; it is called in a thread of its own."""
+        self._leave = leave
+
+    def install(self) -> None:
+        """Handle SIGTERM, if nobody does and this is the main thread."""
+        if _is_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._handle)
+
+    def remove(self) -> None:
+        """Handle it no more."""
+        if _is_main_thread() and signal.getsignal(signal.SIGTERM) == self._handle:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        # The main thread may be anywhere, in the middle of ours too: nothing may be waited for here.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        threading.Thread(target=self._end, name="tidings-term", daemon=True).start()
+
+    def _end(self) -> None:
+        logger.info(
+            "SIGTERM: what runs may come to rest, for %d s at most; other processes go on with it", TERM_SECONDS
+        )
+        try:
+            self._leave()
+        except Exception:
+            logger.exception("shutting down failed; ending all the same")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,107 @@
+"""What this process takes of the work that others left: whose, and how much at a time.
+
+Survivors share. Each takes its part of what it finds at its first look, and a moment later, when all
+have had their turn, whatever is still there. So the workflows of one dead process do not all end up
+in the one that looked first; and where the others cannot take theirs, nothing is left lying.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Final
+
+from msgspec.structs import replace
+
+from tidings.core.recovery import share_of
+from tidings.engine.leases import Watch
+from tidings.engine.port import Parts
+from tidings.engine.registry import Registry
+from tidings.model import Executor, PendingGroup
+from tidings.store.protocol import KEEP_EXECUTORS_MS
+
+logger = logging.getLogger("tidings")
+
+CLAIM_TOGETHER: Final = 200
+
+# (owners that are dead, names, at most) -> how many were claimed
+Claim = Callable[[Collection[str], Collection[str], int], int]
+
+
+class Takeover:
+    """Finds what dead executors own and what nobody does, and claims this process's share of it."""
+
+    def __init__(self, parts: Parts, registry: Registry, app_version: str, lease_ms: int, claim: Claim) -> None:
+        self._parts = parts
+        self._registry = registry
+        self._app_version = app_version
+        self._claim = claim
+        self._watch = Watch(lease_ms)
+        self._known_dead: dict[str, int] = {}  # and the lease in their row: one that lives again has another
+        self._left_some = False  # for others, at the last look
+
+    def look(self, *, thorough: bool) -> None:
+        """Look who has died since the last look, and claim a share of what is left.
+
+        Args:
+            thorough: whether to look for workflows also where nobody is seen to have died: they may
+                have been given back, or left before, by those who could not be executed here then.
+        """
+        me = self._parts.committer.executor.executor_id
+        executors = self._parts.reader.ask(lambda store: store.executors()).result()
+        now = self._parts.clock.now_ms()
+        dead = {each.executor_id: each for each in self._watch.find_dead(executors, now)}
+        dead.pop(me, None)
+        news = [each for each in dead.values() if self._is_news(each, now)]
+        if not (news or thorough or self._left_some):
+            return
+        names = self._registry.workflow_names()
+        groups = self._parts.reader.ask(lambda store: store.pending_groups()).result()
+        orphans = [
+            each
+            for each in groups
+            if (each.executor_id is None or each.executor_id in dead)
+            and each.name in names
+            and each.app_version == self._app_version
+        ]
+        owners = {each.executor_id for each in orphans if each.executor_id is not None}
+        owners.update(each.executor_id for each in news)
+        if orphans or news:
+            survivors = sum(each.app_version == self._app_version for each in executors if each.executor_id not in dead)
+            self._take(owners, names, sum(each.count for each in orphans), survivors)
+        self._known_dead = {each: dead[each].lease_until_ms for each in dead}
+
+    def leftovers(self) -> list[PendingGroup]:
+        """Return what is pending and will not be executed here: of another version or an unknown name."""
+        names = self._registry.workflow_names()
+        me = self._parts.committer.executor.executor_id  # What this owns was started since the launch.
+        found: dict[tuple[str, str], PendingGroup] = {}
+        for each in self._parts.reader.ask(lambda store: store.pending_groups()).result():
+            if each.executor_id != me and (each.app_version != self._app_version or each.name not in names):
+                same = found.setdefault((each.name, each.app_version), each)
+                if same is not each:
+                    found[each.name, each.app_version] = replace(same, count=same.count + each.count)
+        return list(found.values())
+
+    def _is_news(self, dead: Executor, now_ms: int) -> bool:
+        """Tell whether its death was not known; or is so long ago that its row may go, which a claim sees to."""
+        is_known = self._known_dead.get(dead.executor_id) == dead.lease_until_ms
+        return not is_known or dead.lease_until_ms + KEEP_EXECUTORS_MS < now_ms
+
+    def _take(self, owners: Collection[str], names: Collection[str], orphans: int, survivors: int) -> None:
+        share = orphans if self._left_some else share_of(orphans, survivors)
+        self._left_some = share < orphans
+        total = 0
+        while True:
+            together = min(CLAIM_TOGETHER, share - total)
+            count = self._claim(owners, names, together)
+            total += count
+            if count < together or total == share:
+                break
+        if total:
+            logger.info(
+                "recovered %d pending workflow%s that ended processes left%s",
+                total,
+                "s" * (total > 1),
+                f"; {orphans - share} left for other processes" if self._left_some else "",
+            )

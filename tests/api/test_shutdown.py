@@ -1,0 +1,268 @@
+"""Shutting down in good order: what runs may come to rest, and the rest goes on elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.app import App, Sightings
+from tests.support.clock import ManualClock
+from tests.support.engines import wait_until
+from tests.support.face import Awaiting, Face, Gate, off_loop
+from tidings import DBOS
+from tidings.error import DBOSLimitError, DBOSShutdownError
+
+
+async def test_destroy_lets_workflows_end_that_can(app: App, face: Face) -> None:
+    began, gate, ran = Sightings(), Gate(), Sightings()
+
+    @face.step(name="first")
+    async def first() -> None:
+        began.note("first")
+        await gate.opened()
+
+    @face.step(name="second")
+    async def second() -> None:
+        ran.note("second")
+
+    @face.workflow(name="child")
+    async def child() -> str:
+        await first()
+        await second()
+        return "done"
+
+    @face.workflow(name="parent")
+    async def parent() -> str:
+        handle = await face.start_workflow(child)
+        return str(await handle.get_result())
+
+    await face.start(parent, workflow_id="w")
+    await began.until(lambda seen: len(seen) == 1)
+    destroying = asyncio.ensure_future(DBOS.destroy_async(workflow_completion_timeout_sec=3_600))
+    await refused(face)
+    gate.open()
+    await destroying
+    # Both have ended: the parent, which only waited, when its child had.
+    assert app.rows.run("select distinct status from {workflows}") == [("SUCCESS",)]
+    assert ran.seen == ["second"]
+    await app.launch()
+    assert await face.get_result("w", timeout_seconds=3_600) == "done"
+
+
+async def refused(face: Face) -> None:
+    """Wait until a start is refused: the shutdown has begun."""
+
+    @face.workflow(name="one more")
+    async def one_more() -> None: ...
+
+    async def start_until_refused() -> None:
+        while True:
+            await (await face.start(one_more)).get_result()
+
+    with pytest.raises(DBOSShutdownError, match="is being shut down"):
+        await start_until_refused()
+
+
+async def test_destroy_does_not_wait_for_what_only_waits(app: App, face: Face) -> None:
+    @face.workflow(name="waits")
+    async def waits() -> Any:
+        return await face.recv("topic", None)
+
+    @face.workflow(name="sleeps")
+    async def sleeps() -> None:
+        await face.sleep(3_600)
+
+    await face.start(waits, workflow_id="w")
+    await face.start(sleeps, workflow_id="s")
+    await app.waiting("message", "w", "topic")
+    await app.waiting_for_time()
+    await DBOS.destroy_async(workflow_completion_timeout_sec=3_600)
+    await app.launch()
+    await face.send("w", "hello", "topic")
+    assert await face.get_result("w", timeout_seconds=3_600) == "hello"
+
+
+async def test_in_the_second_half_no_step_begins_and_none_is_cut_off(clock: ManualClock, app: App, face: Face) -> None:
+    began, gate, ran = Sightings(), Gate(), Sightings()
+
+    @face.step(name="first")
+    async def first() -> None:
+        began.note("first")
+        await gate.opened()
+        ran.note("first")
+
+    @face.step(name="second")
+    async def second() -> None:
+        ran.note("second")
+
+    @face.workflow(name="flow")
+    async def flow() -> str:
+        await first()
+        await second()
+        return "done"
+
+    await face.start(flow, workflow_id="w")
+    await began.until(lambda seen: len(seen) == 1)
+    runner = app.host.runner
+    destroying = asyncio.ensure_future(DBOS.destroy_async(workflow_completion_timeout_sec=60))
+    await refused(face)
+    clock.advance(30)
+    await off_loop(wait_until, lambda: runner._no_more_steps is not None)
+    gate.open()
+    await destroying
+    assert ran.seen == ["first"]
+    await app.launch()
+    assert await face.get_result("w", timeout_seconds=3_600) == "done"
+    assert ran.seen == ["first", "second"], "the first was recorded, and did not run again"
+
+
+async def test_when_the_time_is_over_destroy_leaves_a_step_behind_and_says_so(
+    clock: ManualClock, app: App, face: Face, log: Sightings
+) -> None:
+    began, gate = Sightings(), Gate()
+
+    @face.step(name="long")
+    async def long() -> None:
+        began.note("long")
+        if len(began.seen) == 1:
+            await gate.opened()
+
+    @face.workflow(name="flow")
+    async def flow() -> str:
+        await long()
+        return "done"
+
+    await face.start(flow, workflow_id="w")
+    await began.until(lambda seen: len(seen) == 1)
+    destroying = asyncio.ensure_future(DBOS.destroy_async(workflow_completion_timeout_sec=60))
+    await refused(face)
+    clock.advance(60)
+    await destroying
+    await log.until(
+        lambda seen: any("in the middle of a step, for example 'w'; it will run again" in each for each in seen)
+    )
+    await app.launch()
+    assert await face.get_result("w", timeout_seconds=3_600) == "done"
+    assert len(began.seen) == 2
+    gate.open()
+
+
+async def test_another_destroy_cuts_it_short(app: App, face: Face) -> None:
+    began, gate = Sightings(), Gate()
+
+    @face.step(name="long")
+    async def long() -> None:
+        began.note("long")
+        await gate.opened()
+
+    @face.workflow(name="flow")
+    async def flow() -> None:
+        await long()
+
+    await face.start(flow, workflow_id="w")
+    await began.until(lambda seen: len(seen) == 1)
+    patient = asyncio.ensure_future(DBOS.destroy_async(workflow_completion_timeout_sec=None))
+    await refused(face)
+    await DBOS.destroy_async()
+    await patient
+    gate.open()
+    await app.launch()
+
+
+async def test_on_the_event_loop_it_does_not_wait_for_what_that_loop_runs(app: App, awaiting: Awaiting) -> None:
+    """It would wait for itself."""
+
+    @DBOS.step(name="loop.long")
+    async def long() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @DBOS.workflow(name="loop.flow")
+    async def flow() -> None:
+        await long()
+
+    await DBOS.start_workflow_async(flow)
+    await asyncio.sleep(0)
+    DBOS.destroy(workflow_completion_timeout_sec=3_600)
+    await app.launch()
+
+
+def test_the_time_is_not_negative() -> None:
+    with pytest.raises(DBOSLimitError, match="workflow_completion_timeout_sec"):
+        DBOS.destroy(workflow_completion_timeout_sec=-1)
+
+
+# --- SIGTERM -------------------------------------------------------------------------------------------------
+
+_PROGRAM = """
+import sys, time
+from tidings import DBOS, SetWorkflowID
+
+@DBOS.step()
+def work():
+    print("working", flush=True)
+    sys.stdin.readline()  # Told to be done, by the test.
+    print("worked", flush=True)
+
+@DBOS.workflow(name="term.flow")
+def flow():
+    work()
+    DBOS.recv("never", None)
+
+if len(sys.argv) > 2:
+    import signal
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+DBOS(config={"name": "term", "system_database_url": sys.argv[1], "application_version": "1"})
+DBOS.launch()
+with SetWorkflowID("w"):
+    DBOS.start_workflow(flow)
+while True:
+    time.sleep(3600)
+"""
+
+
+def program(database_url: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, database_url, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+async def test_sigterm_lets_a_step_finish_gives_the_rest_back_and_ends_the_process(app: App) -> None:
+    process = await off_loop(program, app.database_url)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "working\n"
+    process.send_signal(signal.SIGTERM)
+    process.stdin.write("done\n")
+    process.stdin.flush()
+    assert await off_loop(process.stdout.read) == "worked\n"
+    assert await off_loop(process.wait) == -signal.SIGTERM
+    [step, *_] = await DBOS.list_workflow_steps_async("w")
+    assert step["function_name"].endswith("work")
+    assert step["completed_at_epoch_ms"] is not None
+    [found] = await DBOS.list_workflows_async()
+    assert (found.status, found.executor_id) == ("PENDING", None)
+    process.stdin.close()
+    process.stdout.close()
+
+
+async def test_a_program_that_handles_sigterm_itself_goes_on_doing_so(app: App) -> None:
+    process = await off_loop(program, app.database_url, "own")
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert await off_loop(process.stdout.readline) == "working\n"
+    process.send_signal(signal.SIGTERM)
+    assert await off_loop(process.wait) == 7
+    process.stdin.close()
+    process.stdout.close()
