@@ -1,8 +1,10 @@
 """The writing side of an SQLite file: transactions, and the care of the write-ahead log.
 
 Every write transaction and every checkpoint happens under the side lock (`lock` says why), and the
-lock is held for nothing else. A checkpoint follows a commit that left the log large: it truncates
-the log, and where readers are in the way it gives up soon and is tried again when more was written.
+lock is held for nothing else. What was committed counts only where the file still stands at its
+path, and so it is looked for before and after (`identity`). A checkpoint follows a commit that left
+the log large: it truncates the log, and where readers are in the way it gives up soon and is tried
+again when more was written.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from tidings.store.protocol import Unavailable
+from tidings.store.sqlite import schema
 from tidings.store.sqlite.connect import BUSY_TIMEOUT_MS, classified, connect, use_log
+from tidings.store.sqlite.identity import Identity
 from tidings.store.sqlite.lock import SideLock
 
 _log = logging.getLogger("tidings.store")
@@ -32,15 +36,22 @@ class Writer:
     """The one connection of a store that writes. Used by one thread at a time."""
 
     def __init__(self, path: str) -> None:
-        """Open it. Raises `sqlite3.Error` or `OSError`."""
+        """Open it. Raises `sqlite3.Error`, `OSError`, `Unavailable`, or `DBOSInitializationError` for want of tables."""
         self._path = path
         self._wal = os.path.realpath(path) + "-wal"
         self._checkpoint_at = CHECKPOINT_BYTES
+        self.identity = Identity(path)
         self._connection = connect(path)
         try:
+            schema.check(self._connection, path)  # First: a stranger's file is left as it is.
             self._lock = SideLock(path)
-            with self._lock:
-                use_log(self._connection)
+            try:
+                with self._lock:
+                    use_log(self._connection)
+                self.identity.check()
+            except BaseException:
+                self._lock.close()
+                raise
         except BaseException:
             self._connection.close()
             raise
@@ -54,6 +65,7 @@ class Writer:
         """
         connection = self._connection
         with classified(self._path), self._lock:
+            self.identity.check()
             try:
                 connection.execute("begin immediate")
                 yield connection
@@ -62,6 +74,7 @@ class Writer:
             except BaseException:
                 _roll_back(connection)
                 raise
+            self.identity.check(ambiguous=True)
             self._tend_log()
 
     def close(self) -> None:
