@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -166,3 +167,11 @@ def test_a_lock_file_that_was_removed_keeps_nobody_apart(
             pass
     assert os.path.sameopenfile(ours._fd, theirs._fd)
     theirs.close()
+
+
+def test_a_store_whose_directory_is_gone_can_be_closed(path: Path, store: SqliteStore, process: Process) -> None:
+    shutil.rmtree(path.parent)
+    with pytest.raises(Unavailable):
+        process.commit()
+    store.close()
+    path.parent.mkdir()  # For who tidies up.

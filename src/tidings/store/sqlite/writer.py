@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from tidings.store.protocol import Unavailable
@@ -80,11 +80,11 @@ class Writer:
     def close(self) -> None:
         """Close the connection; harmless when repeated."""
         # The last connection to a file checkpoints as it closes.
-        try:
-            with self._lock:
-                self._connection.close()
-        finally:
-            self._lock.close()
+        with ExitStack() as stack:
+            stack.callback(self._lock.close)
+            with suppress(OSError):  # With its directory gone, there is nothing to lock, and nobody to keep out.
+                stack.enter_context(self._lock)
+            self._connection.close()
 
     def _tend_log(self) -> None:
         """Checkpoint if the log has grown large. The commit stands whatever happens here."""
