@@ -88,18 +88,12 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
             A context manager that destroys at the end of its block.
 
         Raises:
-            DBOSInitializationError: not configured, or the database is down, unfit or newer.
+            DBOSInitializationError: not configured, or the database is down, unfit or newer; or destroyed meanwhile.
         """
         if cls._settings is None:
             raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
-        with Process.lock:
-            if is_running():
-                raise DBOSInitializationError(
-                    "tidings is running in this process already; DBOS.launch() was called twice"
-                )
-            host = _open_host(cls._settings)
-            Process.host = host
-            host.recover()
+        with Process.launch_lock:
+            _launch(cls._settings)
         return Launched()
 
     @classmethod
@@ -119,6 +113,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
             destroy_registry: forget the registered workflows and steps too.
         """
         with Process.lock:
+            Process.launch = None
             try:
                 if Process.host is not None and is_running():
                     _close_host(Process.host)
@@ -157,6 +152,30 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
     def logger() -> logging.Logger:
         """The logger of tidings."""
         return logging.getLogger("tidings")
+
+
+def _launch(settings: Settings) -> None:
+    """Launch, and let nobody who destroys meanwhile wait for the database."""
+    launch = object()
+    with Process.lock:
+        if is_running() or Process.launch is not None:
+            raise DBOSInitializationError("tidings is running in this process already; DBOS.launch() was called twice")
+        Process.launch = launch
+    try:
+        host = _open_host(settings)
+    except BaseException:
+        with Process.lock:
+            if Process.launch is launch:
+                Process.launch = None
+        raise
+    with Process.lock:
+        if Process.launch is launch:
+            Process.launch = None
+            Process.host = host
+            host.recover()
+            return
+    _close_host(host)
+    raise DBOSInitializationError("DBOS.destroy() was called before DBOS.launch() was through")
 
 
 def _open_host(settings: Settings) -> Host:

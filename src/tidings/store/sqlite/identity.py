@@ -1,8 +1,8 @@
 """Which file was opened, and whether its path still leads there.
 
-A file that was removed, or replaced by another, goes on to take all that is written to it, and nobody will ever read it.
-So who has one open looks at the path, before and after each change and before each look: it costs a microsecond. The
-number of a file is not given to another one while it is open.
+A file that was removed, or replaced by another, goes on to take all that is written to it, and nobody will ever read
+it. So who has one open looks at the path, before and after each change and before each look: that costs a microsecond.
+While a file is open, its number is given to no other.
 """
 
 from __future__ import annotations

@@ -36,7 +36,12 @@ class Writer:
     """The one connection of a store that writes. Used by one thread at a time."""
 
     def __init__(self, path: str) -> None:
-        """Open it. Raises `sqlite3.Error`, `OSError`, `Unavailable`, or `DBOSInitializationError` for want of tables."""
+        """Open it.
+
+        Raises:
+            sqlite3.Error, OSError, Unavailable
+            DBOSInitializationError: it has not the tables of this library.
+        """
         self._path = path
         self._wal = os.path.realpath(path) + "-wal"
         self._checkpoint_at = CHECKPOINT_BYTES
