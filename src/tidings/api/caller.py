@@ -35,11 +35,15 @@ class Process:
     """The host that this process runs, if it does."""
 
     host: Host | None = None
-    lock = threading.RLock()  # Held while it is launched or destroyed.
+    lock = threading.RLock()  # Held while it comes and goes, but not while a database is waited for.
+    launch_lock = threading.RLock()  # Held while one is launched.
+    launch: object | None = None  # The launch that goes on; one that finds another here, or none, was destroyed.
 
 
 def _begin_in_child() -> None:
     Process.lock = threading.RLock()  # Whoever held it at the fork does not exist here.
+    Process.launch_lock = threading.RLock()
+    Process.launch = None
 
 
 if sys.platform != "win32":

@@ -92,18 +92,12 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
             A context manager that destroys at the end of its block.
 
         Raises:
-            DBOSInitializationError: not configured, or the database is down, unfit or newer.
+            DBOSInitializationError: not configured, or the database is down, unfit or newer; or destroyed meanwhile.
         """
         if cls._settings is None:
             raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
-        with Process.lock:
-            if is_running():
-                raise DBOSInitializationError(
-                    "tidings is running in this process already; DBOS.launch() was called twice"
-                )
-            host = _open_host(cls._settings)
-            Process.host = host
-            host.recover()
+        with Process.launch_lock:
+            _launch(cls._settings)
         _ON_TERM.install()
         return Launched()
 
@@ -140,6 +134,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
         if drained is not None:
             drained.drain(timeout)
         with Process.lock:
+            Process.launch = None
             # Somebody else may have been first meanwhile, and have launched again.
             if drained is None or Process.host is drained:
                 _ON_TERM.remove()
@@ -191,6 +186,30 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
 
 
 _ON_TERM = TermHandler(lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
+
+
+def _launch(settings: Settings) -> None:
+    """Launch, and let nobody who destroys meanwhile wait for the database."""
+    launch = object()
+    with Process.lock:
+        if is_running() or Process.launch is not None:
+            raise DBOSInitializationError("tidings is running in this process already; DBOS.launch() was called twice")
+        Process.launch = launch
+    try:
+        host = _open_host(settings)
+    except BaseException:
+        with Process.lock:
+            if Process.launch is launch:
+                Process.launch = None
+        raise
+    with Process.lock:
+        if Process.launch is launch:
+            Process.launch = None
+            Process.host = host
+            host.recover()
+            return
+    _close_host(host)
+    raise DBOSInitializationError("DBOS.destroy() was called before DBOS.launch() was through")
 
 
 def _open_host(settings: Settings) -> Host:

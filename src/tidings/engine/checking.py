@@ -1,7 +1,7 @@
 """Whether the database answers: asked anew over connections of its own, and then through those in use.
 
 The first tells at once, and why not. The second tells that what this process writes arrives where the
-URL leads: an SQLite file that was removed or replaced goes on to take what nobody will ever read.
+URL leads: behind one name there may be two databases.
 """
 
 from __future__ import annotations

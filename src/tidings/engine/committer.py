@@ -31,7 +31,7 @@ from tidings.core.operations.results import end_key
 from tidings.core.operations.streams import stream_key
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
-from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
+from tidings.engine.outage import HELD_UP_SECONDS, STOP_SECONDS, Asking, GivenUp, retrying
 from tidings.engine.probes import Point, Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.waiters import Waiters, cancelled_name, wake_name
@@ -121,7 +121,7 @@ class Committer:
         self._taken: list[Job | Errand] = []  # What the thread is at.
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
-        self.is_away = False  # The store did not answer when it was last asked.
+        self.asking = Asking("writing to the database")
         self.executor = Executor("", "", 0, 0)
         self.last_commit_ms = 0
         self.died: BaseException | None = None
@@ -140,9 +140,15 @@ class Committer:
         """
         self._inbox.close()
         self._stop.set()
-        self._thread.join(STOP_SECONDS)
+        patience = max(STOP_SECONDS - self.asking.held_up_seconds, 0.0)
+        self._thread.join(min(patience, HELD_UP_SECONDS))
+        self.tell_dead()
+        self._thread.join(max(patience - HELD_UP_SECONDS, 0.0))
         if self._thread.is_alive():
-            logger.warning("the database holds the last commit up; leaving after %g s without its answer", STOP_SECONDS)
+            logger.warning(
+                "the database holds the last commit up; leaving after %.1f s without its answer",
+                self.asking.held_up_seconds,
+            )
             return False
         return True
 
@@ -179,6 +185,11 @@ class Committer:
         if self.is_away:
             held = [item for item in (*self._inbox.waiting(), *self._taken) if isinstance(item, Job)]
             settle_all((job, None, job.chain.dead) for job in held if job.chain.dead is not None)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store failed when it was last asked, or has not answered for long."""
+        return self.asking.is_away
 
     @property
     def is_full(self) -> bool:
@@ -310,14 +321,7 @@ class Committer:
         self.executor = self._retrying(partial(self._owner.fence_moved, self._store))
 
     def _retrying(self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None) -> T:
-        try:
-            return retrying(ask, self._store.reconnect, self._stop, self._probes, recall, self._note_away)
-        finally:
-            self.is_away = False
-
-    def _note_away(self) -> None:
-        self.is_away = True
-        self.tell_dead()
+        return retrying(ask, self._store.reconnect, self._stop, self._probes, self.asking, recall, self.tell_dead)
 
     # --- telling ----------------------------------------------------------------------------------
 

@@ -285,6 +285,13 @@ class Engine:
             if status is Status.CANCELLED:
                 self.was_cancelled(workflow_id)
 
+    def tend_outages(self) -> None:
+        """Say of a database that does not answer how long it has not, and let nobody wait for it who is dead."""
+        for asking in (self.committer.asking, self.reader.asking):
+            if asking.is_away:
+                asking.say_if_held_up(stores.redact(self.connection.database_url))
+                self.tell_dead()
+
     # --- the end --------------------------------------------------------------------------------------
 
     def was_lost(self, error: BaseException) -> None:

@@ -61,6 +61,9 @@ class Runs(Protocol):
     def look_for_orphans(self) -> None:
         """Others may have left workflows that nobody owns. Waits for nothing."""
 
+    def tend_outages(self) -> None:
+        """Say of a database that does not answer how long it has not, and let nobody wait for it who is dead."""
+
 
 class _Sent(Struct):
     """A probe on its way. `was_durable` once it was found so: from then on it may take a while, and no longer."""
@@ -164,6 +167,7 @@ class Hearing:
     def _turn(self) -> None:
         """Do what is due, then hear until something is."""
         now = time.monotonic()
+        self._runs.tend_outages()
         if self._listening_as != self._executor_id:
             self._forget_listener()
         if self._listens and self._listener is None and now >= self._listen_at:

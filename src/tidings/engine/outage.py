@@ -1,4 +1,9 @@
-"""Asking a store again until it answers: the pauses, and what the log says meanwhile."""
+"""Asking a store again until it answers: the pauses, and what the log says meanwhile.
+
+A store may fail, and then it is asked again; or it neither answers nor fails, and then all that can be
+done is to say so, and to let nobody wait who need not (`Asking.is_away`). Either way the log says what
+is the matter, for how long, and when it is over.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,12 @@ logger = logging.getLogger("tidings")
 T = TypeVar("T")
 
 STOP_SECONDS = 10.0  # How long a stop waits for a store that neither answers nor fails.
+
+# A store that has not answered for so long is away: whoever is dead need not wait for it.
+HELD_UP_SECONDS = 2.0
+# And for so long: the log says so.
+SAY_HELD_UP_SECONDS = 5.0
+
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 10.0
@@ -27,24 +38,27 @@ class GivenUp(Exception):
 class Outage:
     """A time in which the store does not answer: how long it lasts, and what was said of it."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
+    def __init__(self, what: str, began: float) -> None:
+        self._what = what
+        self._began = began
         self._said: float | None = None
+        self._reason = ""
         self._pause = _FIRST_PAUSE_SECONDS
 
-    def say(self, error: Unavailable) -> None:
-        """Log the error, at most every ten seconds."""
+    def say(self, reason: str) -> None:
+        """Log what is the matter, at most every ten seconds."""
         now = time.monotonic()
+        self._reason = reason
         if self._said is None or now - self._said >= _SAY_AGAIN_SECONDS:
             self._said = now
             lasted = now - self._began
             logger.warning(
-                "the database has not answered for %.1f s (%s); trying again, nothing is lost", lasted, error
+                "%s has failed for %.1f s (%s); trying again, nothing is lost", self._what, lasted, self._reason
             )
 
     def say_over(self) -> None:
         """Log that the store answers again."""
-        logger.warning("the database answers again after %.1f s", time.monotonic() - self._began)
+        logger.warning("%s works again after %.1f s (%s)", self._what, time.monotonic() - self._began, self._reason)
 
     def next_pause(self) -> float:
         """Return how many seconds to pause, longer each time."""
@@ -52,11 +66,73 @@ class Outage:
         return pause
 
 
+class Asking:
+    """What one thread asks of the store: since when it waits for an answer, and what goes wrong.
+
+    That thread begins and ends it; others may look, and `say_if_held_up`.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lock = threading.Lock()  # around the outage, for who says that it is held up
+        self._since: float | None = None
+        self._outage: Outage | None = None
+        self._fails = False
+
+    @property
+    def held_up_seconds(self) -> float:
+        """For how long the store has neither answered nor failed; 0 where nothing is asked."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store failed when it was last asked, or has not answered for long."""
+        return self._fails or self.held_up_seconds > HELD_UP_SECONDS
+
+    def begins(self) -> None:
+        """The store is asked."""
+        self._since = time.monotonic()
+
+    def fails(self, error: Unavailable) -> float:
+        """It cannot serve. Returns how many seconds to pause."""
+        with self._lock:
+            outage = self._noted()
+            self._since = None
+            self._fails = True
+            outage.say(str(error))
+            return outage.next_pause()
+
+    def ends(self, *, answered: bool) -> None:
+        """It has answered, or is asked no more."""
+        self._since = None
+        self._fails = False
+        if self._outage is not None:
+            with self._lock:
+                outage, self._outage = self._outage, None
+                if answered and outage is not None:
+                    outage.say_over()
+
+    def say_if_held_up(self, database: str) -> None:
+        """Let the log say that the store does not answer, if it has not for long."""
+        if self.held_up_seconds > SAY_HELD_UP_SECONDS:
+            with self._lock:
+                if self._since is not None:  # It may have answered just now.
+                    self._noted().say(f"{database}: it does not answer")
+
+    def _noted(self) -> Outage:
+        """Return the outage, which begins when the question was put."""
+        if self._outage is None:
+            self._outage = Outage(self._what, self._since or time.monotonic())
+        return self._outage
+
+
 def retrying(
     ask: Callable[[], T],
     reconnect: Callable[[], None],
     stop: threading.Event,
     probes: Probes,
+    asking: Asking,
     recall: Callable[[], T | None] | None = None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> T:
@@ -68,25 +144,27 @@ def retrying(
     Raises:
         GivenUp: `stop` was set while the store was away.
     """
-    outage: Outage | None = None
-    doubtful = False
-    while True:
-        try:
-            if outage is not None:
-                reconnect()
-            answer = recall() if doubtful and recall is not None else None
-            doubtful = False
-            if answer is None:
-                answer = ask()
-        except Unavailable as error:
-            outage = outage or Outage()
-            outage.say(error)
-            on_failure()
-            doubtful = doubtful or error.ambiguous
-            probes.passes(Point.STORE_UNAVAILABLE, error)
-            if stop.wait(outage.next_pause()):
-                raise GivenUp from error
-        else:
-            if outage is not None:
-                outage.say_over()
-            return answer
+    has_failed = doubtful = gives_up = False
+    try:
+        while True:
+            asking.begins()
+            try:
+                if has_failed:
+                    reconnect()
+                answer = recall() if doubtful and recall is not None else None
+                doubtful = False
+                if answer is None:
+                    answer = ask()
+            except Unavailable as error:
+                has_failed = True
+                pause = asking.fails(error)
+                on_failure()
+                doubtful = doubtful or error.ambiguous
+                probes.passes(Point.STORE_UNAVAILABLE, error)
+                if stop.wait(pause):
+                    gives_up = True
+                    raise GivenUp from error
+            else:
+                return answer
+    finally:
+        asking.ends(answered=not gives_up)  # A refusal is an answer too.

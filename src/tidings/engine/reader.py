@@ -25,7 +25,7 @@ from tidings.core.effects import (
     ReadStream,
 )
 from tidings.engine.mailbox import Mailbox
-from tidings.engine.outage import STOP_SECONDS, GivenUp, retrying
+from tidings.engine.outage import Asking, GivenUp, retrying
 from tidings.engine.probes import Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
@@ -35,6 +35,8 @@ from tidings.store.protocol import Store
 logger = logging.getLogger("tidings")
 
 _MAX_TOGETHER = 500
+
+_STOP_SECONDS = 2.0  # Nothing is lost with an answer that nobody waits for any more.
 
 
 class Asker(Protocol):
@@ -61,7 +63,7 @@ class Reader:
         self._probes = probes
         self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
         self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread is at.
-        self._is_away = False
+        self.asking = Asking("reading from the database")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
 
@@ -72,7 +74,7 @@ class Reader:
         """Answer what was asked, then stop. False if a query hangs, and uses its connection still."""
         self._inbox.close()
         self._stop.set()
-        self._thread.join(STOP_SECONDS)
+        self._thread.join(_STOP_SECONDS)
         return not self._thread.is_alive()
 
     def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
@@ -84,7 +86,7 @@ class Reader:
 
     def tell_dead(self) -> None:
         """While the store is away, tell dead chains that wait for an answer."""
-        if self._is_away:
+        if self.asking.is_away:
             held = [ticket for _, ticket in (*self._inbox.waiting(), *self._taken)]
             settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
 
@@ -139,7 +141,8 @@ class Reader:
                 self._store.reconnect_reader,
                 self._stop,
                 self._probes,
-                on_failure=self._note_away,
+                self.asking,
+                on_failure=self.tell_dead,
             )
         except GivenUp:
             settle_all((ticket, None, DBOSShutdownError()) for ticket in tickets)
@@ -148,12 +151,6 @@ class Reader:
             settle_all((ticket, None, error) for ticket in tickets)
         else:
             settle_all((ticket, answer, None) for ticket, answer in zip(tickets, answers, strict=True))
-        finally:
-            self._is_away = False
-
-    def _note_away(self) -> None:
-        self._is_away = True
-        self.tell_dead()
 
 
 def _alone(query: Query, store: Store) -> list[Any]:

@@ -36,13 +36,13 @@ _SETTINGS: Final = {
     "synchronous_commit": "on",
     # Nothing waits for ever. A process that is stopped in the middle of a batch must not hold its
     # row, and so those who take over its runs, for long.
-    "statement_timeout": "60s",
+    "statement_timeout": "30s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "10s",
     # The server too must notice that the other end is gone.
-    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
+    "tcp_keepalives_count": "2",
     # Every statement is a few looks into an index, for arrays whose length the planner cannot know.
     # One plan, made once, must be right while the tables grow from nothing and statistics are old:
     # so leave it no choice. And never spend time on compiling such a plan.
@@ -60,15 +60,17 @@ _SETTINGS: Final = {
 }
 
 # Migrations wait for each other, and may have much to do.
-_MIGRATION_SETTINGS: Final = _SETTINGS | {"statement_timeout": "0", "lock_timeout": "120s"}
+MIGRATION_LOCK_SECONDS: Final = 120
+_MIGRATION_SETTINGS: Final = _SETTINGS | {"statement_timeout": "0", "lock_timeout": f"{MIGRATION_LOCK_SECONDS}s"}
 
-# How soon libpq gives up. A URL may say otherwise.
+# How soon libpq gives up: a network that is dead without a sign is noticed within 15 s, whether something
+# was sent (`tcp_user_timeout`) or not (keepalives). A URL may say otherwise.
 _PATIENCE: Final[dict[str, str | int | None]] = {
     "connect_timeout": 10,
-    "keepalives_idle": 10,
+    "keepalives_idle": 5,
     "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,  # ms
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,  # ms
     "application_name": "tidings",
 }
 
@@ -105,17 +107,24 @@ class Database:
         settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
         options = " ".join(f"-c {key}={value}" for key, value in settings.items())
         options = f"{options} {self._given.get('options') or ''}"
-        conninfo = make_conninfo("", **_PATIENCE | self._given | {"options": options})
+        conninfo = make_conninfo("", **_PATIENCE | self._preference() | self._given | {"options": options})
         # Psycopg prepares nothing here: `wire` does it.
         return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+    def _preference(self) -> dict[str, str | int | None]:
+        """Of several servers take the one that takes writes, wherever that is after a failover."""
+        several = "," in str(self._given.get("host") or self._given.get("hostaddr") or "")
+        return {"target_session_attrs": "read-write"} if several else {}
 
     def wire(self, *, prepared: bool) -> Wire:
         """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""
         return Wire(self.open(), self.statements, prepared=prepared)
 
     def unavailable(self, reason: object, *, ambiguous: bool = False) -> Unavailable:
-        """The error that says this database cannot serve now."""
-        return Unavailable(f"{self.name}: {_one_line(str(reason))}", ambiguous=ambiguous)
+        """The error that says this database cannot serve now, and what is to be done where somebody must."""
+        remark = _REMARKS.get(getattr(reason, "sqlstate", None) or "")
+        text = _one_line(str(reason)) + (f": {remark}" if remark else "")
+        return Unavailable(f"{self.name}: {text}", ambiguous=ambiguous)
 
     def unfit(self, error: psycopg.Error) -> DBOSInitializationError:
         """The error for what went wrong while starting."""
@@ -149,12 +158,27 @@ _FAULTS_OF_OURS: Final = ("0A", "21", "42")
 _DUPLICATE_PREPARED_STATEMENT: Final = "42P05"
 _INVALID_STATEMENT_NAME: Final = "26000"
 
+_POOLED: Final = (
+    "a pooler in transaction mode mixes sessions up; from now on statements are not prepared, which takes more time"
+)
+_RESTORED: Final = "work goes on when the tables of tidings are there again, or this user may use them again"
+
+# What somebody may mend while we wait, though it looks like a fault of ours; and what an operator wants to be told.
+_REMARKS: Final = {
+    "25006": "it is read-only, as a standby is; work goes on when the server that the URL leads to takes writes",
+    "3F000": _RESTORED,
+    "42P01": _RESTORED,
+    "42501": _RESTORED,
+    _DUPLICATE_PREPARED_STATEMENT: _POOLED,
+    _INVALID_STATEMENT_NAME: _POOLED,
+}
+
 
 def classify(error: ServerError, database: Database) -> StoreError | None:
     """Return what `error` is to the store's caller; `None` for a mistake in our own statements."""
     if error.sqlstate.startswith(_FAULTS_OF_DATA):
         return DataError(str(error))
-    if error.sqlstate.startswith(_FAULTS_OF_OURS) and not lost_prepared(error):
+    if error.sqlstate.startswith(_FAULTS_OF_OURS) and error.sqlstate not in _REMARKS:
         return None
     return database.unavailable(error)
 

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from tidings.store.postgres.connect import Database
+from tidings.store.postgres.patience import impatient
 from tidings.store.wakes import audible
 
 _LONGEST_SELECT_SECONDS: Final = 3_600.0
@@ -38,7 +39,8 @@ class PostgresListener:
         try:
             self._connection = database.open()
             try:
-                self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
+                with impatient(self._connection):
+                    self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
                 connection = self._connection.pgconn.socket
             except BaseException:
                 self._connection.close()

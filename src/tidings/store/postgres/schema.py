@@ -7,7 +7,8 @@ from contextlib import closing
 import psycopg
 
 from tidings.store.migrate import SCHEMA_VERSION, check_current, pending
-from tidings.store.postgres.connect import Database, check_server
+from tidings.store.postgres.connect import MIGRATION_LOCK_SECONDS, Database, check_server
+from tidings.store.postgres.patience import impatient
 from tidings.store.postgres.statements import PACKAGE, in_schema
 
 
@@ -25,7 +26,8 @@ def migrate(database: Database) -> None:
         with closing(database.open(for_migration=True)) as connection:
             check_server(connection, database)
             with connection.transaction():
-                _ask(connection, database, "lock_migrations", database.schema)
+                with impatient(connection, MIGRATION_LOCK_SECONDS):
+                    _ask(connection, database, "lock_migrations", database.schema)
                 _migrate(connection, database)
     except psycopg.Error as error:
         raise database.unfit(error) from error
@@ -34,11 +36,15 @@ def migrate(database: Database) -> None:
 def check(connection: psycopg.Connection, database: Database) -> None:
     """Raise `DBOSInitializationError` unless the database has the schema this library needs."""
     check_server(connection, database)
-    check_current(_version(connection, database), database.name)
+    with impatient(connection):
+        version = _version(connection, database)
+    check_current(version, database.name)
 
 
 def _migrate(connection: psycopg.Connection, database: Database) -> None:
-    todo = pending(PACKAGE, _version(connection, database), database.name)
+    with impatient(connection):
+        version = _version(connection, database)
+    todo = pending(PACKAGE, version, database.name)
     if not todo:
         return
     if not _ask(connection, database, "has_schema", database.schema):

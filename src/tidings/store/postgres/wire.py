@@ -21,12 +21,10 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
 
+from tidings.store.postgres import patience
 from tidings.store.postgres.arrays import Array
 from tidings.store.postgres.statements import Call, Statement, Statements, Value
 from tidings.store.rows import Row
-
-# An answer that takes longer than the server allows a statement will not come.
-ANSWER_TIMEOUT_SECONDS: Final = 90.0
 
 # How answers come. In text an array is quoted and searched for quotes, character by character: a page of
 # a stream would take twice as long.
@@ -181,9 +179,9 @@ class Wire:
 
     def _wait(self) -> int:
         """Wait for the socket, without the interpreter's lock, and return what it is ready for."""
-        for _, ready in self._selector.select(ANSWER_TIMEOUT_SECONDS):
+        for _, ready in self._selector.select(patience.ANSWER_TIMEOUT_SECONDS):
             return ready
-        raise psycopg.OperationalError(f"the server gave no answer for {ANSWER_TIMEOUT_SECONDS:.0f} s")
+        raise psycopg.OperationalError(f"the server gave no answer for {patience.ANSWER_TIMEOUT_SECONDS:.0f} s")
 
     def _rows(self, result: pq.abc.PGresult) -> list[Row]:
         transformer = Transformer(self._connection)

@@ -99,6 +99,17 @@ _FAULTS_THAT_PASS: Final = {
 }
 
 
+# What an operator wants to be told of them.
+_REMARKS: Final = {
+    sqlite3.SQLITE_ERROR: "somebody emptied the file while it was in use; work goes on when its tables are back",
+    sqlite3.SQLITE_BUSY: "another program has been writing to it, or has left a change open, for seconds",
+    sqlite3.SQLITE_READONLY: "it, or its directory, may not be written to",
+    sqlite3.SQLITE_CANTOPEN: "it, or its directory, is not there, or may not be read",
+    sqlite3.SQLITE_FULL: "there is no room left on its disk, or it has a limit",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; put a good copy in its place",
+}
+
+
 def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreError | None:
     """Return what `error` is to the store's caller; `None` for a mistake in our own code.
 
@@ -112,8 +123,9 @@ def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreEr
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if primary in _FAULTS_OF_DATA or isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
         return DataError(str(error))
-    if primary in _FAULTS_THAT_PASS:
-        return Unavailable(f"{database_name(path)}: {error}", ambiguous=ambiguous)
+    if primary in _FAULTS_THAT_PASS or str(error).startswith("no such table: tidings_"):
+        remark = _REMARKS.get(primary)
+        return Unavailable(f"{database_name(path)}: {error}{f': {remark}' if remark else ''}", ambiguous=ambiguous)
     return None
 
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from tidings.store.protocol import WAKE_ALL
 from tidings.store.sqlite.connect import classified, connect_reader
+from tidings.store.sqlite.identity import Identity
 from tidings.store.sqlite.schema import SQL
 from tidings.store.wakes import audible
 
@@ -36,8 +37,10 @@ class SqliteListener:
         self._executor_id = executor_id
         self._interrupted = threading.Event()
         with classified(path):
+            self._identity = Identity(path)
             self._connection = connect_reader(path)
             try:
+                self._identity.check()
                 # First the version, then the last row: what comes in between is noticed twice, never missed.
                 self._version = self._data_version()
                 [(self._last,)] = self._connection.execute(SQL["last_wake"]).fetchall()
@@ -65,6 +68,7 @@ class SqliteListener:
         self._connection.close()
 
     def _look(self) -> list[str]:
+        self._identity.check()
         version = self._data_version()
         if version == self._version:
             return []

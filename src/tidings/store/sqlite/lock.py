@@ -49,15 +49,21 @@ else:
 class SideLock:
     """The lock of one database; `with` holds it. Not reentrant.
 
-    The file is never removed: a lock on a removed file keeps nobody out.
+    We never remove the file: a lock on a removed file keeps nobody out. If somebody else did, the one
+    that stands in its place counts.
     """
 
     def __init__(self, database: str) -> None:
         # The real path, because SQLite too follows links before it names its side files.
-        self._fd = os.open(os.path.realpath(database) + "-lock", _FLAGS, 0o666)
+        self._path = os.path.realpath(database) + "-lock"
+        self._fd = self._open()
 
     def __enter__(self) -> None:
         _lock(self._fd)
+        while not os.fstat(self._fd).st_nlink:
+            former, self._fd = self._fd, self._open()
+            os.close(former)
+            _lock(self._fd)
 
     def __exit__(self, *_: object) -> None:
         _unlock(self._fd)
@@ -67,3 +73,6 @@ class SideLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _open(self) -> int:
+        return os.open(self._path, _FLAGS, 0o666)

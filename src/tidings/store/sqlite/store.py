@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from tidings.error import DBOSInitializationError
 from tidings.model import (
     NOTHING,
     Answer,
@@ -35,7 +36,7 @@ from tidings.model import (
 )
 from tidings.store import refusals
 from tidings.store.lists import search_for
-from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
@@ -46,6 +47,7 @@ from tidings.store.sqlite.connect import (
     unfit,
     warn_of_wal_reset_bug,
 )
+from tidings.store.sqlite.identity import Identity
 from tidings.store.sqlite.listener import SqliteListener
 from tidings.store.sqlite.writer import Writer, not_connected
 
@@ -66,6 +68,10 @@ class SqliteStore:
         self.identity = os.path.realpath(path)
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
+        self._read: Identity | None = None  # the file that `_reader` reads
+        self._written: tuple[int, int] | None = None  # the file that was written to last
+        self._enlisted: set[str] = set()  # executors of ours in that file
+        self._stranded: set[str] = set()  # and in files that have gone
         self._prune_at_ms = 0
 
     # --- before and after -----------------------------------------------------------------------
@@ -80,9 +86,8 @@ class SqliteStore:
         self.close()
         try:
             with unfit(self._path):
-                self._reader = connect_reader(self._path)
-                schema.check(self._reader, self._path)
-                self._writer = Writer(self._path)
+                self._open_reader()
+                self._open_writer()
         except BaseException:
             self.close()
             raise
@@ -102,6 +107,7 @@ class SqliteStore:
     def commit(self, batch: Batch) -> list[Answer]:
         """See `Store.commit`."""
         with self._writing() as db:
+            self._check_not_stranded(batch.executor_id)
             renewal = (batch.number, batch.now_ms + batch.lease_ms, batch.executor_id, batch.fence)
             if not db.execute(_SQL["renew_executor"], renewal).rowcount:
                 raise Fenced(f"the fence of executor {batch.executor_id} has moved from {batch.fence}")
@@ -137,13 +143,15 @@ class SqliteStore:
         with classified(self._path):
             if writer is not None:
                 writer.close()
-            self._writer = Writer(self._path)
+            with _unfit_for_now():
+                self._open_writer()
 
     def enlist(self, executor: Executor) -> int:
         """See `Store.enlist`."""
         with self._writing() as db:
             # All rows are fetched, here and wherever a change returns some: it ends with the last.
             [(fence,)] = db.execute(_SQL["add_executor"], rows.row_of_executor(executor)).fetchall()
+            self._enlisted.add(executor.executor_id)
             return int(fence)
 
     def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
@@ -154,8 +162,10 @@ class SqliteStore:
                 self._wake(db, executor_id, wakes, self.now_ms())
 
     def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
-        """See `Store.refence`."""
+        """See `Store.refence`. What another file knew of an executor tells nothing of its runs in this one."""
         with self._writing() as db:
+            if executor_id in self._stranded:
+                return None
             row = db.execute(_SQL["read_fence"], (executor_id,)).fetchone()
             if row is None:
                 return None
@@ -166,6 +176,7 @@ class SqliteStore:
     ) -> list[WorkflowRecord]:
         """See `Store.claim`."""
         with self._writing() as db:
+            self._check_not_stranded(executor.executor_id)
             _check_fence(db, executor)
             gone = _json(list(dead))
             db.execute(_SQL["raise_fences"], (gone,))
@@ -177,6 +188,7 @@ class SqliteStore:
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """See `Store.reclaim`."""
         with self._writing() as db:
+            self._check_not_stranded(executor.executor_id)
             _check_fence(db, executor)
             wanted = {"workflow_ids": _json(list(workflow_ids)), "executor_id": executor.executor_id}
             return _raise_epochs(db, executor, db.execute(_SQL["reclaimable_workflows"], wanted).fetchall())
@@ -265,7 +277,8 @@ class SqliteStore:
         with classified(self._path):
             if reader is not None:
                 reader.close()
-            self._reader = connect_reader(self._path)
+            with _unfit_for_now():
+                self._open_reader()
 
     # --- hearing: the listener's thread ------------------------------------------------------------
 
@@ -284,6 +297,31 @@ class SqliteStore:
             self._prune_at_ms = now_ms + KEEP_WAKES_MS // 2
             db.execute(_SQL["prune_wakes"], (now_ms - KEEP_WAKES_MS,))
 
+    def _open_writer(self) -> None:
+        """Open the file for writing. In another one than before, none of our executors owns anything."""
+        writer = Writer(self._path)
+        if writer.identity.of_file != self._written:
+            self._written = writer.identity.of_file
+            self._stranded |= self._enlisted
+            self._enlisted.clear()
+        self._writer = writer
+
+    def _open_reader(self) -> None:
+        identity = Identity(self._path)
+        reader = connect_reader(self._path)
+        try:
+            schema.check(reader, self._path)
+            identity.check()
+        except BaseException:
+            reader.close()
+            raise
+        self._reader, self._read = reader, identity
+
+    def _check_not_stranded(self, executor_id: str) -> None:
+        """Fence an executor of a file that is gone: even if this one, a copy, has its row, its runs are elsewhere."""
+        if executor_id in self._stranded:
+            raise Fenced(f"executor {executor_id} is not known to the file that stands in the place of its own")
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """One durable change, under the side lock."""
@@ -295,14 +333,24 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """One snapshot. It ends with the body: one that is kept open keeps the log from being truncated."""
-        if self._reader is None:
+        if self._reader is None or self._read is None:
             raise not_connected(self._path)
         with classified(self._path):
+            self._read.check()
             self._reader.execute("begin")
             try:
                 yield self._reader
             finally:
                 self._reader.rollback()
+
+
+@contextmanager
+def _unfit_for_now() -> Iterator[None]:
+    """What would keep a program from starting may pass while it runs: the right file may be put back."""
+    try:
+        yield
+    except DBOSInitializationError as error:
+        raise Unavailable(str(error)) from error
 
 
 # --- the parts of a batch, in their order ------------------------------------------------------------

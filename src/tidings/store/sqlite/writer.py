@@ -1,8 +1,10 @@
 """The writing side of an SQLite file: transactions, and the care of the write-ahead log.
 
 Every write transaction and every checkpoint happens under the side lock (`lock` says why), and the
-lock is held for nothing else. A checkpoint follows a commit that left the log large: it truncates
-the log, and where readers are in the way it gives up soon and is tried again when more was written.
+lock is held for nothing else. What was committed counts only where the file still stands at its
+path, and so it is looked for before and after (`identity`). A checkpoint follows a commit that left
+the log large: it truncates the log, and where readers are in the way it gives up soon and is tried
+again when more was written.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from tidings.store.protocol import Unavailable
+from tidings.store.sqlite import schema
 from tidings.store.sqlite.connect import BUSY_TIMEOUT_MS, classified, connect, use_log
+from tidings.store.sqlite.identity import Identity
 from tidings.store.sqlite.lock import SideLock
 
 _log = logging.getLogger("tidings.store")
@@ -32,15 +36,27 @@ class Writer:
     """The one connection of a store that writes. Used by one thread at a time."""
 
     def __init__(self, path: str) -> None:
-        """Open it. Raises `sqlite3.Error` or `OSError`."""
+        """Open it.
+
+        Raises:
+            sqlite3.Error, OSError, Unavailable
+            DBOSInitializationError: it has not the tables of this library.
+        """
         self._path = path
         self._wal = os.path.realpath(path) + "-wal"
         self._checkpoint_at = CHECKPOINT_BYTES
+        self.identity = Identity(path)
         self._connection = connect(path)
         try:
+            schema.check(self._connection, path)  # First: a stranger's file is left as it is.
             self._lock = SideLock(path)
-            with self._lock:
-                use_log(self._connection)
+            try:
+                with self._lock:
+                    use_log(self._connection)
+                self.identity.check()
+            except BaseException:
+                self._lock.close()
+                raise
         except BaseException:
             self._connection.close()
             raise
@@ -54,6 +70,7 @@ class Writer:
         """
         connection = self._connection
         with classified(self._path), self._lock:
+            self.identity.check()
             try:
                 connection.execute("begin immediate")
                 yield connection
@@ -62,16 +79,17 @@ class Writer:
             except BaseException:
                 _roll_back(connection)
                 raise
+            self.identity.check(ambiguous=True)
             self._tend_log()
 
     def close(self) -> None:
         """Close the connection; harmless when repeated."""
         # The last connection to a file checkpoints as it closes.
-        try:
-            with self._lock:
-                self._connection.close()
-        finally:
-            self._lock.close()
+        with ExitStack() as stack:
+            stack.callback(self._lock.close)
+            with suppress(OSError):  # With its directory gone, there is nothing to lock, and nobody to keep out.
+                stack.enter_context(self._lock)
+            self._connection.close()
 
     def _tend_log(self) -> None:
         """Checkpoint if the log has grown large. The commit stands whatever happens here."""

@@ -1,0 +1,49 @@
+"""A limit for what psycopg itself asks a server, which waits for the answer for ever.
+
+The network may be sound, and the server at its other end stopped, or a pooler in between out of its mind: then nothing
+is ever answered, and no keepalive notices. What goes through a `Wire` has a limit of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+
+# An answer that takes longer than the server allows a statement will not come.
+ANSWER_TIMEOUT_SECONDS = 45.0
+
+
+@contextmanager
+def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) -> Iterator[None]:
+    """Break the connection if the body takes longer than an answer may, and this.
+
+    Raises:
+        psycopg.OperationalError: saying so.
+    """
+    seconds = ANSWER_TIMEOUT_SECONDS + longer_by_seconds
+    end = socket.socket(fileno=os.dup(connection.fileno()))
+    broken = threading.Event()
+
+    def break_it() -> None:
+        broken.set()
+        with suppress(OSError):  # It may be closed by now.
+            end.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, break_it)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if broken.is_set():
+            raise psycopg.OperationalError(f"the server gave no answer for {seconds:.0f} s") from error
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+        end.close()
