@@ -1,6 +1,8 @@
-"""Waiting for the first of several workflows, and the lists: of workflows, of their steps, of their messages."""
+"""Waiting for the first of several workflows, and the lists: of workflows, their steps, their messages, executors."""
 
 import asyncio
+import os
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face
+from tests.support.visitor import Visitor
 from tidings import DBOS, MessageInfo, WorkflowHandle
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError, DBOSUnexpectedStepError
 
@@ -376,3 +379,45 @@ async def test_texts_that_no_store_can_hold_match_nothing(app: App, face: Face) 
     await face.start(receiver(face), workflow_id="w")
     assert await face.list_workflows(workflow_ids=["a\0b", "\ud800"]) == []
     assert await face.list_workflows(workflow_id_prefix="\0") == []
+
+
+# --- executors --------------------------------------------------------------------------------------------
+
+
+async def test_executors_are_listed_with_what_they_own_and_whether_they_live(
+    app: App, face: Face, client: Visitor
+) -> None:
+    await face.start(receiver(face), workflow_id="a")
+    await face.start(receiver(face), workflow_id="b")
+    await app.waiting("message", "a", "go")
+    await app.waiting("message", "b", "go")
+    [mine] = [each for each in await client.list_executors() if each.app_version is not None]
+    assert mine == (await face.list_executors())[0], "the oldest first"
+    status = await face.get_workflow_status("a")
+    assert (mine.executor_id, mine.app_version, mine.label) == (status.executor_id, "1", "local")
+    assert (mine.is_alive, mine.pending_workflows, mine.host, mine.pid) == (True, 2, socket.gethostname(), os.getpid())
+    assert mine.started_at_epoch_ms < mine.lease_expires_at_epoch_ms
+    await app.crash()
+    [dead] = [each for each in await client.list_executors() if each.executor_id == mine.executor_id]
+    assert (dead.is_alive, dead.pending_workflows) == (False, 2)
+    await app.launch()
+    await app.waiting("message", "a", "go")
+    await app.waiting("message", "b", "go")
+    owners = {each.executor_id: each.pending_workflows for each in await face.list_executors() if each.is_alive}
+    assert sorted(owners.values())[-1] == 2
+    assert mine.executor_id not in owners
+
+
+async def test_a_list_of_executors_in_a_workflow_is_recorded(app: App, face: Face) -> None:
+    @face.workflow(name="look")
+    async def look() -> list[str]:
+        before = [each.executor_id for each in await face.list_executors()]
+        await face.recv("go", FOREVER)
+        return before
+
+    handle = await face.start(look, workflow_id="w")
+    await app.waiting("message", "w", "go")
+    [before] = [each.executor_id for each in await face.list_executors()]
+    await app.crash_and_restart()
+    await face.send("w", 1, "go")
+    assert await handle.get_result() == [before]

@@ -1,10 +1,11 @@
 """A process beside the test's: it runs workflows and calls `DBOS` as it is told, and says what happens.
 
-    python -m tests.processes.neighbour URL [client]
+    python -m tests.processes.neighbour URL [DBOS|client] [{"lease_ms": 1500, "is_elsewhere": true}]
 
-As a client it runs none, and calls a `DBOSClient`. The first line of its input lets it launch. Each further one is a
-call, as JSON: a number, a name and arguments; it answers when the call returns, with the number. Its re-checks are an
-hour apart, so that only what it hears can wake it.
+The lease is an hour unless another one is given, so that only a death that is seen counts; to one that is elsewhere
+no other process is of this host. As a client it runs no workflows, and calls a `DBOSClient`. The first line of its
+input lets it launch. Each further one is a call, as JSON: a number, a name and arguments; it answers when the call
+returns, with the number. Its re-checks are an hour apart, so that only what it hears can wake it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from unittest.mock import patch
 
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings.api.caller import Process
+from tidings.engine import leases
 from tidings.engine.engine import Engine
 from tidings.engine.probes import Point
 from tidings.engine.settings import Connection
@@ -56,13 +58,40 @@ def sleep() -> None:
     DBOS.sleep(HOUR)
 
 
-WORKFLOWS: dict[str, Callable[[], Any]] = {"receive": receive, "publish": publish, "read": read, "sleep": sleep}
+@DBOS.step(name="neighbour.note")
+def note(what: str) -> int:
+    """Leave a mark outside, and return who did."""
+    say("noted", DBOS.workflow_id, what)
+    return os.getpid()
+
+
+@DBOS.workflow(name="neighbour.relay")
+def relay() -> list[int]:
+    """Do one step, wait for a message, do another; return who did which."""
+    first = note("first")
+    DBOS.recv("topic", HOUR)
+    return [first, note("second")]
+
+
+WORKFLOWS: dict[str, Callable[[], Any]] = {
+    "receive": receive,
+    "publish": publish,
+    "read": read,
+    "sleep": sleep,
+    "relay": relay,
+}
 
 
 def start(workflow: str, workflow_id: str) -> None:
     """Start a workflow."""
     with SetWorkflowID(workflow_id):
         DBOS.start_workflow(WORKFLOWS[workflow])
+
+
+def start_many(workflow: str, prefix: str, count: int) -> None:
+    """Start so many workflows, whose ids are the prefix and a number."""
+    for number in range(count):
+        start(workflow, f"{prefix}{number}")
 
 
 def die_at_an_event() -> None:
@@ -79,6 +108,8 @@ def calls(face: type[DBOS] | DBOSClient) -> dict[str, Callable[..., Any]]:
     """Return what may be called, by name."""
     return {
         "start": start,
+        "start_many": start_many,
+        "owned": lambda: {each.label: each.pending_workflows for each in face.list_executors() if each.is_alive},
         "send": face.send,
         "cancel": face.cancel_workflow,
         "get_event": face.get_event,
@@ -122,8 +153,11 @@ def obey(face: type[DBOS] | DBOSClient, engine: Engine) -> None:
         threading.Thread(target=call, args=(named[name], number, *arguments), daemon=True).start()
 
 
-def main(url: str, role: str = "DBOS") -> None:
+def main(url: str, role: str = "DBOS", options: str = "{}") -> None:
     """Launch, or make a client, when told."""
+    given = {"lease_ms": 3_600_000, "is_elsewhere": False, "label": "a neighbour"} | json.loads(options)
+    if given["is_elsewhere"]:
+        leases._is_free = lambda path: False
     say("here")
     sys.stdin.readline()
     if role == "client":
@@ -132,10 +166,18 @@ def main(url: str, role: str = "DBOS") -> None:
         with client:
             obey(client, client._engine)
         return
-    DBOS(config={"name": "neighbour", "system_database_url": url, "application_version": "1"})
+    DBOS(
+        config={
+            "name": "neighbour",
+            "system_database_url": url,
+            "application_version": "1",
+            "executor_id": given["label"],
+        }
+    )
     settings = DBOS._settings
     assert settings is not None
-    DBOS._settings = dataclasses.replace(settings, connection=dataclasses.replace(settings.connection, **ONLY_HEARD))
+    connection = dataclasses.replace(settings.connection, lease_ms=given["lease_ms"], **ONLY_HEARD)
+    DBOS._settings = dataclasses.replace(settings, connection=connection)
     with DBOS.launch():
         obey(DBOS, engine())
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.processes.beside import Neighbour
 from tests.processes.neighbour import HOUR
-from tests.processes.test_promptness import Neighbour
 from tests.support.rows import Rows
 
 
