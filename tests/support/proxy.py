@@ -13,6 +13,7 @@ It is one thread with an event loop. Each method has its effect before it return
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import threading
@@ -41,7 +42,7 @@ class Cut:
     """Connections that are to be cut at a statement. Counts how many were."""
 
     def __init__(self, text: str, answered: bool, every: int, times: int | None) -> None:
-        self._text = text.lower()
+        self._words = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
         self._answered = answered
         self._every = every
         self._times = times
@@ -51,7 +52,7 @@ class Cut:
 
     def springs(self, sql: str, *, answered: bool) -> bool:
         """Tell whether the connection is to be cut here, and count it."""
-        if answered is not self._answered or self.count == self._times or self._text not in sql.lower():
+        if answered is not self._answered or self.count == self._times or not self._words.search(sql):
             return False
         self._seen += 1
         if self._seen % self._every:
@@ -128,10 +129,10 @@ class Proxy:
         return self._do(cut)
 
     def cut_at(self, text: str, *, answered: bool = False, every: int = 1, times: int | None = 1) -> Cut:
-        """Cut the connection that runs a statement with this text (in whatever case).
+        """Cut the connection that runs a statement with these words (in whatever case).
 
         Args:
-            text: what the statement holds; also that of a prepared one.
+            text: what the statement holds, whole words; also that of a prepared one.
             answered: cut when the server has done it, before its answer is returned; else before it reaches the server.
             every: cut at each such one of the statements that match.
             times: how often; `None` for always.
