@@ -25,7 +25,6 @@ from tidings.engine.waiters import wake_name
 from tidings.model import Unit
 from tidings.store.protocol import Batch, Store
 
-
 LEASE_MS = 3_600_000
 
 
@@ -143,9 +142,7 @@ async def test_a_pooler_that_loses_prepared_statements_costs_one_try(
     assert 1 <= len(said) <= 2  # Who writes and who reads, each once.
 
 
-async def test_every_wake_up_behind_a_swallowing_pooler_under_load(
-    proxy: Proxy, postgres_url: str, face: Face
-) -> None:
+async def test_every_wake_up_behind_a_swallowing_pooler_under_load(proxy: Proxy, postgres_url: str, face: Face) -> None:
     proxy.swallow_notifications = True
     app = App(proxy.url(postgres_url))
     await app.launch(notification_listener_polling_interval_sec=0.02)

@@ -39,9 +39,10 @@ _OURS: Final = "deallocate all"
 
 
 class Cut:
-    """Connections that are to be cut at a statement. Counts how many were."""
+    """Connections that are to be cut, or held, at a statement. Counts how many were."""
 
-    def __init__(self, text: str, answered: bool, every: int, times: int | None) -> None:
+    def __init__(self, text: str, answered: bool, every: int, times: int | None, holds: bool = False) -> None:
+        self.holds = holds
         self._words = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
         self._answered = answered
         self._every = every
@@ -141,6 +142,12 @@ class Proxy:
         self._do(lambda: self._cuts.append(cut))
         return cut
 
+    def hold_at(self, text: str) -> Cut:
+        """Become a black hole when a statement with these words comes, before it reaches the server."""
+        cut = Cut(text, False, 1, 1, holds=True)
+        self._do(lambda: self._cuts.append(cut))
+        return cut
+
     def forget_cuts(self) -> None:
         """Cut nothing more."""
         self._do(self._cuts.clear)
@@ -155,11 +162,11 @@ class Proxy:
 
     def hold(self) -> None:
         """Become a black hole: nothing is forwarded, nothing is closed, and new connections get no answer."""
-        self._do(lambda: self._set_holds(True))
+        self._do(lambda: self.set_holds(True))
 
     def release(self) -> None:
         """Forward again, also what was held."""
-        self._do(lambda: self._set_holds(False))
+        self._do(lambda: self.set_holds(False))
 
     def forget_prepared(self) -> None:
         """Let every session lose its prepared statements before its next transaction, as where a pooler changes it."""
@@ -229,9 +236,10 @@ class Proxy:
         except OSError:
             link.cut()
 
-    def cuts_at(self, sql: str, *, answered: bool) -> bool:
-        """Tell whether a connection is to be cut at this statement."""
-        return sum(cut.springs(sql, answered=answered) for cut in self._cuts) > 0  # Each is to count it.
+    def cuts_at(self, sql: str, *, answered: bool) -> Cut | None:
+        """Return the cut that is due at this statement, if one is."""
+        due = [cut for cut in self._cuts if cut.springs(sql, answered=answered)]  # Each is to count it.
+        return due[0] if due else None
 
     @property
     def holds(self) -> bool:
@@ -248,7 +256,8 @@ class Proxy:
 
         self._do(set_it)
 
-    def _set_holds(self, holds: bool) -> None:
+    def set_holds(self, holds: bool) -> None:
+        """Hold from now on, or go on. In the proxy's thread."""
         self._holds = holds
         for link in list(self._links):
             link.go_on()
@@ -294,6 +303,7 @@ class _Link:
         self._connecting: asyncio.Task[None] | None = None
         self._is_closed = False
         self._from_client = bytearray()
+        self._held = b""  # of what the client said: at this the proxy became a black hole
         self._from_server = bytearray()
         self._has_begun = False  # the first message has no type
         self._prepared: dict[bytes, str] = {}
@@ -325,6 +335,8 @@ class _Link:
                 side.transport.pause_reading()
             else:
                 side.transport.resume_reading()
+        if self._held and not self._proxy.holds:
+            self.client_said(b"")
 
     def close(self) -> None:
         """Close both sides, when what was received is sent on."""
@@ -361,17 +373,22 @@ class _Link:
             self._has_begun = True
             self._send_to_server(bytes(self._from_client[:whole]))
             del self._from_client[:whole]
-        onwards = bytearray()
+        onwards, self._held = bytearray(self._held), b""
         while (message := _next_message(self._from_client)) is not None:
             if self.is_to_forget and self._is_idle and message != _TERMINATE:
                 self.is_to_forget = False
                 onwards += _query(_OURS)
                 self._unanswered += [_OURS, None]
             sql = self._note(message)
-            if sql is not None and self._proxy.cuts_at(sql, answered=False):
+            cut = self._proxy.cuts_at(sql, answered=False) if sql is not None else None
+            if cut is not None:
                 # What goes before it reaches the server, and is rolled back there.
                 self._send_to_server(bytes(onwards))
-                self.cut()
+                if cut.holds:
+                    self._held = message
+                    self._proxy.set_holds(True)
+                else:
+                    self.cut()
                 return
             onwards += message
         self._send_to_server(bytes(onwards))
