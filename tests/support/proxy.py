@@ -13,6 +13,7 @@ It is one thread with an event loop. Each method has its effect before it return
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import threading
@@ -38,10 +39,11 @@ _OURS: Final = "deallocate all"
 
 
 class Cut:
-    """Connections that are to be cut at a statement. Counts how many were."""
+    """Connections that are to be cut, or held, at a statement. Counts how many were."""
 
-    def __init__(self, text: str, answered: bool, every: int, times: int | None) -> None:
-        self._text = text.lower()
+    def __init__(self, text: str, answered: bool, every: int, times: int | None, holds: bool = False) -> None:
+        self.holds = holds
+        self._words = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
         self._answered = answered
         self._every = every
         self._times = times
@@ -51,7 +53,7 @@ class Cut:
 
     def springs(self, sql: str, *, answered: bool) -> bool:
         """Tell whether the connection is to be cut here, and count it."""
-        if answered is not self._answered or self.count == self._times or self._text not in sql.lower():
+        if answered is not self._answered or self.count == self._times or not self._words.search(sql):
             return False
         self._seen += 1
         if self._seen % self._every:
@@ -128,15 +130,21 @@ class Proxy:
         return self._do(cut)
 
     def cut_at(self, text: str, *, answered: bool = False, every: int = 1, times: int | None = 1) -> Cut:
-        """Cut the connection that runs a statement with this text (in whatever case).
+        """Cut the connection that runs a statement with these words (in whatever case).
 
         Args:
-            text: what the statement holds; also that of a prepared one.
+            text: what the statement holds, whole words; also that of a prepared one.
             answered: cut when the server has done it, before its answer is returned; else before it reaches the server.
             every: cut at each such one of the statements that match.
             times: how often; `None` for always.
         """
         cut = Cut(text, answered, every, times)
+        self._do(lambda: self._cuts.append(cut))
+        return cut
+
+    def hold_at(self, text: str) -> Cut:
+        """Become a black hole when a statement with these words comes, before it reaches the server."""
+        cut = Cut(text, False, 1, 1, holds=True)
         self._do(lambda: self._cuts.append(cut))
         return cut
 
@@ -154,11 +162,11 @@ class Proxy:
 
     def hold(self) -> None:
         """Become a black hole: nothing is forwarded, nothing is closed, and new connections get no answer."""
-        self._do(lambda: self._set_holds(True))
+        self._do(lambda: self.set_holds(True))
 
     def release(self) -> None:
         """Forward again, also what was held."""
-        self._do(lambda: self._set_holds(False))
+        self._do(lambda: self.set_holds(False))
 
     def forget_prepared(self) -> None:
         """Let every session lose its prepared statements before its next transaction, as where a pooler changes it."""
@@ -228,9 +236,10 @@ class Proxy:
         except OSError:
             link.cut()
 
-    def cuts_at(self, sql: str, *, answered: bool) -> bool:
-        """Tell whether a connection is to be cut at this statement."""
-        return sum(cut.springs(sql, answered=answered) for cut in self._cuts) > 0  # Each is to count it.
+    def cuts_at(self, sql: str, *, answered: bool) -> Cut | None:
+        """Return the cut that is due at this statement, if one is."""
+        due = [cut for cut in self._cuts if cut.springs(sql, answered=answered)]  # Each is to count it.
+        return due[0] if due else None
 
     @property
     def holds(self) -> bool:
@@ -247,7 +256,8 @@ class Proxy:
 
         self._do(set_it)
 
-    def _set_holds(self, holds: bool) -> None:
+    def set_holds(self, holds: bool) -> None:
+        """Hold from now on, or go on. In the proxy's thread."""
         self._holds = holds
         for link in list(self._links):
             link.go_on()
@@ -293,6 +303,7 @@ class _Link:
         self._connecting: asyncio.Task[None] | None = None
         self._is_closed = False
         self._from_client = bytearray()
+        self._held = b""  # of what the client said: at this the proxy became a black hole
         self._from_server = bytearray()
         self._has_begun = False  # the first message has no type
         self._prepared: dict[bytes, str] = {}
@@ -324,6 +335,8 @@ class _Link:
                 side.transport.pause_reading()
             else:
                 side.transport.resume_reading()
+        if self._held and not self._proxy.holds:
+            self.client_said(b"")
 
     def close(self) -> None:
         """Close both sides, when what was received is sent on."""
@@ -360,17 +373,22 @@ class _Link:
             self._has_begun = True
             self._send_to_server(bytes(self._from_client[:whole]))
             del self._from_client[:whole]
-        onwards = bytearray()
+        onwards, self._held = bytearray(self._held), b""
         while (message := _next_message(self._from_client)) is not None:
             if self.is_to_forget and self._is_idle and message != _TERMINATE:
                 self.is_to_forget = False
                 onwards += _query(_OURS)
                 self._unanswered += [_OURS, None]
             sql = self._note(message)
-            if sql is not None and self._proxy.cuts_at(sql, answered=False):
+            cut = self._proxy.cuts_at(sql, answered=False) if sql is not None else None
+            if cut is not None:
                 # What goes before it reaches the server, and is rolled back there.
                 self._send_to_server(bytes(onwards))
-                self.cut()
+                if cut.holds:
+                    self._held = message
+                    self._proxy.set_holds(True)
+                else:
+                    self.cut()
                 return
             onwards += message
         self._send_to_server(bytes(onwards))

@@ -142,8 +142,9 @@ class Committer:
         self._stop.set()
         patience = max(STOP_SECONDS - self.asking.held_up_seconds, 0.0)
         self._thread.join(min(patience, HELD_UP_SECONDS))
-        self.tell_dead()
-        self._thread.join(max(patience - HELD_UP_SECONDS, 0.0))
+        if self._thread.is_alive():
+            self._settle_dead()
+            self._thread.join(max(patience - HELD_UP_SECONDS, 0.0))
         if self._thread.is_alive():
             logger.warning(
                 "the database holds the last commit up; leaving after %.1f s without its answer",
@@ -183,8 +184,7 @@ class Committer:
     def tell_dead(self) -> None:
         """While the store is away, tell who waits for a unit of a dead chain. It may land all the same."""
         if self.is_away:
-            held = [item for item in (*self._inbox.waiting(), *self._taken) if isinstance(item, Job)]
-            settle_all((job, None, job.chain.dead) for job in held if job.chain.dead is not None)
+            self._settle_dead()
 
     @property
     def is_away(self) -> bool:
@@ -195,6 +195,10 @@ class Committer:
     def is_full(self) -> bool:
         """Whether as much is in flight as may be: who hands over more should wait."""
         return self._bytes > MAX_BYTES_IN_FLIGHT or self._units > MAX_UNITS_IN_FLIGHT
+
+    def _settle_dead(self) -> None:
+        held = [item for item in (*self._inbox.waiting(), *self._taken) if isinstance(item, Job)]
+        settle_all((job, None, job.chain.dead) for job in held if job.chain.dead is not None)
 
     # --- the thread -------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ SAY_HELD_UP_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 10.0
+_MOST_REASONS = 10  # that are said at once
 
 
 class GivenUp(Exception):
@@ -41,24 +42,25 @@ class Outage:
     def __init__(self, what: str, began: float) -> None:
         self._what = what
         self._began = began
-        self._said: float | None = None
-        self._reason = ""
+        self._said_at = 0.0
+        self._reasons: list[str] = []
         self._pause = _FIRST_PAUSE_SECONDS
 
     def say(self, reason: str) -> None:
-        """Log what is the matter, at most every ten seconds."""
+        """Log what is the matter: every ten seconds, and at once what is new."""
         now = time.monotonic()
-        self._reason = reason
-        if self._said is None or now - self._said >= _SAY_AGAIN_SECONDS:
-            self._said = now
-            lasted = now - self._began
-            logger.warning(
-                "%s has failed for %.1f s (%s); trying again, nothing is lost", self._what, lasted, self._reason
-            )
+        if reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            self._reasons.append(reason)
+        elif now - self._said_at < _SAY_AGAIN_SECONDS:
+            return
+        self._said_at = now
+        lasted = now - self._began
+        logger.warning("%s has failed for %.1f s (%s); trying again, nothing is lost", self._what, lasted, reason)
 
     def say_over(self) -> None:
         """Log that the store answers again."""
-        logger.warning("%s works again after %.1f s (%s)", self._what, time.monotonic() - self._began, self._reason)
+        lasted = time.monotonic() - self._began
+        logger.warning("%s works again after %.1f s (%s)", self._what, lasted, self._reasons[0])
 
     def next_pause(self) -> float:
         """Return how many seconds to pause, longer each time."""

@@ -75,7 +75,10 @@ class Reader:
         self._inbox.close()
         self._stop.set()
         self._thread.join(_STOP_SECONDS)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            self._settle_dead()
+            return False
+        return True
 
     def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
         """Put a query, or an errand on the reading connection."""
@@ -87,8 +90,11 @@ class Reader:
     def tell_dead(self) -> None:
         """While the store is away, tell dead chains that wait for an answer."""
         if self.asking.is_away:
-            held = [ticket for _, ticket in (*self._inbox.waiting(), *self._taken)]
-            settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
+            self._settle_dead()
+
+    def _settle_dead(self) -> None:
+        held = [ticket for _, ticket in (*self._inbox.waiting(), *self._taken)]
+        settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
 
     def _run(self) -> None:
         while asked := self._inbox.take_all():

@@ -11,6 +11,7 @@ without them (`lost_prepared`).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -206,4 +207,5 @@ def _name(given: Mapping[str, str | int | None]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Return libpq's text in one line, without its guesses at the cause, which stand in lines of their own."""
+    return " ".join(re.sub(r"\n\t[^\n]*", "", text).split())

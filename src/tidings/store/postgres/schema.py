@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 
 import psycopg
 
-from tidings.store.migrate import SCHEMA_VERSION, check_current, pending
+from tidings.store.migrate import SCHEMA_VERSION, Migration, check_current, pending
 from tidings.store.postgres.connect import MIGRATION_LOCK_SECONDS, Database, check_server
 from tidings.store.postgres.patience import impatient
 from tidings.store.postgres.statements import PACKAGE, in_schema
@@ -23,12 +24,16 @@ def migrate(database: Database) -> None:
         DBOSInitializationError: the schema is newer than the library, or the database is unfit.
     """
     try:
+        # Closing the connection rolls back what an error left unfinished.
         with closing(database.open(for_migration=True)) as connection:
             check_server(connection, database)
-            with connection.transaction():
-                with impatient(connection, MIGRATION_LOCK_SECONDS):
-                    _ask(connection, database, "lock_migrations", database.schema)
-                _migrate(connection, database)
+            with impatient(connection, MIGRATION_LOCK_SECONDS):
+                connection.execute("begin")
+                _ask(connection, database, "lock_migrations", database.schema)
+                version = _version(connection, database)
+            _apply(pending(PACKAGE, version, database.name), connection, database)
+            with impatient(connection):
+                connection.execute("commit")
     except psycopg.Error as error:
         raise database.unfit(error) from error
 
@@ -41,15 +46,13 @@ def check(connection: psycopg.Connection, database: Database) -> None:
     check_current(version, database.name)
 
 
-def _migrate(connection: psycopg.Connection, database: Database) -> None:
-    with impatient(connection):
-        version = _version(connection, database)
-    todo = pending(PACKAGE, version, database.name)
-    if not todo:
+def _apply(migrations: Sequence[Migration], connection: psycopg.Connection, database: Database) -> None:
+    """Apply what is missing. However long it takes: it may have much to do."""
+    if not migrations:
         return
     if not _ask(connection, database, "has_schema", database.schema):
         _ask(connection, database, "create_schema")
-    for migration in todo:
+    for migration in migrations:
         connection.execute(in_schema(migration.sql, database.schema).encode())
     _ask(connection, database, "set_schema_version", SCHEMA_VERSION)
 

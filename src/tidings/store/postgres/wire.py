@@ -80,7 +80,7 @@ class Wire:
                 self._exchange([self._message(Call("rollback"))])
         except psycopg.Error as lost:
             self.close()
-            raise Lost(_one_line(str(lost))) from lost
+            raise Lost(str(lost)) from lost
         except BaseException:
             self.close()
             raise
@@ -205,7 +205,3 @@ def _error(result: pq.abc.PGresult) -> ServerError | None:
     state = result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000"
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"no message"
     return ServerError(state.decode(), message.decode(errors="replace"))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
