@@ -35,6 +35,9 @@ from tidings.core.effects import (
     Wait,
     Watch,
 )
+from tidings.core.effects import (
+    Receive as ReceiveEffect,
+)
 from tidings.core.history import Branch, Run
 from tidings.core.operations import events, messages, results, steps, timers
 from tidings.core.retry import RetryPolicy
@@ -396,7 +399,12 @@ class _Executor:
                 return stop.value
             resume = operation.send
             try:
-                if isinstance(effect, Wait):
+                if isinstance(effect, ReceiveEffect):
+                    argument = self._apply(effect.unit)
+                    yield "yield", None
+                    if isinstance(argument, Taken):
+                        continue
+                if isinstance(effect, (Wait, ReceiveEffect)):
                     self.world.waits.append((path, effect.deadline_ms))
                     if isinstance(op, Receive) and op.gives_up:
                         raise Abandoned

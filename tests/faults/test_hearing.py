@@ -22,7 +22,7 @@ from tidings import store as stores
 from tidings.core.operations.events import event_key
 from tidings.core.operations.messages import arrival_key
 from tidings.engine.waiters import wake_name
-from tidings.model import Unit
+from tidings.model import Executor, Unit
 from tidings.store.protocol import Batch, Store
 
 LEASE_MS = 3_600_000
@@ -33,7 +33,7 @@ class Other:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._fence = store.enlist("other", "other", store.now_ms() + LEASE_MS)
+        self._fence = store.enlist(Executor("other", "other", store.now_ms() + LEASE_MS, 0, LEASE_MS))
         self._number = 0
 
     def start(self, workflow_id: str) -> None:

@@ -11,7 +11,7 @@ which may still `Defer`, and must then let it pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +21,13 @@ T = TypeVar("T")
 
 # What a waiter waits for: ("message", workflow id, topic), ("event", workflow id, key), ("end", id).
 WakeKey = tuple[str | None, ...]
+
+
+class Standing(Protocol):
+    """The arrival of a take that stands."""
+
+    def stands_no_more(self) -> None:
+        """Let its take not be committed again on its own; from now on a message only wakes it."""
 
 
 class Call(Struct, frozen=True):
@@ -60,6 +67,19 @@ class Wait(Struct, frozen=True):
 
     arrival: Any = None
     deadline_ms: int | None = None
+
+
+class Receive(Struct, frozen=True):
+    """Commit a unit that takes a message; if there is none, wait, and let the take *stand*.
+
+    A take that stands is committed again together with a message that it waits for, in the batch of
+    its sender, unless the arrival was told that it `stands_no_more`. Resumes with the `Taken`, with
+    True if it was woken and is to look again, or with False at the deadline.
+    """
+
+    unit: Unit
+    arrival: Any
+    deadline_ms: int | None
 
 
 class FindEvent(Struct, frozen=True, gc=False):
@@ -174,7 +194,7 @@ class Failed(Struct, frozen=True):
     error: BaseException
 
 
-Effect = Call | Commit | Defer | Barrier | Watch | Wait | Read | Turn | Now
+Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Turn | Now
 Operation = Generator[Effect, Any, T]
 
 BARRIER = Barrier()

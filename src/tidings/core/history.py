@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
+from tidings.core.effects import Standing
 from tidings.error import DBOSException, DBOSStreamClosedError, DBOSUnexpectedStepError
 from tidings.model import (
     WRITE_STREAM,
@@ -84,6 +85,7 @@ class Run:
         "name",
         "root",
         "serializer",
+        "standing",
         "turns",
         "workflow_id",
     )
@@ -105,6 +107,7 @@ class Run:
         self.deadline_ms = deadline_ms  # When the workflow is cancelled, if it has not ended.
         self.root = Branch()
         self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
+        self.standing: Standing | None = None  # Its take has the last number, and no operation has begun since.
         entries: Iterable[RecordedEntry] = history.entries if history else ()
         self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
         self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
@@ -130,6 +133,7 @@ class Run:
         if self.broken is not None:
             raise self.broken
         number = branch.next_number()
+        self._end_standing()
         self.begun += 1
         recorded = self._recorded.pop(Place(branch.path, number), None) if self._recorded else None
         if recorded is None:
@@ -167,8 +171,18 @@ class Run:
 
     def next_finished(self) -> int:
         """Number the next result."""
+        self._end_standing()
         self._finished += 1
         return self._finished
+
+    def _end_standing(self) -> None:
+        """Let a take that stands come after what is numbered or begins now, or be in a batch already.
+
+        Its own number was drawn before. Committed later, its result would be replayed too early.
+        """
+        if self.standing is not None:
+            self.standing.stands_no_more()
+            self.standing = None
 
     def next_version(self, key: str) -> int:
         """Number the next version of the event `key`. Called under the run's lock."""

@@ -11,6 +11,7 @@ import copy
 import threading
 from collections.abc import Callable
 
+from tidings.engine.arrivals import Arrival
 from tidings.engine.committer import Committer, Job
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSRunEndedError
@@ -38,6 +39,12 @@ class Chain:
             if unit.outcome is not None:
                 self._sealed = DBOSRunEndedError(unit.workflow_id or "", "the workflow has ended")
             return self._committer.submit(unit, self)
+
+    def take(self, unit: Unit, arrival: Arrival) -> Job:
+        """Hand over a unit that takes a message, for an arrival that is held for its answer."""
+        with self._lock:
+            self._check()
+            return self._committer.submit_take(unit, self, arrival)
 
     def defer(self, make: Callable[[], Unit]) -> Ticket | None:
         """Number a unit, hand it over and go on. Gives a ticket to wait for if too much is in flight."""

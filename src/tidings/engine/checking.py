@@ -11,9 +11,9 @@ from typing import Final
 
 from tidings import store as stores
 from tidings.core.effects import NOW, Operation, Wait
+from tidings.engine.arrivals import Arrival
 from tidings.engine.chain import Chain
 from tidings.engine.engine import Engine
-from tidings.engine.waiters import Arrival
 from tidings.error import DBOSInitializationError
 from tidings.model import Unit
 from tidings.store.protocol import Store, Unavailable

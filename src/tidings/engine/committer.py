@@ -18,17 +18,21 @@ as an errand.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from tidings.core.effects import WakeKey
 from tidings.core.operations.events import event_key
 from tidings.core.operations.messages import MESSAGE, arrival_key
 from tidings.core.operations.results import end_key
 from tidings.core.operations.streams import stream_key
+from tidings.engine.arrivals import Arrival, Sender
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import HELD_UP_SECONDS, STOP_SECONDS, Asking, GivenUp, retrying
@@ -37,7 +41,7 @@ from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.waiters import Waiters, cancelled_name, wake_name
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError
 from tidings.limits import MAX_BATCH_BYTES, MAX_BATCH_UNITS, MAX_BYTES_IN_FLIGHT, MAX_UNITS_IN_FLIGHT
-from tidings.model import Answer, Applied, Executor, Unit
+from tidings.model import Answer, Applied, Executor, Nothing, Take, Unit
 from tidings.store.protocol import WAKE_ALL, Batch, DataError, Fenced, Store
 
 logger = logging.getLogger("tidings")
@@ -46,16 +50,6 @@ T = TypeVar("T")
 
 # More names than this say no more than that much has changed.
 MAX_NAMES = 2_000
-
-
-class Sender(Protocol):
-    """The chain of a job: whether its units may still commit, and where a failure is left."""
-
-    dead: BaseException | None
-    failure: BaseException | None
-
-    def refusal(self) -> BaseException | None:
-        """Why no unit of this chain may commit now."""
 
 
 class Job(Ticket):
@@ -72,6 +66,22 @@ class Job(Ticket):
         self.size = _size(unit)
         self.begun = False
         self.withdrawn = False
+
+
+class TakeJob(Job):
+    """A take on its way, for a receive that waits for its arrival: the answer goes there."""
+
+    __slots__ = ("_arrival",)
+
+    def __init__(self, unit: Unit, chain: Sender, arrival: Arrival) -> None:
+        super().__init__(unit, chain, deferred=False)
+        self._arrival = arrival
+
+    def _finish(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
+        self.settled = True
+        if error is None and type(value) is Nothing:
+            return self._arrival.stay()
+        return self._arrival.answer(value, error)
 
 
 class Errand(Ticket):
@@ -119,6 +129,7 @@ class Committer:
         self._bytes = 0
         self._units = 0
         self._taken: list[Job | Errand] = []  # What the thread is at.
+        self._aboard: list[Job] = []  # The takes that ride along with that.
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
         self.asking = Asking("writing to the database")
@@ -155,14 +166,20 @@ class Committer:
 
     def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False, wakes: tuple[str, ...] = ()) -> Job:
         """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
-        job = Job(unit, chain, deferred, wakes)
+        return self._hand_over(Job(unit, chain, deferred, wakes))
+
+    def submit_take(self, unit: Unit, chain: Sender, arrival: Arrival) -> Job:
+        """Hand over a unit that takes a message, for an arrival that is held for its answer."""
+        return self._hand_over(TakeJob(unit, chain, arrival))
+
+    def _hand_over(self, job: Job) -> Job:
         with self._gauge:
             self._bytes += job.size
             self._units += 1
         if not self._inbox.put(job):
             error = self._closed()
-            if unit.workflow_id is not None:
-                chain.failure = error  # Its barrier must let no step begin.
+            if job.unit.workflow_id is not None:
+                job.chain.failure = error  # Its barrier must let no step begin.
             job.settle(error=error)
         return job
 
@@ -197,7 +214,7 @@ class Committer:
         return self._bytes > MAX_BYTES_IN_FLIGHT or self._units > MAX_UNITS_IN_FLIGHT
 
     def _settle_dead(self) -> None:
-        held = [item for item in (*self._inbox.waiting(), *self._taken) if isinstance(item, Job)]
+        held = [item for item in (*self._inbox.waiting(), *self._taken, *self._aboard) if isinstance(item, Job)]
         settle_all((job, None, job.chain.dead) for job in held if job.chain.dead is not None)
 
     # --- the thread -------------------------------------------------------------------------------
@@ -215,7 +232,10 @@ class Committer:
                     else:
                         jobs = _batch_from(items, start)
                         start += len(jobs)
-                        self._commit(self._admit(jobs))
+                        admitted = self._admit(jobs)
+                        self._aboard = self._board(admitted)
+                        self._commit(admitted + self._aboard)
+                        self._aboard = []
                         size = sum(job.size for job in jobs)
                         with self._gauge:
                             self._bytes -= size
@@ -226,7 +246,8 @@ class Committer:
             self.died = error
             logger.critical("the committer has died: %r; no workflow can go on in this process", error, exc_info=error)
             self._inbox.close()
-            left, self._taken = self._taken, []
+            left = [*self._taken, *self._aboard]
+            self._taken, self._aboard = [], []
             while left:
                 settle_all((item, None, self._closed()) for item in left)
                 left = self._inbox.take_all()
@@ -246,6 +267,23 @@ class Committer:
                 else:
                     job.settle(error=refusal)
         return admitted
+
+    def _board(self, jobs: list[Job]) -> list[Job]:
+        """Let the takes that wait for messages of these jobs ride along, behind them.
+
+        In a batch messages come before takes, so they find theirs. A job that does not apply leaves its
+        take without one, to stand on.
+        """
+        if self._waiters.is_empty:
+            return []
+        keys = [arrival_key(each.destination_id, each.topic) for job in jobs for each in job.unit.messages]
+        riders: list[Job] = []
+        now = self._clock.now_ms()
+        for arrival in self._waiters.longest(keys):
+            stand = arrival.board() if len(riders) < MAX_BATCH_UNITS else None
+            if stand is not None:
+                riders.append(TakeJob(_again(stand.unit, now), stand.waiting.chain, arrival))
+        return self._admit(riders)
 
     def _commit(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -370,6 +408,13 @@ def _batch_from(items: list[Job | Errand], start: int) -> list[Job]:
         jobs.append(item)
         size += item.size
     return jobs
+
+
+def _again(unit: Unit, now_ms: int) -> Unit:
+    """Return a take to be committed once more, now. What it writes if there is no message is written."""
+    assert unit.entry is not None
+    assert unit.take is not None
+    return replace(unit, entry=replace(unit.entry, completed_at_ms=now_ms), take=Take(unit.take.topic))
 
 
 def _wake_keys(units: Iterable[Unit]) -> list[WakeKey]:

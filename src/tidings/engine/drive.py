@@ -18,7 +18,8 @@ from collections.abc import Callable
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar, cast
 
-from tidings.core.effects import Abandoned, Call, Commit, Defer, Effect, Failed, Operation, Turn, Wait, Watch
+from tidings.core.effects import Abandoned, Call, Commit, Defer, Effect, Failed, Operation, Receive, Turn, Wait, Watch
+from tidings.engine.arrivals import Arrival
 from tidings.engine.committer import Job
 from tidings.engine.loops import is_closing
 from tidings.engine.port import Port, Watching
@@ -26,6 +27,7 @@ from tidings.engine.ticket import Ticket
 from tidings.engine.turns import Turns
 from tidings.engine.workers import parked
 from tidings.error import DBOSContextError
+from tidings.model import Taken
 from tidings.serialization import recorded_error
 
 T = TypeVar("T")
@@ -56,6 +58,9 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket, parked():
                 return ticket.result()
+        case Receive():
+            with port.receiving(effect) as (arrival, _), parked():
+                return arrival.result()
         case Turn():
             return None  # A blocking workflow has one branch.
         case _:
@@ -95,6 +100,9 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket:
                 return await ticket
+        case Receive():
+            with port.receiving(effect) as (arrival, job):
+                return await _received(arrival, job, port)
         case Turn():
             assert port.turns is not None
             return await _turn(effect, port.turns)
@@ -134,6 +142,29 @@ async def _committed(job: Job, port: Port) -> Any:
         assert task is not None
         loop.call_soon(_cancel_again, task)
         return await job
+
+
+async def _received(arrival: Arrival, job: Job | None, port: Port) -> Any:
+    """Await a message, or that there may be one. One that is being taken wins over a cancellation."""
+    try:
+        return await arrival
+    except asyncio.CancelledError:
+        loop = asyncio.get_running_loop()
+        if is_closing(loop) or (job is not None and port.withdraw(job)):
+            raise
+        arrival.settle(False)  # Unless it is being taken: then as soon as there was no message.
+        while not arrival.settled:
+            with contextlib.suppress(asyncio.CancelledError):
+                await arrival
+            if is_closing(loop):
+                raise  # What was taken is recorded, and its run finds it when it is taken up again.
+        with contextlib.suppress(Exception):  # A run that is dead learns it from its next effect.
+            if isinstance(await arrival, Taken):
+                task = asyncio.current_task()
+                assert task is not None
+                loop.call_soon(_cancel_again, task)
+                return await arrival
+        raise
 
 
 async def _turn(turn: Turn, turns: Turns) -> None:

@@ -8,7 +8,22 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import Barrier, Call, Commit, Defer, Effect, Now, Query, Read, Turn, Wait, WakeKey, Watch
+from tidings.core.effects import (
+    Barrier,
+    Call,
+    Commit,
+    Defer,
+    Effect,
+    Now,
+    Query,
+    Read,
+    Receive,
+    Turn,
+    Wait,
+    WakeKey,
+    Watch,
+)
+from tidings.engine.arrivals import Arrival, Stand
 from tidings.engine.chain import Chain
 from tidings.engine.clock import Clock
 from tidings.engine.committer import Committer, Job
@@ -17,7 +32,7 @@ from tidings.engine.reader import Reader
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.timers import Timers
 from tidings.engine.turns import Turns
-from tidings.engine.waiters import Arrival, Waiters
+from tidings.engine.waiters import Waiters
 from tidings.error import DBOSRunEndedError
 
 
@@ -85,7 +100,7 @@ class Port:
             case Read(query, asked):
                 self.chain.check_alive()
                 return self.ask(query) if asked is None else asked
-            case Call() | Watch() | Wait() | Turn():
+            case Call() | Watch() | Wait() | Receive() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
 
     def ask(self, query: Query) -> Ticket:
@@ -121,6 +136,35 @@ class Port:
             yield ticket
         finally:
             self.chain.done_waiting(ticket)
+
+    @contextlib.contextmanager
+    def receiving(self, receive: Receive) -> Iterator[tuple[Arrival, Job | None]]:
+        """Hand over a take, and let its arrival be settled with the answer, or woken, or end as others do.
+
+        An arrival that was woken before is settled already: then there is no job.
+        """
+        arrival: Arrival = receive.arrival
+        job: Job | None = None
+        if arrival.hold():
+            arrival.stand = Stand(receive.unit, receive.deadline_ms, self)
+            job = self.chain.take(receive.unit, arrival)
+        try:
+            yield arrival, job
+        finally:
+            if not arrival.settled:
+                arrival.settle(False)  # Who was interrupted takes nothing any more.
+            self.chain.done_waiting(arrival)
+
+    def stay(self, arrival: Arrival) -> BaseException | None:
+        """See `engine.arrivals.Waiting`. Called by the committer."""
+        try:
+            self.chain.wait(arrival)
+        except BaseException as refusal:
+            return refusal
+        if arrival.stand is not None and arrival.stand.deadline_ms is not None:
+            self._parts.timers.at(arrival.stand.deadline_ms, arrival)
+        self._parts.probes.passes(Point.WAITING, arrival)
+        return None
 
     def withdraw(self, job: Job) -> bool:
         return self._parts.committer.withdraw(job)

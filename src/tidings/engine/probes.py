@@ -18,7 +18,7 @@ class Point(StrEnum):
     BATCH_COMMITTED = "batch committed"  # they are durable, nobody was told yet (list[Job])
     BATCH_TOLD = "batch told"  # everybody was told (list[Job])
     STORE_UNAVAILABLE = "store unavailable"  # before the pause for the next try (Unavailable)
-    WAITING = "waiting"  # an operation is about to wait for its arrival (Arrival | None)
+    WAITING = "waiting"  # an operation waits for its arrival (Arrival | None); the committer says so of a `recv`
     RECHECK = "recheck"  # everybody who waits is told to look (whether the listener is proven to hear: bool)
     HEARS = "hears"  # the listener has proven that it hears, or was lost (bool)
     RUN_ENDED = "run ended"  # an execution is over, however (workflow id)

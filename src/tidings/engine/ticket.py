@@ -101,6 +101,10 @@ class Ticket:
         """Store the result, call what is to be called, and return the futures to wake on their loops."""
         if not self._gate.acquire(blocking=False):
             return []
+        return self._finish(value, error)
+
+    def _finish(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
+        """Do so for who holds the gate."""
         self._value, self._error = value, error
         self.settled = True
         futures: list[asyncio.Future[None]] = []
@@ -117,14 +121,18 @@ _first_waiter = threading.Lock()
 
 def settle_all(results: Iterable[tuple[Ticket, Any, BaseException | None]]) -> None:
     """Settle many tickets, waking each event loop once."""
+    wake([future for ticket, value, error in results for future in ticket._note(value, error)])
+
+
+def wake(futures: Iterable[asyncio.Future[None]]) -> None:
+    """Wake who awaits these on their loops, each loop once."""
     awaiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for ticket, value, error in results:
-        for future in ticket._note(value, error):
-            awaiting.setdefault(future.get_loop(), []).append(future)
-    for loop, futures in awaiting.items():
+    for future in futures:
+        awaiting.setdefault(future.get_loop(), []).append(future)
+    for loop, its_futures in awaiting.items():
         # A closed loop has nobody left to wake, and must not stop the others.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_wake_all, futures)
+            loop.call_soon_threadsafe(_wake_all, its_futures)
 
 
 def _wake_all(futures: list[asyncio.Future[None]]) -> None:

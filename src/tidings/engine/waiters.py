@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from tidings.core.effects import WakeKey
 from tidings.core.operations.messages import MESSAGE
-from tidings.engine.ticket import Ticket
+from tidings.engine.arrivals import Arrival
 
 _CANCELLED = "!"  # begins no name of a key
 
@@ -47,18 +47,6 @@ def cancelled_workflow(name: str) -> str | None:
         return base64.urlsafe_b64decode(name[1:]).decode()
     except ValueError:  # Anybody may notify.
         return None
-
-
-class Arrival(Ticket):
-    """The next wake-up of any of some keys."""
-
-    __slots__ = ("keys", "may_fail", "was_woken")
-
-    def __init__(self, keys: tuple[WakeKey, ...], may_fail: bool) -> None:
-        super().__init__()
-        self.keys = keys
-        self.may_fail = may_fail
-        self.was_woken = False
 
 
 class Waiters:
@@ -112,6 +100,13 @@ class Waiters:
             for key in keys:
                 taken += self._take_one(key) if key[0] == MESSAGE else self._remove(key)
         return taken
+
+    def longest(self, keys: Iterable[WakeKey]) -> list[Arrival]:
+        """Return who waits longest for each of these keys, once for each; they stay."""
+        if not self._arrivals:
+            return []
+        with self._lock:
+            return [arrivals[0] for key in keys if (arrivals := self._arrivals.get(key))]
 
     def take_named(self, names: Iterable[str]) -> list[Arrival]:
         """Remove and return the arrivals that are woken by the keys which other processes call so."""

@@ -6,7 +6,8 @@ Sending: the message, and from a workflow the entry that says it was sent, are o
 Receiving: the oldest unread message of the topic and the entry that consumed it are one unit, so no
 crash loses or repeats a message. Watch before looking: the waiter is registered first, so a message
 that arrives between the look and the wait wakes it. The first look that finds nothing writes the
-deadline in the same unit; the last look, at the deadline, takes a message or records the timeout.
+deadline in the same unit, and its take stands: a message sent in this process is taken in the batch
+that brings it. The last look, at the deadline, takes a message or records the timeout.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tidings.core.effects import NOW, Commit, Failed, Operation, Wait, WakeKey, Watch
+from tidings.core.effects import NOW, Commit, Failed, Operation, Receive, WakeKey, Watch
 from tidings.core.history import Slot, unexpected
 from tidings.core.operations.recorded import abandonable, finished, load_result, recorded, refuse, timing
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
@@ -115,22 +116,25 @@ def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Opera
     started, deadline = timing(slot, now, timeout_seconds)
     otherwise = None if slot.is_open else slot.open(started, deadline)
     over = deadline is not None and deadline <= now
-    while True:
+    while not over:
         arrival = yield Watch((arrival_key(run.workflow_id, topic),))
         now = yield NOW
-        if over:
-            otherwise = slot.done(started, now)
-        answer = yield Commit(run.unit(slot.done(started, now), take=Take(topic, otherwise)))
-        match answer:
-            case Taken():
-                return answer
-            case Nothing() if over:
-                return None
-            case Nothing():
-                otherwise = None
-                over = not (yield Wait(arrival, deadline))
-            case _:
-                raise unexpected(answer)
+        unit = run.unit(slot.done(started, now), take=Take(topic, otherwise))
+        run.standing = arrival
+        answer = yield Receive(unit, arrival, deadline)
+        if isinstance(answer, Taken):
+            return answer
+        otherwise, over = None, not answer
+    now = yield NOW
+    last = slot.done(started, now)
+    answer = yield Commit(run.unit(last, take=Take(topic, last)))
+    match answer:
+        case Taken():
+            return answer
+        case Nothing():
+            return None
+        case _:
+            raise unexpected(answer)
 
 
 def _open(slot: Slot, taken: Taken) -> Message:
