@@ -64,6 +64,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "list_workflows": (),
     "list_workflow_steps": ("w",),
     "list_messages": ("w",),
+    "list_executors": (),
     "write_stream": ("key", 1),
     "close_stream": ("key",),
     "read_stream": ("w", "key"),

@@ -90,7 +90,7 @@ async def test_w3_a_step_that_took_too_long_is_recorded_so_and_not_run_again(
     runs = []
     errors: list[list[str]] = []
 
-    @face.step(timeout_seconds=0.25, retries_allowed=True, interval_seconds=0, max_attempts=tries)
+    @face.step(timeout_seconds=0.35, retries_allowed=True, interval_seconds=0, max_attempts=tries)
     async def work() -> None:
         runs.append(1)
         await never.opened()
@@ -106,7 +106,7 @@ async def test_w3_a_step_that_took_too_long_is_recorded_so_and_not_run_again(
 
     handle = await face.start(order)
     for _ in range(tries):
-        await let_time_pass(clock, 0.25)
+        await let_time_pass(clock, 0.35)
     await app.waiting("message", handle.workflow_id, "go")
     await app.crash_and_restart()
     await face.send(handle.workflow_id, None, "go")

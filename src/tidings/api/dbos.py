@@ -185,7 +185,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
         return logging.getLogger("tidings")
 
 
-_ON_TERM = TermHandler(lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
+_ON_TERM = TermHandler(is_running, lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
 
 
 def _launch(settings: Settings) -> None:

@@ -28,8 +28,9 @@ TERM_SECONDS: Final = 8
 class TermHandler:
     """Ends this process in good order on SIGTERM."""
 
-    def __init__(self, leave: Callable[[], None]) -> None:
-        """Take what brings everything to rest; it is called in a thread of its own."""
+    def __init__(self, is_needed: Callable[[], bool], leave: Callable[[], None]) -> None:
+        """Take what tells whether anything runs, and what brings it to rest, in a thread of its own."""
+        self._is_needed = is_needed
         self._leave = leave
 
     def install(self) -> None:
@@ -45,6 +46,8 @@ class TermHandler:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # The main thread may be anywhere, in the middle of ours too: nothing may be waited for here.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self._is_needed():  # A server has shut everything down, and now passes on the signal that told it to.
+            os.kill(os.getpid(), signal.SIGTERM)
         threading.Thread(target=self._end, name="tidings-term", daemon=True).start()
 
     def _end(self) -> None:
