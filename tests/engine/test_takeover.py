@@ -113,7 +113,8 @@ def test_a_process_that_only_uses_the_database_is_no_survivor(database_url: str)
         client = make_engine(database_url, lease_ms=HOUR_MS)
         client.engine.open("a client", migrate=False)
         try:
-            executors = {each.executor_id: each for each in survivor.store.executors()}
+            found = survivor.engine.reader.ask(lambda store: store.executors()).result()
+            executors = {each.executor_id: each for each in found}
             assert executors[client.executor_id].app_version is None
             assert executors[survivor.executor_id].app_version == "tests"
             assert executors[survivor.executor_id].pid > 0
