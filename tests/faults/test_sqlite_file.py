@@ -159,9 +159,7 @@ async def test_what_the_file_says_that_stands_there_now_counts(
     await app.waiting("message", "both", "topic", times=2)
     assert steps == {("both", 0): 1, ("both", 1): 1, ("lost", 0): 1}
 
-    for side in ("", "-wal", "-shm"):
-        Path(f"{path}{side}").rename(f"{path}.former{side}")
-    backup.rename(path)
+    _replace(path, backup)
 
     # It stands in the copy as it stood at the first message, and goes on from there.
     for body in ("one", "two", "three"):
@@ -187,8 +185,7 @@ async def test_a_file_that_was_lost_can_begin_anew(
 
     await face.start(receive, workflow_id="w")
     await app.waiting("message", "w", "topic")
-    for side in ("", "-wal", "-shm", "-lock"):
-        Path(f"{path}{side}").unlink()
+    _remove(path)
     sending = asyncio.ensure_future(face.send("w", "hello", "topic"))
     await log.until(lambda seen: any("was removed while it was in use" in each for each in seen))
     command = "import sys; from tidings import store; store.open(sys.argv[1]).migrate()"
@@ -199,6 +196,17 @@ async def test_a_file_that_was_lost_can_begin_anew(
     handle = await face.start(receive, workflow_id="w")
     await face.send("w", "again", "topic")
     assert await handle.get_result() == "again"
+
+
+def _replace(path: Path, backup: Path) -> None:
+    for side in ("", "-wal", "-shm"):  # As SQLite asks of whoever does so.
+        Path(f"{path}{side}").rename(f"{path}.former{side}")
+    backup.rename(path)
+
+
+def _remove(path: Path) -> None:
+    for side in ("", "-wal", "-shm", "-lock"):
+        Path(f"{path}{side}").unlink()
 
 
 def _copy(path: Path, target: Path) -> None:
