@@ -36,6 +36,7 @@ class Load:
 
         @face.workflow(name="faults.turn")
         async def take_turns(number: int) -> list[Any]:
+            await face.recv("go", HOUR)
             seen: list[Any] = []
             for turn in range(rounds):
                 seen.append(await work(number, turn))
@@ -50,8 +51,9 @@ class Load:
         self._workflow = take_turns
 
     async def start(self) -> None:
-        """Start all workflows, at once."""
+        """Start all workflows at once, and then let them go: they send to each other."""
         self._handles = await asyncio.gather(*map(self._start, range(self._workflows)))
+        await asyncio.gather(*(self._face.send(each.workflow_id, None, "go") for each in self._handles))
 
     async def send(self, turn: int) -> None:
         """Send each workflow what it waits for in this turn, at once."""
@@ -81,7 +83,7 @@ class Load:
         counts = rows.counts()
         turns = self._workflows * self._rounds
         assert counts["workflows"] == self._workflows
-        assert counts["messages"] == 2 * turns
+        assert counts["messages"] == self._workflows + 2 * turns
         assert counts["closed_streams"] == self._workflows
         assert rows.run("select count(*), count(distinct workflow_id) from {workflows} where status = 'SUCCESS'") == [
             (self._workflows, self._workflows)

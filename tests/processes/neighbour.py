@@ -114,6 +114,7 @@ def calls(face: type[DBOS] | DBOSClient) -> dict[str, Callable[..., Any]]:
         "cancel": face.cancel_workflow,
         "get_event": face.get_event,
         "get_all_events": face.get_all_events,
+        "list_messages": lambda workflow_id: [[each.topic, each.value] for each in face.list_messages(workflow_id)],
         "get_result": lambda workflow_id: face.retrieve_workflow(workflow_id).get_result(),
         "die_at_an_event": die_at_an_event,
     }

@@ -241,7 +241,8 @@ class Engine:
         if found is None:
             if self._runs.has_live:
                 logger.error(
-                    "this process was taken for dead and its workflows were taken over; it goes on as a new one"
+                    "the database does not know this process any more (it was taken for dead long ago, or the database "
+                    "was replaced); its workflows go on as the database has them, and the process goes on as a new one"
                 )
             self._runs.kill_all(TAKEN_OVER)
             return self._become_another(store, executor.label, executor.app_version)
