@@ -67,7 +67,8 @@ class LiveRun:
     """A run that is being executed in this process.
 
     `ended` is settled with its result or error; `starting`, if the run's own start is its first
-    unit and somebody waits for that, when it is durable; `alarm`, if the workflow has a deadline, then or when it is over.
+    unit and somebody waits for that, when it is durable; `alarm`, if the workflow has a deadline, then or
+    when it is over.
     """
 
     __slots__ = (
