@@ -74,7 +74,7 @@ class Message(Struct, frozen=True, gc=False):
     sent_at_ms: int
 
 
-class Take(Struct, frozen=True):
+class Take(Struct, frozen=True, gc=False):
     """Take the oldest unread message of `topic` sent to the unit's workflow.
 
     If there is one, it is marked read and the unit's entry is written, pointing at it. If there is
@@ -147,7 +147,7 @@ class Recovery(Struct, frozen=True, gc=False):
     progress: int  # how many operations it had recorded
 
 
-class Unit(Struct, frozen=True):
+class Unit(Struct, frozen=True, gc=False):
     """Everything one workflow changes at once. It applies whole or not at all.
 
     `workflow_id` and `epoch` name the run whose history it extends; both are empty for a unit that

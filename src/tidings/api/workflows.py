@@ -120,6 +120,7 @@ class Workflows(Face):
             if started.live.starting is not None:
                 with _ended_as_shut_down():
                     started.live.starting.result()
+                started.live.starting = None
         return WorkflowHandle(started.workflow_id, cls)
 
     @overload
@@ -147,6 +148,7 @@ class Workflows(Face):
             if started.live.starting is not None:
                 with _ended_as_shut_down():
                     await started.live.starting
+                started.live.starting = None
         return WorkflowHandleAsync(started.workflow_id, cls)
 
     @classmethod

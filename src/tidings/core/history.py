@@ -15,7 +15,6 @@ Not thread-safe: positions are taken by the task or thread that owns the branch;
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
@@ -113,12 +112,12 @@ class Run:
         self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
         self._event_versions = dict(history.event_versions) if history else {}
         self._stream_lengths = dict(history.stream_lengths) if history else {}
-        self._closed_streams = set(history.closed_streams) if history else set()
+        self._closed_streams = frozenset(history.closed_streams) if history else NOTHING_CLOSED
         self.begun = 0  # How many operations this execution has begun.
         finished = sorted(each.entry.finished for each in entries if each.entry.finished is not None)
         self._finished = finished[-1] if finished else 0
-        # The results that are still to come again, in their order: it counts only between branches.
-        self.turns = deque(finished if any(place.branch for place in self._recorded) else ())
+        # The results that are still to come again, the next one last: their order counts only between branches.
+        self.turns = finished[::-1] if any(place.branch for place in self._recorded) else []
 
     def begin(self, branch: Branch, name: str, *, key: str | None = None, child: bool = False) -> Slot:
         """Take the next place in `branch` for the operation `name`.
@@ -205,12 +204,12 @@ class Run:
     def close_streams(self, keys: Iterable[str]) -> set[str]:
         """Let these streams take no more items, even before that is durable. Returns which took some until now."""
         closed = set(keys) - self._closed_streams
-        self._closed_streams |= closed
+        self._closed_streams = self._closed_streams | closed
         return closed
 
     def reopen_streams(self, keys: set[str]) -> None:
         """Let streams take items again, whose closing was withdrawn."""
-        self._closed_streams -= keys
+        self._closed_streams = self._closed_streams - keys
 
     def unit(
         self,

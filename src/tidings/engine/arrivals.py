@@ -13,11 +13,14 @@ message that was taken is always the answer, and nobody takes a second one at th
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings.core.effects import WakeKey
 from tidings.engine.ticket import Ticket, wake
 from tidings.model import Unit
+
+if TYPE_CHECKING:
+    from tidings.engine.committer import Job
 
 
 class Sender(Protocol):
@@ -42,9 +45,12 @@ class Waiting(Protocol):
 
 
 class Stand:
-    """A take, and by when it is to be answered. It may `board` a batch until its run goes on elsewhere."""
+    """A take, and by when it is to be answered. It may `board` a batch until its run goes on elsewhere.
 
-    __slots__ = ("deadline_ms", "has_looked", "may_board", "unit", "waiting")
+    `job` is its first look, while that is not answered.
+    """
+
+    __slots__ = ("deadline_ms", "has_looked", "job", "may_board", "unit", "waiting")
 
     def __init__(self, unit: Unit, deadline_ms: int | None, waiting: Waiting) -> None:
         self.unit = unit
@@ -52,6 +58,7 @@ class Stand:
         self.waiting = waiting
         self.may_board = True
         self.has_looked = False
+        self.job: Job | None = None
 
 
 class Arrival(Ticket):
@@ -81,6 +88,7 @@ class Arrival(Ticket):
         assert stand is not None
         if not stand.has_looked:
             stand.has_looked = True
+            stand.job = None
             error = stand.waiting.stay(self)
             if error is not None:
                 return self.answer(None, error)

@@ -67,6 +67,8 @@ class Chain:
         """Register what the run waits for, so that its death can wake it."""
         with self._lock:
             self._check()
+            if self._last is not None and self._last.settled:
+                self._last = None  # Who waits for days need not keep what it wrote before.
             self._waits.add(ticket)
 
     def done_waiting(self, ticket: Ticket) -> None:

@@ -59,8 +59,12 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
             with port.waiting(effect) as ticket, parked():
                 return ticket.result()
         case Receive():
-            with port.receiving(effect) as (arrival, _), parked():
-                return arrival.result()
+            arrival = port.receive(effect)
+            try:
+                with parked():
+                    return arrival.result()
+            finally:
+                port.received(arrival)
         case Turn():
             return None  # A blocking workflow has one branch.
         case _:
@@ -82,7 +86,11 @@ async def drive_async(operation: Operation[T], port: Port) -> T:
             except Abandoned:
                 raise cancelled or asyncio.CancelledError from None
             try:
-                resume, argument = operation.send, await _perform_async(effect, port, watching)
+                if type(effect) is Receive:  # Thousands of them wait: with a frame less, and a block.
+                    answer = await _receive(effect, port)
+                else:
+                    answer = await _perform_async(effect, port, watching)
+                resume, argument = operation.send, answer
             except asyncio.CancelledError as error:
                 cancelled = error
                 resume, argument = operation.throw, _meaning(error, effect, port)
@@ -100,9 +108,6 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket:
                 return await ticket
-        case Receive():
-            with port.receiving(effect) as (arrival, job):
-                return await _received(arrival, job, port)
         case Turn():
             assert port.turns is not None
             return await _turn(effect, port.turns)
@@ -144,27 +149,35 @@ async def _committed(job: Job, port: Port) -> Any:
         return await job
 
 
-async def _received(arrival: Arrival, job: Job | None, port: Port) -> Any:
+async def _receive(receive: Receive, port: Port) -> Any:
     """Await a message, or that there may be one. One that is being taken wins over a cancellation."""
+    arrival = port.receive(receive)
     try:
         return await arrival
     except asyncio.CancelledError:
         loop = asyncio.get_running_loop()
-        if is_closing(loop) or (job is not None and port.withdraw(job)):
+        if is_closing(loop) or port.withdraw_take(arrival) or not await _taken(arrival, loop):
             raise
-        arrival.settle(False)  # Unless it is being taken: then as soon as there was no message.
-        while not arrival.settled:
-            with contextlib.suppress(asyncio.CancelledError):
-                await arrival
-            if is_closing(loop):
-                raise  # What was taken is recorded, and its run finds it when it is taken up again.
-        with contextlib.suppress(Exception):  # A run that is dead learns it from its next effect.
-            if isinstance(await arrival, Taken):
-                task = asyncio.current_task()
-                assert task is not None
-                loop.call_soon(_cancel_again, task)
-                return await arrival
-        raise
+        task = asyncio.current_task()
+        assert task is not None
+        loop.call_soon(_cancel_again, task)
+        return await arrival
+    finally:
+        port.received(arrival)
+
+
+async def _taken(arrival: Arrival, loop: asyncio.AbstractEventLoop) -> bool:
+    """Give a receive up, unless its message is being taken; tell whether it was."""
+    arrival.settle(False)  # If it is being taken, this counts as soon as there was no message.
+    while not arrival.settled:
+        with contextlib.suppress(asyncio.CancelledError):
+            await arrival
+        if is_closing(loop):
+            return False  # What was taken is recorded, and its run finds it when it is taken up again.
+    try:
+        return isinstance(await arrival, Taken)
+    except Exception:
+        return False  # A run that is dead learns that from its next effect.
 
 
 async def _turn(turn: Turn, turns: Turns) -> None:

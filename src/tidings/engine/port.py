@@ -137,23 +137,22 @@ class Port:
         finally:
             self.chain.done_waiting(ticket)
 
-    @contextlib.contextmanager
-    def receiving(self, receive: Receive) -> Iterator[tuple[Arrival, Job | None]]:
+    def receive(self, receive: Receive) -> Arrival:
         """Hand over a take, and let its arrival be settled with the answer, or woken, or end as others do.
 
-        An arrival that was woken before is settled already: then there is no job.
+        An arrival that was woken before is settled already. What this gives is to be `received`.
         """
         arrival: Arrival = receive.arrival
-        job: Job | None = None
         if arrival.hold():
-            arrival.stand = Stand(receive.unit, receive.deadline_ms, self)
-            job = self.chain.take(receive.unit, arrival)
-        try:
-            yield arrival, job
-        finally:
-            if not arrival.settled:
-                arrival.settle(False)  # Who was interrupted takes nothing any more.
-            self.chain.done_waiting(arrival)
+            stand = arrival.stand = Stand(receive.unit, receive.deadline_ms, self)
+            stand.job = self.chain.take(receive.unit, arrival)
+        return arrival
+
+    def received(self, arrival: Arrival) -> None:
+        """Wait for it no more, whether it was answered or not: who was interrupted takes nothing."""
+        if not arrival.settled:
+            arrival.settle(False)
+        self.chain.done_waiting(arrival)
 
     def stay(self, arrival: Arrival) -> BaseException | None:
         """See `engine.arrivals.Waiting`. Called by the committer."""
@@ -165,6 +164,11 @@ class Port:
             self._parts.timers.at(arrival.stand.deadline_ms, arrival)
         self._parts.probes.passes(Point.WAITING, arrival)
         return None
+
+    def withdraw_take(self, arrival: Arrival) -> bool:
+        """Take the take of a receive back before its first look; False if it is too late for that."""
+        job = None if arrival.stand is None else arrival.stand.job
+        return job is not None and self.withdraw(job)
 
     def withdraw(self, job: Job) -> bool:
         return self._parts.committer.withdraw(job)

@@ -66,8 +66,9 @@ class Alarm(Ticket):
 class LiveRun:
     """A run that is being executed in this process.
 
-    `ended` is settled with its result or error; `starting`, if the run's own start was its first
-    unit, when that is durable; `alarm`, if the workflow has a deadline, then or when it is over.
+    `ended` is settled with its result or error; `starting`, if the run's own start is its first
+    unit and somebody waits for that, when it is durable; `alarm`, if the workflow has a deadline, then or
+    when it is over.
     """
 
     __slots__ = (
@@ -285,7 +286,8 @@ class Runner:
         """Kill the runs that are not among these, id to epoch: another process goes on with them."""
         for live in self.all_live():
             run = live.run
-            is_starting = live.starting is not None and not live.starting.settled
+            starting = live.starting  # Once: who waits for it lets it go then.
+            is_starting = starting is not None and not starting.settled
             if owned.get(run.workflow_id) != run.epoch and not is_starting:
                 logger.warning("workflow %r was taken over by another process", run.workflow_id)
                 live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another process took it over"))

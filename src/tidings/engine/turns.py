@@ -59,10 +59,10 @@ class Turns:
             new, self._new = self._new, []
             for future in new:
                 _release(future)
-        elif turns[0] in self._waiting:
-            begun, future = self._waiting[turns[0]]
+        elif turns[-1] in self._waiting:
+            begun, future = self._waiting[turns[-1]]
             if self._run.begun >= begun:
-                del self._waiting[turns.popleft()]
+                del self._waiting[turns.pop()]
                 _release(future)
                 self.look()
 
@@ -71,7 +71,7 @@ class Turns:
             "the replay of workflow %r waits for the %s recorded result, which does not come: its code may not be "
             "deterministic",
             self._run.workflow_id,
-            self._run.turns[0] if self._run.turns else "last",
+            self._run.turns[-1] if self._run.turns else "last",
             extra={"workflow_id": self._run.workflow_id},
         )
 

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from tidings.core.effects import WakeKey
 from tidings.core.operations.messages import MESSAGE
@@ -59,7 +59,8 @@ class Waiters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrivals: dict[WakeKey, deque[Arrival]] = {}
+        # One by itself, as most are, stands for a queue of one: a deque takes 0.7 kB.
+        self._arrivals: dict[WakeKey, Arrival | deque[Arrival]] = {}
         self._names: dict[str, WakeKey] = {}  # of the keys in `_arrivals`
         self._failed: dict[WakeKey, BaseException] = {}
         self.on_first: Callable[[], None] | None = None  # called when somebody waits where nobody did
@@ -72,11 +73,14 @@ class Waiters:
             for key in keys:
                 if may_fail and key in self._failed:
                     arrival.settle(error=copy.copy(self._failed[key]))
-                arrivals = self._arrivals.get(key)
-                if arrivals is None:
-                    arrivals = self._arrivals[key] = deque()
+                former = self._arrivals.get(key)
+                if former is None:
+                    self._arrivals[key] = arrival
                     self._names[wake_name(key)] = key
-                arrivals.append(arrival)
+                elif isinstance(former, Arrival):
+                    self._arrivals[key] = deque((former, arrival))
+                else:
+                    former.append(arrival)
         if is_first and self.on_first is not None:
             self.on_first()
         return arrival
@@ -86,7 +90,9 @@ class Waiters:
         with self._lock:
             for key in arrival.keys:
                 arrivals = self._arrivals.get(key)
-                if arrivals is not None and arrival in arrivals:
+                if arrivals is arrival:
+                    self._remove(key)
+                elif isinstance(arrivals, deque) and arrival in arrivals:
                     arrivals.remove(arrival)
                     if not arrivals:
                         self._remove(key)
@@ -106,7 +112,8 @@ class Waiters:
         if not self._arrivals:
             return []
         with self._lock:
-            return [arrivals[0] for key in keys if (arrivals := self._arrivals.get(key))]
+            found = [self._arrivals.get(key) for key in keys]
+            return [each[0] if isinstance(each, deque) else each for each in found if each is not None]
 
     def take_named(self, names: Iterable[str]) -> list[Arrival]:
         """Remove and return the arrivals that are woken by the keys which other processes call so."""
@@ -128,16 +135,15 @@ class Waiters:
 
     def _remove(self, key: WakeKey) -> Iterable[Arrival]:
         arrivals = self._arrivals.pop(key, None)
-        if arrivals is None:
-            return ()
-        self._names.pop(wake_name(key), None)
-        return arrivals
+        if arrivals is not None:
+            self._names.pop(wake_name(key), None)
+        return _each(arrivals)
 
     def fail(self, key: WakeKey, error: BaseException) -> None:
         """Raise `error` from all that waits for `key` and may fail, now and later: it cannot come here."""
         with self._lock:
             self._failed[key] = error
-            failing = [arrival for arrival in self._arrivals.get(key, ()) if arrival.may_fail]
+            failing = [arrival for arrival in _each(self._arrivals.get(key)) if arrival.may_fail]
         for arrival in failing:
             arrival.settle(error=copy.copy(error))
 
@@ -166,10 +172,9 @@ class Waiters:
         return key in self._failed
 
     def _take_one(self, key: WakeKey) -> list[Arrival]:
-        arrivals = self._arrivals.get(key)
-        while arrivals:
-            arrival = arrivals.popleft()
-            if not arrivals:
+        while (arrivals := self._arrivals.get(key)) is not None:
+            arrival = arrivals if isinstance(arrivals, Arrival) else arrivals.popleft()
+            if arrivals is arrival or not arrivals:
                 self._remove(key)
             # One that is settled already, by its deadline or the end of its run, must not cost another its wake-up.
             if not arrival.settled:
@@ -179,4 +184,10 @@ class Waiters:
 
     def __len__(self) -> int:
         with self._lock:
-            return sum(len(arrivals) for arrivals in self._arrivals.values())
+            return sum(len(_each(arrivals)) for arrivals in self._arrivals.values())
+
+
+def _each(arrivals: Arrival | deque[Arrival] | None) -> Collection[Arrival]:
+    if arrivals is None:
+        return ()
+    return (arrivals,) if isinstance(arrivals, Arrival) else arrivals
