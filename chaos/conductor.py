@@ -28,10 +28,6 @@ from tidings import DBOSClient
 WORKERS = 3
 CLIENTS = 2
 
-# When nothing fails any more, everything comes to its end in this time.
-DRAIN_SECONDS = 120.0
-ENDS_SECONDS = 60.0
-
 CONDUCTOR = "conductor"
 
 
@@ -45,6 +41,8 @@ class Plan(msgspec.Struct, frozen=True):
         lease_ms: after how long a process that is not heard of is taken over.
         pauses: the shortest and the longest time between two faults, in seconds.
         first: faults that come first, in this order.
+        patience_seconds: how long, when nothing fails any more, rounds may take to come to their end, and then what
+            is still pending.
     """
 
     seconds: float
@@ -53,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     lease_ms: int = 3_000
     pauses: tuple[float, float] = (0.3, 4.0)
     first: tuple[str, ...] = ()
+    patience_seconds: float = 120.0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -71,12 +70,13 @@ async def conduct(plan: Plan, database: Database, progress: Callable[[float, str
         await asyncio.gather(*(slot.await_ready() for slot in slots if slot.role == WORKER))
         await _let_things_fail(plan, database, slots, progress)
         progress(plan.seconds, "waiting for everything to end")
-        await _drain(slots)
+        await _drain(slots, plan.patience_seconds)
         async with await asyncio.to_thread(lambda: DBOSClient(system_database_url=database.url)) as client:
-            await await_ends(client, ENDS_SECONDS)
+            await await_ends(client, plan.patience_seconds / 2)
             progress(plan.seconds, "reading the database")
             await asyncio.gather(*(slot.terminate() for slot in slots))
             final = await read_final(client, read_journals(plan.directory))
+    journal.close()
     progress(plan.seconds, "checking")
     (plan.directory / "final.json").write_bytes(msgspec.json.encode(final))
     evidence = Evidence(histories := read_journals(plan.directory), final)
@@ -116,11 +116,11 @@ def _kinds(plan: Plan, faults: Faults) -> Iterator[str]:
         yield from faults.deck()
 
 
-async def _drain(slots: Sequence[Slot]) -> None:
+async def _drain(slots: Sequence[Slot], seconds: float) -> None:
     """Wait until all have come to the end of what they were at; the checker says who has not."""
     for slot in slots:
         slot.drain()
     waiting = [asyncio.create_task(slot.is_drained.wait()) for slot in slots]
-    _, late = await asyncio.wait(waiting, timeout=DRAIN_SECONDS)
+    _, late = await asyncio.wait(waiting, timeout=seconds)
     for each in late:
         each.cancel()

@@ -34,6 +34,11 @@ class Journal:
         self.process = process
         self._file = os.open(directory / f"{process}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
+    def close(self) -> None:
+        """Write nothing more."""
+        os.close(self._file)
+        self._file = -1
+
     def note(self, record: Record) -> None:
         """Write a record down."""
         os.write(self._file, _encoder.encode(record) + b"\n")
