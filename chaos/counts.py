@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from chaos.checks.steps import overtaken_steps
-from chaos.evidence import Evidence
+from chaos.evidence import Evidence, Seen
 from chaos.histories import (
     CANCELLED,
     ERROR,
@@ -13,6 +14,7 @@ from chaos.histories import (
     EventRead,
     Execution,
     Fault,
+    ProcessEnded,
     ProcessStarted,
     SendFailed,
     Sending,
@@ -22,13 +24,14 @@ from chaos.histories import (
     StepsSampled,
     StreamRead,
 )
-from chaos.load.program import WORKER
 
 
 def count(evidence: Evidence) -> dict[str, int]:
     """Count faults, and what was done meanwhile."""
     workflows = evidence.final.workflows
     ends = Counter(each.outcome.status for each in workflows)
+    taken = takeovers(evidence)
+    delays = _delays(evidence, taken) or [0]
     acknowledged = {(each.record.sender, each.record.number) for each in evidence.of(Sent)}
     return {
         **_faults(evidence),
@@ -38,12 +41,14 @@ def count(evidence: Evidence) -> dict[str, int]:
         "... with an error of their own": ends[ERROR],
         "... cancelled": ends[CANCELLED],
         "executions": len(evidence.of(Execution)),
-        "takeovers by another process": takeovers(evidence),
+        "takeovers by another process": len(taken),
+        "median takeover after an end, ms": delays[len(delays) // 2],
+        "slowest takeover after an end, ms": delays[-1],
         "sends": len(evidence.of(Sending)),
         "... failed, outcome unknown": len(evidence.of(SendFailed)),
         "messages acknowledged": len(acknowledged),
         "messages received": sum(each.is_read for workflow in workflows for each in workflow.messages),
-        "steps recorded": sum(len(workflow.steps) for workflow in workflows),
+        "operations recorded": sum(len(workflow.steps) for workflow in workflows),
         "tries of steps": len(evidence.of(StepBegun)),
         "... begun by an overtaken execution, not recorded": overtaken_steps(evidence),
         "lists of steps sampled": len(evidence.of(StepsSampled)),
@@ -58,14 +63,20 @@ def _faults(evidence: Evidence) -> dict[str, int]:
     return dict(sorted(Counter(each.record.kind for each in evidence.of(Fault)).items()))
 
 
-def takeovers(evidence: Evidence) -> int:
-    """Count the executions that went on where a process of another slot, or a former one of the same, had been."""
+def takeovers(evidence: Evidence) -> list[tuple[str, Seen[Execution]]]:
+    """Return each execution that went on where another process, which is named, had been."""
     last: dict[str, str] = {}
-    found = 0
+    found = []
     for execution in evidence.of(Execution):
-        if not execution.process.startswith(WORKER):
-            continue
         before = last.get(execution.record.workflow_id)
-        found += before is not None and before != execution.process
+        if before is not None and before != execution.process:
+            found.append((before, execution))
         last[execution.record.workflow_id] = execution.process
     return found
+
+
+def _delays(evidence: Evidence, taken: Iterable[tuple[str, Seen[Execution]]]) -> list[int]:
+    """Return after how many ms workflows of processes that had ended went on, the shortest first."""
+    ended = {each.record.process: each.at for each in evidence.of(ProcessEnded)}
+    delays = [(execution.at - ended[process]) // 1_000_000 for process, execution in taken if process in ended]
+    return sorted(delay for delay in delays if delay >= 0)  # The others were taken from it while it was paused.

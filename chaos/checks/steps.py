@@ -8,7 +8,7 @@ what it begins then it can never record.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from chaos.evidence import Evidence, Seen
 from chaos.histories import Execution, RecordedStep, StepBegun, StepDone, StepReturned, StepsSampled
@@ -115,10 +115,9 @@ def _again(evidence: Evidence, executions: _Executions) -> Iterator[Violation]:
 
 def _overtaken(evidence: Evidence, executions: _Executions) -> Iterator[Violation]:
     """Check that what an overtaken execution began was not recorded."""
-    returned: dict[tuple[str, int], Sequence[Seen[StepReturned]]] = defaultdict(list)
+    returned: dict[tuple[str, int], list[Seen[StepReturned]]] = defaultdict(list)
     for each in evidence.of(StepReturned):
-        key = (each.record.workflow_id, each.record.epoch)
-        returned[key] = [*returned[key], each]
+        returned[each.record.workflow_id, each.record.epoch].append(each)
     for begun in evidence.of(StepBegun):
         record = begun.record
         by = executions.overtook(record.workflow_id, record.epoch, begun.at)
