@@ -29,8 +29,8 @@ report: $(READY) ## Play the live report: a workflow streams, another program fo
 test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down, ARGS=-n0 takes one process)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-chaos: $(READY) ## Kill, pause and cut off real processes on both stores, 20 minutes each (MINUTES=5 SEED=7 DATABASE=postgresql://...)
-	$(BIN)/python -m chaos --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
+chaos: $(READY) ## Kill, pause and cut off real processes, and check what all of them saw (MINUTES=20 SEED=7 DATABASE=postgresql://...)
+	$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(DATABASE),--store postgresql --postgres '$(DATABASE)') $(ARGS)
 
 check: $(READY) ## Check format, lint, types and the walls between the layers
