@@ -12,7 +12,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-r
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo tour report test check fmt bench bench-quick pins clean
+.PHONY: help demo tour report test chaos check fmt bench bench-quick pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ report: $(READY) ## Play the live report: a workflow streams, another program fo
 
 test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down, ARGS=-n0 takes one process)
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+chaos: $(READY) ## Kill, pause and cut off real processes, and check what all of them saw (MINUTES=20 SEED=7 DATABASE=postgresql://...)
+	$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(DATABASE),--store postgresql --postgres '$(DATABASE)') $(ARGS)
 
 check: $(READY) ## Check format, lint, types and the walls between the layers
 	$(BIN)/ruff format --check .

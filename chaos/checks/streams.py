@@ -1,0 +1,120 @@
+"""Streams: exactly what was written is there, and whoever read of it read a gap-free part of it, to its end.
+
+A workflow writes each item once. A try of a step writes its items once, in order; of a try that did not come to its end
+a beginning of them is there, of the one that was recorded all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from chaos.evidence import Evidence, Seen
+from chaos.histories import SUCCESS, FinalWorkflow, Item, StreamEnded, StreamRead, Writing
+from chaos.violations import Kind, Noted, Violation
+
+Stream = tuple[str, str]
+
+
+def check(evidence: Evidence) -> Iterator[Violation]:
+    """Check every stream at the end, and every reader of it."""
+    written: dict[Stream, dict[Item, Seen[Writing]]] = defaultdict(dict)
+    for writing in evidence.of(Writing):
+        record = writing.record
+        written[record.workflow_id, record.key].setdefault(Item(record.number, record.attempt), writing)
+    for (workflow_id, key), items in written.items():
+        if workflow_id in evidence.workflows:
+            yield from _at_the_end(evidence.workflows[workflow_id], key, items)
+    yield from _read(evidence)
+    yield from _read_in_workflows(evidence)
+
+
+def _at_the_end(workflow: FinalWorkflow, key: str, written: dict[Item, Seen[Writing]]) -> Iterator[Violation]:
+    stream = workflow.streams.get(key, ())
+    where = f"{workflow.workflow_id}, stream {key!r}"
+    for item in stream:
+        if item not in written:
+            yield Violation(Kind.STREAM_INVENTED, where, f"nobody wrote {item}")
+    by_writer: dict[str | None, list[int]] = defaultdict(list)
+    for item in stream:
+        by_writer[item.attempt].append(item.number)
+    for writer, numbers in by_writer.items():
+        who = "the workflow" if writer is None else f"the try {writer}"
+        if len(set(numbers)) < len(numbers):
+            yield Violation(Kind.STREAM_DUPLICATED, where, f"of {who} there is {numbers}")
+        elif sorted(numbers) != numbers:
+            yield Violation(Kind.STREAM_REORDERED, where, f"of {who} there is {numbers}")
+    yield from _lost(workflow, where, stream, written)
+
+
+def _lost(
+    workflow: FinalWorkflow, where: str, stream: Sequence[Item], written: dict[Item, Seen[Writing]]
+) -> Iterator[Violation]:
+    """Check that of each writer a beginning is there, and all of the workflow itself and of recorded tries."""
+    recorded = {step.output for step in workflow.steps if isinstance(step.output, str)}
+    there = set(stream)
+    highest: dict[str | None, int] = {}
+    for item in there:
+        highest[item.attempt] = max(item.number, highest.get(item.attempt, -1))
+    is_done = workflow.outcome.status == SUCCESS
+    for item, writing in written.items():
+        is_whole = is_done if item.attempt is None else item.attempt in recorded
+        if item not in there and (is_whole or item.number < highest.get(item.attempt, -1)):
+            yield Violation(Kind.STREAM_ITEM_LOST, where, f"{item} was written, and is not there", (writing.noted,))
+
+
+def _read(evidence: Evidence) -> Iterator[Violation]:
+    following: dict[tuple[str, Stream], tuple[int, Noted]] = {}
+    for read in evidence.of(StreamRead):
+        record = read.record
+        stream = (record.workflow_id, record.key)
+        expected = following.get((record.reader, stream))
+        if expected is not None and expected[0] != record.offset:
+            detail = f"{record.reader} was at offset {expected[0]}, and read on at {record.offset}"
+            yield Violation(Kind.STREAM_GAP, _name(stream), detail, (expected[1], read.noted))
+        following[record.reader, stream] = (record.offset + len(record.values), read.noted)
+        yield from _as_at_the_end(evidence, stream, record.reader, record.offset, record.values, (read.noted,))
+    for ended in evidence.of(StreamEnded):
+        stream = (ended.record.workflow_id, ended.record.key)
+        last = following.get((ended.record.reader, stream))
+        final = len(_final(evidence, stream))
+        if last is not None and last[0] != ended.record.offset:
+            detail = f"{ended.record.reader} was at offset {last[0]}, and was told the end at {ended.record.offset}"
+            yield Violation(Kind.STREAM_GAP, _name(stream), detail, (last[1], ended.noted))
+        elif ended.record.offset < final:
+            detail = f"for {ended.record.reader} it ended at offset {ended.record.offset}, and it has {final} items"
+            yield Violation(Kind.STREAM_CUT_SHORT, _name(stream), detail, (ended.noted,))
+
+
+def _read_in_workflows(evidence: Evidence) -> Iterator[Violation]:
+    for workflow in evidence.final.workflows:
+        for seen in workflow.outcome.told.streams if workflow.outcome.told is not None else ():
+            stream = (seen.workflow_id, seen.key)
+            yield from _as_at_the_end(evidence, stream, workflow.workflow_id, seen.offset, seen.values, ())
+            end, final = seen.offset + len(seen.values), len(_final(evidence, stream))
+            if end < final:
+                detail = f"for {workflow.workflow_id} it ended at offset {end}, and it has {final} items"
+                yield Violation(Kind.STREAM_CUT_SHORT, _name(stream), detail)
+
+
+def _as_at_the_end(
+    evidence: Evidence, stream: Stream, reader: str, offset: int, values: Sequence[Item], found: tuple[Noted, ...]
+) -> Iterator[Violation]:
+    """Check that what was read is what is there at the end."""
+    final = _final(evidence, stream)
+    if offset + len(values) > len(final) and values:
+        detail = f"{reader} read {len(values)} items from offset {offset} on, and it has {len(final)} at the end"
+        yield Violation(Kind.STREAM_TRUNCATED, _name(stream), detail, found)
+    elif tuple(final[offset : offset + len(values)]) != tuple(values):
+        now = final[offset : offset + len(values)]
+        detail = f"{reader} read {values} from offset {offset} on, and at the end there is {now}"
+        yield Violation(Kind.STREAM_CHANGED, _name(stream), detail, found)
+
+
+def _final(evidence: Evidence, stream: Stream) -> Sequence[Item]:
+    workflow = evidence.workflows.get(stream[0])
+    return () if workflow is None else workflow.streams.get(stream[1], ())
+
+
+def _name(stream: Stream) -> str:
+    return f"{stream[0]}, stream {stream[1]!r}"

@@ -1,0 +1,68 @@
+"""The journal of a process: a file that only it appends to, a record a line.
+
+One write for each record, in append mode: a process that is killed loses nothing that it has written, because the
+system holds it, and its threads do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from chaos.histories import AnyRecord, History, Record
+
+SUFFIX = ".jsonl"
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyRecord)
+
+
+class Journal:
+    """What one process writes down. There is one in each process, which `open` gives its file."""
+
+    def __init__(self) -> None:
+        self.process = ""
+        self._file = -1
+        self._numbers = itertools.count()
+
+    def open(self, directory: Path, process: str) -> None:
+        """Begin the journal of this process."""
+        self.process = process
+        self._file = os.open(directory / f"{process}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def close(self) -> None:
+        """Write nothing more."""
+        os.close(self._file)
+        self._file = -1
+
+    def note(self, record: Record) -> None:
+        """Write a record down."""
+        os.write(self._file, _encoder.encode(record) + b"\n")
+
+    def new_name(self) -> str:
+        """Return a name that no process of this run gives a second time."""
+        return f"{self.process}#{next(self._numbers)}"
+
+
+journal = Journal()
+
+
+def read_journal(path: Path) -> History:
+    """Read a journal. Its last line may be incomplete: whoever wrote it was killed."""
+    return History(path.name.removesuffix(SUFFIX), tuple(_records(path)))
+
+
+def read_journals(directory: Path) -> list[History]:
+    """Read all journals of a run."""
+    return [read_journal(path) for path in sorted(directory.glob(f"*{SUFFIX}"))]
+
+
+def _records(path: Path) -> Iterator[AnyRecord]:
+    with path.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield _decoder.decode(line)

@@ -1,0 +1,157 @@
+"""A process of the load, as the conductor starts it.
+
+    python -m chaos.load.program OPTIONS
+
+A worker runs workflows, and plays rounds; a client runs none, and visits. It says "ready" when it has connected; told
+to "drain" it begins nothing new, and says "drained" when it has come to the end of what it was at. A worker goes on to
+run workflows until a SIGTERM, at which both end in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from chaos.journal import journal
+from chaos.load.rounds import play_rounds
+from chaos.load.visits import visit_all
+from tidings import DBOS, DBOSClient
+from tidings.error import DBOSInitializationError
+
+WORKER, CLIENT = "worker", "client"
+READY, DRAIN, DRAINED = "ready", "drain", "drained"
+RETRY_SECONDS = 0.2
+VERSION = "1"
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a process is told at its start.
+
+    Attributes:
+        role: worker or client.
+        slot: which of them it is; one that is started again after a former one has ended has the same slot.
+        process: its name, which is its own.
+        url: the database.
+        directory: where its journal goes.
+        lease_ms: after how long others take over its workflows if it is not heard of.
+    """
+
+    role: str
+    slot: str
+    process: str
+    url: str
+    directory: str
+    lease_ms: int
+
+
+class Orders:
+    """What the conductor has told this process."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.is_over = asyncio.Event()
+        self.is_told_to_end = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, self.is_told_to_end.set)
+        threading.Thread(target=self._listen, args=(loop,), daemon=True).start()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        for line in sys.stdin:
+            if line.strip() == DRAIN:
+                loop.call_soon_threadsafe(self.is_over.set)
+
+
+async def work(options: Options, orders: Orders) -> None:
+    """Run workflows, and play rounds."""
+    DBOS(
+        config={
+            "name": "chaos",
+            "system_database_url": options.url,
+            "application_version": VERSION,
+            "executor_id": options.process,
+        }
+    )
+    settings = DBOS._settings
+    assert settings is not None
+    connection = dataclasses.replace(settings.connection, lease_ms=options.lease_ms)  # Nothing public sets it.
+    DBOS._settings = dataclasses.replace(settings, connection=connection)
+    while not await _launched():
+        if orders.is_told_to_end.is_set():
+            return
+    try:
+        say(READY)
+        await _until_the_end(play_rounds(Path(options.directory), options.slot, orders.is_over), orders)
+    finally:
+        await DBOS.destroy_async()
+
+
+async def visit(options: Options, orders: Orders) -> None:
+    """Talk with workflows."""
+    while (client := await asyncio.to_thread(_connected, options.url)) is None:
+        if orders.is_told_to_end.is_set():
+            return
+        await asyncio.sleep(RETRY_SECONDS)
+    async with client:
+        say(READY)
+        await _until_the_end(visit_all(client, orders.is_over), orders)
+
+
+async def _launched() -> bool:
+    """Launch. A database that is away just now is what whoever starts programs has to reckon with."""
+    try:
+        await DBOS.launch_async()
+    except DBOSInitializationError as error:
+        logging.getLogger("chaos").warning("not launched yet: %s", error)
+        await asyncio.sleep(RETRY_SECONDS)
+        return False
+    return True
+
+
+def _connected(url: str) -> DBOSClient | None:
+    try:
+        return DBOSClient(system_database_url=url)
+    except DBOSInitializationError as error:
+        logging.getLogger("chaos").warning("not connected yet: %s", error)
+        return None
+
+
+async def _until_the_end(activity: object, orders: Orders) -> None:
+    """Do this until it is done, and stay until told to end; or until told to end."""
+    assert asyncio.iscoroutine(activity)
+    doing = asyncio.create_task(activity)
+    ending = asyncio.create_task(orders.is_told_to_end.wait())
+    await asyncio.wait((doing, ending), return_when=asyncio.FIRST_COMPLETED)
+    if doing.done():
+        doing.result()
+        say(DRAINED)
+    else:
+        doing.cancel()
+        with suppress(asyncio.CancelledError):
+            await doing
+    await ending
+
+
+def say(line: str) -> None:
+    """Tell the conductor."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def main() -> None:
+    """Be what the options say."""
+    options = msgspec.json.decode(sys.argv[1], type=Options)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    journal.open(Path(options.directory), options.process)
+    orders = Orders()
+    await (work if options.role == WORKER else visit)(options, orders)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
