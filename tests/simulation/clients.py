@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
 from tests.simulation.ledger import Ledger
 from tests.simulation.plots import SURE, TOPICS, Plot, sure_messages
-from tests.simulation.programs import event_key, stream_key
+from tests.simulation.programs import event_key, stream_key, workflow_of
 from tests.simulation.stories import Call, Pause, Result, Story, Target, Values
+from tidings import DBOS
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSNonExistentWorkflowError,
@@ -21,11 +23,15 @@ _AGAIN_SECONDS: Final = 0.3
 class Visitor:
     """One program, or thread of one, that does one thing after the other."""
 
-    def __init__(self, name: str, dice: Random, plots: list[Plot], ledger: Ledger) -> None:
+    def __init__(
+        self, name: str, dice: Random, plots: list[Plot], ledger: Ledger, starting: Sequence[Plot] = ()
+    ) -> None:
+        """Take what there is to visit, and what may be started besides by one who can."""
         self.name = name
         self._dice = dice
         self._plots = plots
         self._ledger = ledger
+        self._starting = starting
         self._number = 0
 
     def story(self, face: Target) -> Story[None]:
@@ -33,6 +39,8 @@ class Visitor:
         kinds = [self._sends, self._reads_events, self._reads_stream, self._awaits, self._repeats]
         if self._dice.random() < 0.2:
             kinds.append(self._cancels)
+        if self._starting:
+            kinds += [self._starts] * 3
         for _ in range(self._dice.randint(2, 7)):
             kind = self._dice.choice(kinds)
             yield Pause(self._dice.random() * self._dice.choice((0.01, 1.0, 5.0)))
@@ -96,6 +104,14 @@ class Visitor:
         except DBOSAwaitedWorkflowCancelledError:
             result = None
         self._ledger.result_read(of, result)
+
+    def _starts(self, face: Target, _: str) -> Story[None]:
+        plot = self._dice.choice(self._starting)
+        handle = yield Call(DBOS, "start_workflow", workflow_of(plot), plot.name)
+        self._ledger.note("started", handle.workflow_id)
+        self._ledger.started.append(handle.workflow_id)
+        if self._dice.random() < 0.5:
+            yield Result(handle)
 
     def _cancels(self, face: Target, which: str) -> Story[None]:
         self._ledger.cancels(which)

@@ -43,6 +43,7 @@ class Ledger:
         self.streams_read: list[tuple[str, str, int, list[Any], bool]] = []
         self.outcomes: dict[str, tuple[Status, str | None, str | None]] = {}
         self.results_read: list[tuple[str, Any]] = []
+        self.started: list[str] = []  # workflows whose start returned
         self.cancelled: set[str] = set()  # by somebody outside, perhaps in vain
         self._event_last: dict[tuple[str, str, str], int] = {}
         self._number = 0

@@ -87,8 +87,9 @@ class Nemesis:
         if not app.process.is_dead:
             self._note("kill", app.process)
             self._world.scheduler.kill(app.process)
-            self._sleep(0.1, 3, 20)
-            self._world.restart(app)
+            if self._dice.random() < 0.7:  # Else the others have to do without it.
+                self._sleep(0.1, 3, 20)
+                self._world.restart(app)
 
     def _pause(self) -> None:
         """SIGSTOP, and SIGCONT a while later: perhaps beyond the lease."""
@@ -108,7 +109,7 @@ class Nemesis:
             self._note("stop", app.process)
             app.stop()
             self._sleep(0.1, 30)
-            if not app.process.is_dead and app in self._world.apps:
+            if not app.is_up and not app.process.is_dead and app in self._world.apps:
                 if not app.has_stopped:
                     self._note("kill", app.process)  # It took too long.
                 self._world.scheduler.kill(app.process)

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 SURE: Final = "sure"  # the topic of messages that are sent for certain
-TOPICS: Final = (None, "a", "b")
+TOPICS: Final = (None, "a")
 
 
 class Step(Struct, frozen=True):
@@ -121,6 +121,11 @@ class Author:
         is_async = self._dice.random() < 0.6
         return Plot(self._ids[index], is_async, self._acts(index, is_async, self._dice.randint(2, 8)))
 
+    def late_plot(self) -> Plot:
+        """Draw what a workflow does that is started later, under a random id, by somebody who visits."""
+        plot = self._child().plot
+        return Plot(f"late {plot.name}", plot.is_async, plot.acts)
+
     def _acts(self, index: int, is_async: bool, count: int, depth: int = 0) -> tuple[Act, ...]:
         acts: list[Act] = []
         for _ in range(count):
@@ -135,8 +140,8 @@ class Author:
         choices: list[tuple[int, Callable[[], Act]]] = [
             (5, lambda: self._step(is_async)),
             (4, lambda: Send(self._anybody(), dice.choice(TOPICS), dice.choice((1, 1, 1, 3)))),
-            (4, lambda: Receive(dice.choice(TOPICS), self._timeout())),
-            (3, Publish),
+            (6, lambda: Receive(dice.choice(TOPICS), self._timeout())),
+            (4, Publish),
             (3, lambda: Write(dice.randint(1, 3))),
             (1, lambda: Sleep(round(self._timeout(), 3))),
             (2, lambda: self._look(index)),

@@ -84,8 +84,27 @@ class App:
     """A program that runs workflows: it starts those that are its own, and runs until it is told to stop."""
 
     def __init__(
-        self, process: Process, plots: list[Plot], visits: list[Visit], ledger: Ledger, on_loop: bool
+        self,
+        process: Process,
+        plots: list[Plot],
+        visits: list[Visit],
+        ledger: Ledger,
+        *,
+        on_loop: bool,
+        has_client: bool,
+        comes_back: bool,
     ) -> None:
+        """Take what it is to do.
+
+        Args:
+            process: what it runs in.
+            plots: the workflows that it starts.
+            visits: what else its threads do.
+            ledger: where it is written down.
+            on_loop: whether it starts its workflows on an event loop, which it closes while they run.
+            has_client: whether it has a client besides, which shares the engine and keeps it open.
+            comes_back: whether it launches again, in the same process, after it was stopped for the first time.
+        """
         self.process = process
         self.is_up = False
         self._visits = visits
@@ -93,6 +112,8 @@ class App:
         self._plots = plots
         self._ledger = ledger
         self._on_loop = on_loop
+        self._has_client = has_client
+        self._comes_back = comes_back
         self._stop = Event()
 
     def begin(self, scheduler: Scheduler) -> None:
@@ -103,29 +124,48 @@ class App:
         """Ask it to stop, as SIGTERM does."""
         self._stop.set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it will not be up again, or not for long."""
+        return self.has_stopped or self._stop.is_set()
+
     def start_all(self, scheduler: Scheduler, plots: list[Plot]) -> None:
         """Let it start these workflows too, from a thread of its own."""
         scheduler.start(partial(self._start, plots), "starter", self.process)
 
     def _run(self) -> None:
-        _persist(DBOS.launch)
-        self.is_up = True
-        self._ledger.note("up")
+        client = None
+        while True:
+            _persist(DBOS.launch)
+            self.is_up = True
+            self._ledger.note("up")
+            if self._has_client and client is None:
+                url = self.process.settings.connection.database_url
+                client = _persist(lambda: DBOSClient(system_database_url=url))
+            self._begin_work(client)
+            self._stop.wait()
+            self.is_up = False
+            self._ledger.note("stops")
+            DBOS.destroy()
+            self._ledger.note("stopped")
+            if not self._comes_back:
+                break
+            self._comes_back = False
+            self._stop.clear()
+        self.has_stopped = True
+
+    def _begin_work(self, client: DBOSClient | None) -> None:
         scheduler = playing()
         if self._plots:
             target = self._start_on_loop if self._on_loop else partial(self._start, self._plots)
             scheduler.start(target, "starter", self.process)
         for number, visit in enumerate(self._visits):
-            scheduler.start(partial(self._visit, visit), f"visitor {number}", self.process)
-        self._stop.wait()
-        self._ledger.note("stops")
-        DBOS.destroy()
-        self._ledger.note("stopped")
-        self.has_stopped = True
+            face = DBOS if client is None or number % 2 else client
+            scheduler.start(partial(self._visit, visit, face), f"visitor {number}", self.process)
 
-    def _visit(self, visit: Visit) -> None:
+    def _visit(self, visit: Visit, face: Target) -> None:
         try:
-            _pay(visit, DBOS)
+            _pay(visit, face)
         except DBOSShutdownError:
             self._ledger.note("a visit ended with the program")
 

@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import contextvars
 import heapq
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from random import Random
+from types import FrameType
 from typing import Any, Final
 
 from tests.simulation.carriers import CARRIERS, Carrier, allocate_lock
 
 _SWITCH_SECONDS: Final = 0.000_01
 _MOST_LAST_STEPS: Final = 20_000
+_MOST_SWITCHES: Final = 400_000
+_ENGINE: Final = os.path.join("tidings", "engine", "")
 
 
 class Killed(BaseException):
@@ -117,6 +121,8 @@ class SimThread:
         try:
             if self.dying:
                 raise Killed
+            if self._scheduler.steps_between_lines:
+                sys.settrace(_trace_engine)
             contextvars.Context().run(self._target)
         except BaseException as error:
             if not self.dying:
@@ -124,6 +130,7 @@ class SimThread:
                 self._scheduler.on_error(self, error)
             # What a frame of it holds goes now, and in this thread: nothing of it may run later, in another's.
             error.__traceback__ = None
+        sys.settrace(None)
         self._scheduler.finish(self)
 
     def stack(self) -> list[str]:
@@ -138,14 +145,17 @@ class SimThread:
 class Scheduler:
     """The baton, the clock, and the dice."""
 
-    def __init__(self, dice: Random, mean_steps: int) -> None:
+    def __init__(self, dice: Random, mean_steps: int, *, steps_between_lines: bool = False) -> None:
         """Take the dice.
 
         Args:
             dice: decides who runs, and when the baton is handed on.
-            mean_steps: how many locks are taken and given back, on average, until it is handed on unforced.
+            mean_steps: how many steps are made, on average, until it is handed on unforced.
+            steps_between_lines: whether each line of the engine's code is a step, and not only each lock that is
+                taken or given back. Slow; it finds what no lock guards.
         """
         self.dice = dice
+        self.steps_between_lines = steps_between_lines
         self.now = 1_000.0  # s
         self.switches = 0
         self.fingerprint = 0  # of all that was decided: the same for the same seed
@@ -337,6 +347,8 @@ class Scheduler:
         """Decide who runs next."""
         self.switches += 1
         self.now += _SWITCH_SECONDS
+        if self.switches == _MOST_SWITCHES:
+            self.stop_main(Stuck(f"it goes on and on: {_MOST_SWITCHES} hand-overs of the baton"))
         if self._at_switches and self._at_switches[0][0] <= self.switches:
             return self._chosen(heapq.heappop(self._at_switches)[2])
         timers = self._timers
@@ -350,14 +362,17 @@ class Scheduler:
             elif self._at_switches:
                 return self._chosen(heapq.heappop(self._at_switches)[2])
             else:
-                self._main_error = Stuck("nobody can run, and nothing will ever happen")
-                self._main.is_blocked = False
-                return self._chosen(self._main)
+                return self._stuck("nobody can run, and nothing will ever happen")
         ready = self._ready
         index = int(self.dice.random() * len(ready)) if len(ready) > 1 else 0
         chosen, ready[index] = ready[index], ready[-1]
         ready.pop()
         return self._chosen(chosen)
+
+    def _stuck(self, why: str) -> SimThread:
+        self._main_error = Stuck(why)
+        self._main.is_blocked = False
+        return self._chosen(self._main)
 
     def _chosen(self, thread: SimThread) -> SimThread:
         self.current = thread
@@ -366,6 +381,17 @@ class Scheduler:
 
     def _refuel(self) -> None:
         self._fuel = 1 + int(self.dice.expovariate(1 / self._mean_steps))
+
+
+def _trace_engine(frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
+    """Trace the functions of the engine, and no others."""
+    return _step_at_line if _ENGINE in frame.f_code.co_filename else None
+
+
+def _step_at_line(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+    if event == "line" and _playing is not None:
+        _playing.step()
+    return _step_at_line
 
 
 _playing: Scheduler | None = None

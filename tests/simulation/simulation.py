@@ -53,7 +53,11 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.dice = Random(seed)
         self.weather = draw(self.dice)
-        self.scheduler = Scheduler(Random(self.dice.getrandbits(64)), self.weather.mean_steps)
+        self.scheduler = Scheduler(
+            Random(self.dice.getrandbits(64)),
+            self.weather.mean_steps,
+            steps_between_lines=self.weather.steps_between_lines,
+        )
         self.ledger = Ledger(self.scheduler)
         self.server = Server(self.scheduler, self.ledger)
         self.ledger.server = self.server
@@ -63,6 +67,7 @@ class Simulation:
         self.clients: list[Client] = []
         self.is_healed = False
         self.plots: list[Plot] = []
+        self.late: list[Plot] = []
         self._processes: dict[str, Process] = {}
         self._starts = 0
 
@@ -75,9 +80,11 @@ class Simulation:
         author = Author(self.dice, ids)
         self.plots = [author.plot(index) for index in range(weather.workflows)]
         programs.Stage.ledger = self.ledger
-        programs.Stage.plots = {each.name: each for plot in self.plots for each in (plot, *children(plot))}
+        self.late = [author.late_plot() for _ in range(4)]
+        every = (each for plot in (*self.plots, *self.late) for each in (plot, *children(plot)))
+        programs.Stage.plots = {each.name: each for each in every}
         self.ledger.note("weather", weather)
-        for plot in self.plots:
+        for plot in (*self.plots, *self.late):
             self.ledger.note("plot", plot)
         for number in range(weather.apps):
             self.apps.append(self._app(f"app{number}", number))
@@ -89,6 +96,8 @@ class Simulation:
             if not self.ledger.violations:
                 self.ledger.violations.append(str(error))
                 self._show_threads()
+        except Exception as error:
+            self.ledger.violations.append("".join(traceback.format_exception(error)))
         finally:
             for process in self._processes.values():
                 self.scheduler.kill(process)
@@ -125,14 +134,18 @@ class Simulation:
         client = Client(closer, [(visitor.sends_surely, False)])
         self.clients.append(client)
         client.begin(self.scheduler)
-        app = next((each for each in self.apps if not each.process.is_dead and not each.has_stopped), None)
-        if app is None:
-            app = self.apps[0]
-            self.restart(app)
-            app = self.apps[-1]
-        while not app.is_up:
+        self._steady_app().start_all(self.scheduler, self.plots)
+
+    def _steady_app(self) -> App:
+        """Return an app that is up and stays so; start one if there is none."""
+        while True:
+            lasting = [each for each in self.apps if not each.process.is_dead and not each.is_ending]
+            if not lasting:
+                self.restart(self.apps[0])
+            for app in lasting:
+                if app.is_up:
+                    return app
             self.scheduler.sleep(_LOOK_SECONDS)
-        app.start_all(self.scheduler, self.plots)
 
     def restart(self, app: App) -> None:
         """Start an app anew."""
@@ -184,10 +197,19 @@ class Simulation:
         process = self._process(name, self.weather.machines[number])
         plots = self.plots[number :: self.weather.apps]
         visits: list[Visit] = []
-        if self.dice.random() < 0.3:
-            visitor = Visitor(f"{name} itself", Random(self.dice.getrandbits(64)), self.plots, self.ledger)
+        while self.dice.random() < 0.4:
+            own = f"{name} itself {len(visits)}"
+            visitor = Visitor(own, Random(self.dice.getrandbits(64)), self.plots, self.ledger, self.late)
             visits.append((visitor.story, self.dice.random() < 0.5))
-        return App(process, plots, visits, self.ledger, on_loop=self.dice.random() < 0.3)
+        return App(
+            process,
+            plots,
+            visits,
+            self.ledger,
+            on_loop=self.dice.random() < 0.3,
+            has_client=self.dice.random() < 0.3,
+            comes_back=self.dice.random() < 0.3,
+        )
 
     def _client(self, name: str, count: int) -> Client:
         visits: list[Visit] = []
@@ -204,10 +226,6 @@ class Simulation:
     # --- looking ----------------------------------------------------------------------------------
 
     def _on_error(self, thread: SimThread, error: BaseException) -> None:
-        if thread.party.name == "world":
-            if not isinstance(error, (Violation, Stuck)):
-                self.ledger.violations.append("".join(traceback.format_exception(error)))
-            return
         text = "".join(traceback.format_exception(error))
         self.ledger.violate(f"thread {thread.name!r} of {thread.party.name} died:\n{text}")
 

@@ -37,6 +37,9 @@ def _judge_ends(ledger: Ledger, server: Server) -> None:
             for path, value in json.loads(workflow.output):
                 if path not in seen or seen[path] != value:
                     ledger.violate(f"{workflow_id} ended with {value!r} of {path}, where its code saw {seen.get(path)!r}")
+    for workflow_id in ledger.started:
+        if workflow_id not in server.records.workflows:
+            ledger.violate(f"{workflow_id} was started, and is not there")
     for workflow_id, result in ledger.results_read:
         output = server.records.workflows[workflow_id].output
         if result != (None if output is None else json.loads(output)):
@@ -60,6 +63,10 @@ def _judge_messages(ledger: Ledger, server: Server) -> None:
             ledger.violate(f"the message {body} is there {len(times)} times")
     received: dict[str, str] = {}
     for workflow_id, results in ledger.results.items():
+        if workflow_id not in server.records.workflows:
+            if any(value is not None for value in results.values()):
+                ledger.violate(f"{workflow_id} has results, and its start was never recorded")
+            continue
         last: dict[tuple[str, str, Any], int] = {}
         seen = set()
         for path, value in _receipts(results):

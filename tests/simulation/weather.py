@@ -14,7 +14,8 @@ class Weather(Struct, frozen=True):
     clients: int
     workflows: int
     machines: tuple[int, ...]  # of each app
-    mean_steps: int  # locks taken until another thread may come in between
+    mean_steps: int  # made until another thread comes in between
+    steps_between_lines: bool
     lease_ms: int
     recheck_seconds: float
     listens: bool
@@ -36,12 +37,14 @@ def draw(dice: Random) -> Weather:
     """Draw the weather of a seed."""
     apps = dice.choice((1, 2, 2, 3))
     lossy = dice.random() < 0.4
+    between_lines = dice.random() < 0.1
     return Weather(
         apps=apps,
         clients=dice.choice((1, 1, 2)),
         workflows=dice.randint(2, 6),
         machines=tuple(dice.choice((0, 0, 1)) for _ in range(apps)),
-        mean_steps=dice.choice((4, 15, 60, 200)),
+        mean_steps=dice.choice((50, 500) if between_lines else (4, 15, 60, 200)),
+        steps_between_lines=between_lines,
         lease_ms=dice.choice((4_000, 10_000)),
         recheck_seconds=30.0 if lossy else 3_600.0,
         listens=dice.random() < 0.9,
