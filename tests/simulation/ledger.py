@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests.simulation.scheduler import Killed, Scheduler
 from tests.store.model_store import ModelStore, Records
+from tidings.engine import scope as scopes
 from tidings.engine.scope import Scope
 from tidings.model import Answer, Applied, EntryState, InUse, NoSuchWorkflow, Place, Stale, Status, Unit
 from tidings.store.protocol import Batch
@@ -85,20 +86,16 @@ class Ledger:
 
     # --- workflows ------------------------------------------------------------------------------------
 
-    def step_begins(
-        self, scope: Scope, path: str, events: tuple[str, list[int]], items: tuple[str, list[int]]
-    ) -> None:
+    def step_begins(self, scope: Scope, path: str, events: tuple[str, list[int]], items: tuple[str, list[int]]) -> None:
         """A try of a step begins: the step is not recorded yet, and what came before it is."""
         run, attempt = scope.run, scope.attempt
         assert attempt is not None
         self.note("step begins", run.workflow_id, path, attempt.number)
         self.counts["tries of steps"] += 1
-        workflow = self.records.workflows.get(run.workflow_id)
-        if workflow is None:
+        if run.workflow_id not in self.records.workflows:
             self.violate(f"a step of {run.workflow_id} begins, and the workflow is not recorded")
-            return
-        if workflow.epoch != run.epoch:
-            return  # Another process took it over, and this one does not know yet.
+        if self._was_taken_over(run.workflow_id):
+            return  # It does not know yet.
         place = Place(attempt.slot.branch, attempt.slot.number)
         found = self.records.entries.get((run.workflow_id, *place))
         if found is not None and found.entry.state is EntryState.DONE:
@@ -134,17 +131,24 @@ class Ledger:
         """An operation of a workflow gave its result to the code. It gives the same again, whoever executes it."""
         self.note("result", workflow_id, path, value)
         self.counts["operations"] += 1
+        if value == GAVE_UP and self._was_taken_over(workflow_id):
+            return  # That an operation was given up is recorded later, and this execution records nothing more.
         results = self.results[workflow_id]
         branch = path.rpartition(".")[0]
-        if path in results and results[path] != value:
-            if not (results[path] == GAVE_UP and (workflow_id, path) not in self._final):
-                self.violate(f"{workflow_id} {path} gave {results[path]!r} once, and now {value!r}")
+        was_open = results.get(path) == GAVE_UP and (workflow_id, path) not in self._final
+        if path in results and results[path] != value and not was_open:
+            self.violate(f"{workflow_id} {path} gave {results[path]!r} once, and now {value!r}")
         results[path] = value
         if value == GAVE_UP:
             self._given_up[f"{workflow_id} {branch}"].append(path)
         elif value is not None:  # What is given has been committed, and all before it in this branch.
             for each in self._given_up.pop(f"{workflow_id} {branch}", ()):
                 self._final.add((workflow_id, each))
+
+    def _was_taken_over(self, workflow_id: str) -> bool:
+        """Tell whether the execution that the running thread is in counts no more."""
+        scope, workflow = scopes.current(), self.records.workflows.get(workflow_id)
+        return scope is not None and workflow is not None and scope.run.epoch != workflow.epoch
 
     # --- what is seen from outside ----------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, cast
 
-from tests.simulation.scheduler import SimThread, playing
+from tests.simulation.scheduler import SimThread, is_played, playing
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -21,8 +21,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._selecting: SimThread | None = None
         self._was_written = False
         self._made: list[asyncio.Task[Any]] = []
+        self._scheduler = playing()
         # What is ready when its process is killed does not run: the first that blocks would not end the rest.
-        playing().current.party.when_killed.append(self._ready.clear)  # type: ignore[attr-defined]
+        self._scheduler.current.party.when_killed.append(self._ready.clear)  # type: ignore[attr-defined]
         self.set_task_factory(self._make_task)
 
     def time(self) -> float:
@@ -46,7 +47,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Say what went wrong, unless it went with its process."""
-        if not playing().current.dying:
+        if is_played(self._scheduler) and not self._scheduler.current.dying:
             super().call_exception_handler(context)
 
     def close(self) -> None:
@@ -56,8 +57,11 @@ class SimLoop(asyncio.BaseEventLoop):
             for task in self.all_tasks():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with contextlib.suppress(BaseException):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    cast(Any, task.get_coro()).close()
         self._made.clear()
+
+    def __del__(self) -> None:
+        """Nothing: one whose process was killed was closed by nobody, and holds nothing."""
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **more)
@@ -78,4 +82,3 @@ def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> dict[asyncio.Tas
     found = asyncio.get_running_loop() if loop is None else loop
     assert isinstance(found, SimLoop)
     return found.all_tasks()
-

@@ -1,4 +1,4 @@
-"""What happens to the processes of a simulation: each fault in a simulated thread of its own, at a moment that is drawn.
+"""What happens to the processes of a simulation: each fault in a thread of its own, at a moment that is drawn.
 
 The moment is a time, or a number of hand-overs of the baton, so that faults fall between any two steps of any thread.
 """
@@ -6,6 +6,7 @@ The moment is a time, or a number of hand-overs of the baton, so that faults fal
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -46,8 +47,8 @@ class Nemesis:
             at_switch = self._dice.random() < 0.5
             moment = self._dice.random()
             self.under_way += 1
-            party = playing().current.party
-            playing().start(lambda f=fault, s=at_switch, m=moment: self._befall(f, s, m * seconds), f"fault {number}", party)
+            befall = partial(self._befall, fault, at_switch, moment * seconds)
+            playing().start(befall, f"fault {number}", playing().current.party)
 
     def _befall(self, fault: Callable[[], None], at_switch: bool, moment: float) -> None:
         scheduler = self._world.scheduler
@@ -109,11 +110,12 @@ class Nemesis:
             self._note("stop", app.process)
             app.stop()
             self._sleep(0.1, 30)
-            if not app.is_up and not app.process.is_dead and app in self._world.apps:
-                if not app.has_stopped:
-                    self._note("kill", app.process)  # It took too long.
-                self._world.scheduler.kill(app.process)
+            if self._is_waited_for(app):
+                self._world.scheduler.kill(app.process)  # Also where it took too long.
                 self._world.restart(app)
+
+    def _is_waited_for(self, app: App) -> bool:
+        return app.is_ending and not app.process.is_dead and app in self._world.apps
 
     def _outage(self) -> None:
         """One process cannot reach the database."""
@@ -131,7 +133,8 @@ class Nemesis:
         server = self._world.server
         self._note("database down")
         server.is_down = True
-        for program in (*self._world.apps, *self._world.clients):
+        programs: list[App | Client] = [*self._world.apps, *self._world.clients]
+        for program in programs:
             program.process.line.cut()
         self._sleep(0.5, 8)
         server.is_down = False

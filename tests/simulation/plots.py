@@ -148,7 +148,7 @@ class Author:
             (2, lambda: self._read(index)),
         ]
         if depth == 0:
-            choices += [(2, lambda: self._child()), (1, lambda: Receive(SURE, None))]
+            choices += [(2, self._child), (1, lambda: Receive(SURE, None))]
         if is_async:
             choices += [(2, lambda: GiveUp(dice.choice(TOPICS), round(self._timeout() / 4, 3)))]
             if depth == 0:

@@ -7,10 +7,10 @@ it may take, for the code on its way out, and for anything else it is killed aga
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
-from uuid import UUID
 
 from tests.simulation.scheduler import Killed, SimThread, playing
 
@@ -38,7 +38,7 @@ class Lock:
         until = scheduler.now + timeout if timeout >= 0 else None
         if self._waiting is None:
             self._waiting = deque()
-        while self._is_taken:
+        while self.locked():
             if until is not None and scheduler.now >= until:
                 return False
             self._waiting.append(scheduler.current)
@@ -269,11 +269,9 @@ class Time:
 class Uuid:
     """The module `uuid`, with the dice of the seed."""
 
-    UUID = UUID
-
     @staticmethod
-    def uuid4() -> UUID:
-        return UUID(int=playing().dice.getrandbits(128), version=4)
+    def uuid4() -> uuid.UUID:
+        return uuid.UUID(int=playing().dice.getrandbits(128), version=4)
 
 
 class OrderedSet(dict[Any, None]):
@@ -313,11 +311,10 @@ class OrderedSet(dict[Any, None]):
     def __or__(self, other: Iterable[Any]) -> OrderedSet:  # type: ignore[override]
         return OrderedSet((*self, *other))
 
-    def __ior__(self, other: Iterable[Any]) -> OrderedSet:  # type: ignore[override,misc]
+    def __ior__(self, other: Iterable[Any]) -> OrderedSet:  # type: ignore[override]
         self.update(other)
         return self
 
     def __isub__(self, other: Iterable[Any]) -> OrderedSet:
         self.difference_update(other)
         return self
-

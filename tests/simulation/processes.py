@@ -140,8 +140,7 @@ class App:
             self.is_up = True
             self._ledger.note("up")
             if self._has_client and client is None:
-                url = self.process.settings.connection.database_url
-                client = _persist(lambda: DBOSClient(system_database_url=url))
+                client = _persist(self._make_client)
             self._begin_work(client)
             self._stop.wait()
             self.is_up = False
@@ -153,6 +152,9 @@ class App:
             self._comes_back = False
             self._stop.clear()
         self.has_stopped = True
+
+    def _make_client(self) -> DBOSClient:
+        return DBOSClient(system_database_url=self.process.settings.connection.database_url)
 
     def _begin_work(self, client: DBOSClient | None) -> None:
         scheduler = playing()
@@ -236,4 +238,3 @@ def _persist(make: Callable[[], T]) -> T:
             return make()
         except DBOSInitializationError:
             playing().sleep(_AGAIN_SECONDS)
-

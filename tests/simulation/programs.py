@@ -108,6 +108,7 @@ def _whole(plot: Plot) -> Story[list[Any]]:
     workflow_id = DBOS.workflow_id
     assert workflow_id is not None
     Stage.ledger.note("execution begins", workflow_id)
+    Stage.ledger.counts["executions"] += 1
     done = yield from _branch(plot.acts, "", workflow_id)
     for number, act in enumerate(plot.acts):
         if isinstance(act, Child) and not act.is_awaited:
@@ -134,7 +135,9 @@ def _recorded(path: str, workflow_id: str, story: Story[Any]) -> Story[list[Any]
     return [path, value]
 
 
-def _do(act: Act, path: str, branch: str, number: int, workflow_id: str, earlier: _Earlier) -> Story[Any]:
+def _do(  # noqa: PLR0912  (a case for each act)
+    act: Act, path: str, branch: str, number: int, workflow_id: str, earlier: _Earlier
+) -> Story[Any]:
     match act:
         case Step():
             return (yield from _step(act, path, workflow_id, earlier))

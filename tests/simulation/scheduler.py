@@ -17,7 +17,7 @@ import heapq
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from random import Random
 from types import FrameType
 from typing import Any, Final
@@ -250,7 +250,7 @@ class Scheduler:
         heapq.heappush(self._timers, (when, self._numbers, act))
 
     def wait_for_switch(self, count: int) -> None:
-        """Block this thread until the baton was handed on so often; it is then this thread's. Of none that is killed."""
+        """Block this thread, which nobody may kill, until the baton was handed on so often; it is then its turn."""
         me = self.current
         self._numbers += 1
         heapq.heappush(self._at_switches, (count, self._numbers, me))
@@ -408,6 +408,6 @@ def playing() -> Scheduler:
     return _playing
 
 
-def all_threads(parties: Iterator[Party]) -> list[SimThread]:
-    """Return the threads of these parties that are not over."""
-    return [thread for party in parties for thread in party.threads if not thread.is_over]
+def is_played(scheduler: Scheduler) -> bool:
+    """Tell whether this is the one: what is left of another one may be collected at any time."""
+    return _playing is scheduler

@@ -38,13 +38,13 @@ _LOOK_SECONDS: Final = 1.0
 class Outcome:
     """What came of a seed."""
 
-    def __init__(self, seed: int, ledger: Ledger, fingerprint: int, seconds: float) -> None:
+    def __init__(self, seed: int, ledger: Ledger, fingerprint: int, began: float) -> None:
         self.seed = seed
         self.violations = ledger.violations
         self.counts: Counter[str] = ledger.counts
         self.lines = ledger.lines
         self.fingerprint = fingerprint
-        self.seconds = seconds
+        self.seconds = time.perf_counter() - began
 
 
 class Simulation:
@@ -103,7 +103,8 @@ class Simulation:
                 self.scheduler.kill(process)
 
     def _play(self) -> None:
-        for program in (*self.apps, *self.clients):
+        everybody: list[App | Client] = [*self.apps, *self.clients]
+        for program in everybody:
             program.begin(self.scheduler)
         nemesis = Nemesis(self, Random(self.dice.getrandbits(64)))
         nemesis.plan(self.weather.faults, self.weather.fault_seconds)
@@ -115,7 +116,7 @@ class Simulation:
             if self.scheduler.now > until:
                 self._give_up()
             self.scheduler.sleep(_LOOK_SECONDS)
-        judge(self.ledger, self.server, self.plots)
+        judge(self.ledger, self.server)
         self.ledger.counts["virtual seconds"] = int(self.scheduler.now)
         self.ledger.counts["switches"] = self.scheduler.switches
 
@@ -170,7 +171,8 @@ class Simulation:
         left = [each.process.name for each in self.clients if not each.process.is_dead and each.left]
         self._show_threads()
         self.ledger.violate(
-            f"after {_PATIENCE_SECONDS:.0f} s without faults: {pending} go on, {missing} were never started, {left} wait"
+            f"after {_PATIENCE_SECONDS:.0f} s without faults: "
+            f"{pending} go on, {missing} were never started, {left} wait"
         )
 
     # --- making -----------------------------------------------------------------------------------
@@ -262,7 +264,9 @@ def play(seed: int) -> Outcome:
     ear = Ear(simulation.ledger)
     loggers = [logging.getLogger("tidings"), logging.getLogger("asyncio")]
     former = [(logger, logger.propagate, logger.level) for logger in loggers]
+    # Nothing is collected meanwhile: what a collection ends would come at a moment that is not the seed's.
     gc.disable()
+    gc.freeze()
     try:
         for logger in loggers:
             logger.addHandler(ear)
@@ -271,9 +275,13 @@ def play(seed: int) -> Outcome:
         with staged(simulation.open_store, simulation.files):
             simulation.scheduler.play(simulation.play)
     finally:
-        gc.enable()
         for logger, propagate, level in former:
             logger.removeHandler(ear)
             logger.propagate = propagate
             logger.setLevel(level)
-    return Outcome(seed, simulation.ledger, simulation.scheduler.fingerprint, time.perf_counter() - began)
+        outcome = Outcome(seed, simulation.ledger, simulation.scheduler.fingerprint, began)
+        del simulation, ear
+        gc.collect()
+        gc.unfreeze()
+        gc.enable()
+    return outcome

@@ -85,47 +85,65 @@ class LockFiles(Protocol):
 @contextlib.contextmanager
 def staged(open_store: Callable[[str], Store], files: LockFiles) -> Iterator[None]:
     """Exchange everything for the length of the block."""
-    exchanged: list[tuple[object, str, Any]] = []
-
-    def put(owner: object, name: str, value: Any) -> None:
-        exchanged.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
-    def add(owner: object, name: str, value: Any) -> None:
-        assert not hasattr(owner, name)
-        exchanged.append((owner, name, _ABSENT))
-        setattr(owner, name, value)
-
+    exchange = _Exchange()
     try:
-        for module in _modules_of_tidings():
-            for name, value in list(vars(module).items()):
-                if isinstance(value, ModuleType) and value in _MODULES:
-                    put(module, name, _MODULES[value])
-        for module in (chain, committer):
-            add(module, "set", OrderedSet)
-        for asyncios in (asyncio, asyncio.events):
-            put(asyncios, "new_event_loop", SimLoop)
-        for asyncios in (asyncio, asyncio.tasks):
-            put(asyncios, "all_tasks", all_tasks)
-        put(stores, "open", lambda url, schema: open_store(url))
-        for name, value in {"_lock": files.lock, "_is_free": files.is_free, "forget": _ignore, "os": _Os(files)}.items():
-            put(leases, name, value)
-        put(supervisor, "sweep", _ignore)
-        for api in (caller, dbos):
-            put(api, "Process", OneOfSeveral())
-        put(dbos.DBOS, "_settings", SettingsOfOne())
-        put(client, "_open", OrderedSet())
-        put(client, "Connection", lambda url, schema: program().settings.connection)
-        put(sharing, "_lock", Lock())
-        for name in ("_doors", "_shared", "_users"):
-            put(sharing, name, {})
-        put(loops, "_sentinels", {})
-        put(loops, "_closing", WeakSet())
-        put(ticket, "_first_waiter", Lock())
-        put(workers, "_mine", Local())
+        _set_the_stage(exchange, open_store, files)
         yield
     finally:
-        for owner, name, value in reversed(exchanged):
+        exchange.take_back()
+
+
+def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], files: LockFiles) -> None:
+    for module in _modules_of_tidings():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, ModuleType) and value in _MODULES:
+                exchange.put(module, name, _MODULES[value])
+    for module in (chain, committer):
+        exchange.add(module, "set", OrderedSet)
+    for asyncios in (asyncio, asyncio.events):
+        exchange.put(asyncios, "new_event_loop", SimLoop)
+    for asyncios in (asyncio, asyncio.tasks):
+        exchange.put(asyncios, "all_tasks", all_tasks)
+    for api in (caller, dbos):
+        exchange.put(api, "Process", OneOfSeveral())
+    exchange.put(stores, "open", lambda url, schema: open_store(url))
+    exchange.put(leases, "_lock", files.lock)
+    exchange.put(leases, "_is_free", files.is_free)
+    exchange.put(leases, "forget", _ignore)
+    exchange.put(leases, "os", _Os(files))
+    exchange.put(supervisor, "sweep", _ignore)
+    exchange.put(dbos.DBOS, "_settings", SettingsOfOne())
+    exchange.put(client, "_open", OrderedSet())
+    exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
+    exchange.put(sharing, "_lock", Lock())
+    for name in ("_doors", "_shared", "_users"):
+        exchange.put(sharing, name, {})
+    exchange.put(loops, "_sentinels", {})
+    exchange.put(loops, "_closing", WeakSet())
+    exchange.put(ticket, "_first_waiter", Lock())
+    exchange.put(workers, "_mine", Local())
+
+
+class _Exchange:
+    """What was exchanged, and for what."""
+
+    def __init__(self) -> None:
+        self._former: list[tuple[object, str, Any]] = []
+
+    def put(self, owner: object, name: str, value: Any) -> None:
+        """Put `value` in the place of what is there."""
+        self._former.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    def add(self, module: ModuleType, name: str, value: Any) -> None:
+        """Put `value` where nothing is: before a builtin, say."""
+        assert not hasattr(module, name), f"{module.__name__} has a {name!r} of its own"
+        self._former.append((module, name, _ABSENT))
+        setattr(module, name, value)
+
+    def take_back(self) -> None:
+        """Put everything back, the last first."""
+        for owner, name, value in reversed(self._former):
             if value is _ABSENT:
                 delattr(owner, name)
             else:

@@ -4,8 +4,8 @@ Each call is a request that takes a while there and back. On the way its connect
 it, or after, or while the server still works on it, which then may come to an end later. Until it is connected anew a
 lost connection fails at every call. What the server sends to a listener may come late, twice or not at all.
 
-Calls that write and calls that read have a connection each, and one call at a time, as the protocol says; whoever breaks
-that is reported.
+Calls that write and calls that read have a connection each, and one call at a time, as the protocol says; whoever
+breaks that is reported.
 """
 
 from __future__ import annotations
@@ -52,8 +52,13 @@ class Line:
             listener.lose()
 
     def release(self) -> None:
-        """End a time in which it hung: what was on the way arrives late, or is lost."""
+        """End a time in which it hung: what was on the way arrives late, or is lost, each connection's alike."""
         self.hangs = False
+        for listener in self.listeners:
+            if self.dice.random() < 0.5:
+                listener.receive_held()
+            else:
+                listener.lose()
         for request in tuple(self.under_way):
             if request.is_held:
                 request.is_held = False
@@ -75,7 +80,18 @@ class Line:
 class Request:
     """One call on its way there and back."""
 
-    __slots__ = ("_call", "_line", "_thread", "_writes", "answer", "error", "is_cut", "is_dropped", "is_held", "is_over")
+    __slots__ = (
+        "_call",
+        "_line",
+        "_thread",
+        "_writes",
+        "answer",
+        "error",
+        "is_cut",
+        "is_dropped",
+        "is_held",
+        "is_over",
+    )
 
     def __init__(self, line: Line, call: Call, thread: SimThread, writes: bool) -> None:
         self._line = line
@@ -248,6 +264,7 @@ class SimListener:
         self.executor_id = executor_id
         self._line = line
         self._heard: list[str] = []
+        self._held: list[str] = []
         self._is_lost = False
         self._was_interrupted = False
         self._hearing: SimThread | None = None
@@ -288,14 +305,23 @@ class SimListener:
     def send(self, name: str) -> None:
         """Send it a name."""
         line = self._line
-        if line.is_cut or line.hangs or (line.dropping and line.dice.random() < line.dropping):
+        if line.is_cut or (line.dropping and line.dice.random() < line.dropping):
             line.lost_names += not name.startswith(PROBE)
+            return
+        if line.hangs:
+            self._held.append(name)
             return
         scheduler = playing()
         longest = 3.0 if line.delaying and line.dice.random() < line.delaying else line.slow_seconds
         scheduler.at(scheduler.now + line.dice.random() * longest, partial(self._receive, name))
         if line.repeating and line.dice.random() < line.repeating:
             scheduler.at(scheduler.now + line.dice.random() * 3, partial(self._receive, name))
+
+    def receive_held(self) -> None:
+        """Receive what was held up."""
+        held, self._held = self._held, []
+        for name in held:
+            self._receive(name)
 
     def _receive(self, name: str) -> None:
         self._heard.append(name)

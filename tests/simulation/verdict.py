@@ -7,12 +7,11 @@ from collections import defaultdict
 from typing import Any
 
 from tests.simulation.ledger import Ledger
-from tests.simulation.plots import Plot
 from tests.simulation.server import Server
 from tidings.model import Status
 
 
-def judge(ledger: Ledger, server: Server, plots: list[Plot]) -> None:
+def judge(ledger: Ledger, server: Server) -> None:
     """Look at everything, and report what may not be."""
     _judge_ends(ledger, server)
     _judge_messages(ledger, server)
@@ -36,7 +35,9 @@ def _judge_ends(ledger: Ledger, server: Server) -> None:
             seen = ledger.results[workflow_id]
             for path, value in json.loads(workflow.output):
                 if path not in seen or seen[path] != value:
-                    ledger.violate(f"{workflow_id} ended with {value!r} of {path}, where its code saw {seen.get(path)!r}")
+                    ledger.violate(
+                        f"{workflow_id} ended with {value!r} of {path}, where its code saw {seen.get(path)!r}"
+                    )
     for workflow_id in ledger.started:
         if workflow_id not in server.records.workflows:
             ledger.violate(f"{workflow_id} was started, and is not there")
@@ -48,43 +49,46 @@ def _judge_ends(ledger: Ledger, server: Server) -> None:
 
 def _judge_messages(ledger: Ledger, server: Server) -> None:
     """Each acknowledged message is there once; each is received once at most, and in the order of its sender."""
-    stored: dict[str, list[int | None]] = defaultdict(list)
+    stored: dict[str, int] = defaultdict(int)
     read_of: dict[str, set[str]] = defaultdict(set)
     for sent in server.records.messages.values():
         body = str(json.loads(sent.message.body))
-        stored[body].append(sent.read_by)
+        stored[body] += 1
         if sent.read_by is not None:
             read_of[sent.message.destination_id].add(body)
-    for body in ledger.acknowledged:
-        if len(stored[body]) != 1:
-            ledger.violate(f"the message {body} was sent, and is there {len(stored[body])} times")
+    for body in sorted(ledger.acknowledged):
+        if stored[body] != 1:
+            ledger.violate(f"the message {body} was sent, and is there {stored[body]} times")
     for body, times in stored.items():
-        if body not in ledger.attempted or len(times) > 1:
-            ledger.violate(f"the message {body} is there {len(times)} times")
+        if body not in ledger.attempted or times > 1:
+            ledger.violate(f"the message {body} is there {times} times")
     received: dict[str, str] = {}
     for workflow_id, results in ledger.results.items():
-        if workflow_id not in server.records.workflows:
-            if any(value is not None for value in results.values()):
-                ledger.violate(f"{workflow_id} has results, and its start was never recorded")
-            continue
-        last: dict[tuple[str, str, Any], int] = {}
-        seen = set()
-        for path, value in _receipts(results):
-            body, where = str(value), f"{workflow_id} {path}"
-            seen.add(body)
-            ledger.counts["messages received"] += 1
-            if received.setdefault(body, where) != where:
-                ledger.violate(f"the message {body} was received at {received[body]} and at {where}")
-            if body not in read_of[workflow_id]:
-                ledger.violate(f"{where} received {body}, which is recorded as unread")
-        _judge_order(ledger, server, workflow_id, results, last)
-        if server.records.workflows[workflow_id].status is Status.SUCCESS and seen != read_of[workflow_id]:
-            ledger.violate(f"{workflow_id} has read {read_of[workflow_id] - seen}, and its code saw nothing of it")
+        if workflow_id in server.records.workflows:
+            _judge_receiver(ledger, server, workflow_id, results, read_of[workflow_id], received)
+        elif any(value is not None for value in results.values()):
+            ledger.violate(f"{workflow_id} has results, and its start was never recorded")
 
 
-def _judge_order(
-    ledger: Ledger, server: Server, workflow_id: str, results: dict[str, Any], last: dict[tuple[str, str, Any], int]
+def _judge_receiver(
+    ledger: Ledger, server: Server, workflow_id: str, results: dict[str, Any], read: set[str], received: dict[str, str]
 ) -> None:
+    seen = set()
+    for path, value in _receipts(results):
+        body, where = str(value), f"{workflow_id} {path}"
+        seen.add(body)
+        ledger.counts["messages received"] += 1
+        if received.setdefault(body, where) != where:
+            ledger.violate(f"the message {body} was received at {received[body]} and at {where}")
+        if body not in read:
+            ledger.violate(f"{where} received {body}, which is recorded as unread")
+    _judge_order(ledger, server, workflow_id, results)
+    if server.records.workflows[workflow_id].status is Status.SUCCESS and seen != read:
+        ledger.violate(f"{workflow_id} has read {sorted(read - seen)}, and its code saw nothing of it")
+
+
+def _judge_order(ledger: Ledger, server: Server, workflow_id: str, results: dict[str, Any]) -> None:
+    last: dict[tuple[str, str, Any], int] = {}
     topics = {
         str(json.loads(sent.message.body)): sent.message.topic
         for sent in server.records.messages.values()
