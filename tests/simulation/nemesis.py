@@ -89,7 +89,7 @@ class Nemesis:
             self._note("kill", app.process)
             self._world.scheduler.kill(app.process)
             if self._dice.random() < 0.7:  # Else the others have to do without it.
-                self._sleep(0.1, 3, 20)
+                self._sleep(0.1, 1, 8)
                 self._world.restart(app)
 
     def _pause(self) -> None:
@@ -98,7 +98,7 @@ class Nemesis:
         if not process.is_dead and not process.is_paused:
             self._note("pause", process)
             self._world.scheduler.pause(process)
-            self._sleep(1, 10, 40)
+            self._sleep(0.5, 5, 16)
             if not process.is_dead:
                 self._note("resume", process)
                 self._world.scheduler.resume(process)
@@ -109,7 +109,7 @@ class Nemesis:
         if app.is_up and not app.process.is_dead and not app.has_stopped:
             self._note("stop", app.process)
             app.stop()
-            self._sleep(0.1, 30)
+            self._sleep(0.1, 10)
             if self._is_waited_for(app):
                 self._world.scheduler.kill(app.process)  # Also where it took too long.
                 self._world.restart(app)
@@ -124,7 +124,7 @@ class Nemesis:
             self._note("outage", process)
             process.line.is_down = True
             process.line.cut()
-            self._sleep(0.5, 8, 25)
+            self._sleep(0.3, 3, 12)
             process.line.is_down = False
             self._note("outage over", process)
 
@@ -136,7 +136,7 @@ class Nemesis:
         programs: list[App | Client] = [*self._world.apps, *self._world.clients]
         for program in programs:
             program.process.line.cut()
-        self._sleep(0.5, 8)
+        self._sleep(0.5, 4)
         server.is_down = False
         self._note("database up")
 
@@ -146,7 +146,7 @@ class Nemesis:
         if not process.is_dead:
             self._note("hang", process)
             process.line.hangs = True
-            self._sleep(0.5, 8, 25)
+            self._sleep(0.3, 3, 12)
             process.line.release()
             self._note("hang over", process)
 

@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 SURE: Final = "sure"  # the topic of messages that are sent for certain
+FROM_STEPS: Final = "step"
 TOPICS: Final = (None, "a")
 
 
@@ -39,7 +40,13 @@ class Receive(Struct, frozen=True):
     """Receive a message."""
 
     topic: str | None
-    timeout: float | None
+    timeout_seconds: float | None
+
+
+class Drain(Struct, frozen=True):
+    """Receive all messages that are there."""
+
+    topic: str | None
 
 
 class GiveUp(Struct, frozen=True):
@@ -57,7 +64,7 @@ class Look(Struct, frozen=True):
     """Get the event of the root branch of a workflow."""
 
     of: str
-    timeout: float | None
+    timeout_seconds: float | None
 
 
 class Write(Struct, frozen=True):
@@ -74,7 +81,7 @@ class Read(Struct, frozen=True):
     """Read the stream of the root branch of a workflow, to its end or until nothing comes in time."""
 
     of: str
-    timeout: float | None
+    timeout_seconds: float | None
 
 
 class Sleep(Struct, frozen=True):
@@ -96,7 +103,7 @@ class Branches(Struct, frozen=True):
     branches: tuple[tuple[Act, ...], ...]
 
 
-Act = Step | Send | Receive | GiveUp | Publish | Look | Write | Close | Read | Sleep | Child | Branches
+Act = Step | Send | Receive | Drain | GiveUp | Publish | Look | Write | Close | Read | Sleep | Child | Branches
 
 
 class Plot(Struct, frozen=True):
@@ -119,7 +126,10 @@ class Author:
     def plot(self, index: int) -> Plot:
         """Draw what the workflow of this number does."""
         is_async = self._dice.random() < 0.6
-        return Plot(self._ids[index], is_async, self._acts(index, is_async, self._dice.randint(2, 8)))
+        acts = self._acts(index, is_async, self._dice.randint(2, 8))
+        if self._dice.random() < 0.5:
+            acts = (*acts, *map(Drain, (*TOPICS, FROM_STEPS)))
+        return Plot(self._ids[index], is_async, acts)
 
     def late_plot(self) -> Plot:
         """Draw what a workflow does that is started later, under a random id, by somebody who visits."""

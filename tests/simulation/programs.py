@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,10 +10,12 @@ from msgspec import Struct
 
 from tests.simulation.ledger import GAVE_UP, Ledger
 from tests.simulation.plots import (
+    FROM_STEPS,
     Act,
     Branches,
     Child,
     Close,
+    Drain,
     GiveUp,
     Look,
     Plot,
@@ -145,6 +148,11 @@ def _do(  # noqa: PLR0912  (a case for each act)
             return (yield from _send(to, topic, count, f"{workflow_id}{branch}", number, workflow_id))
         case Receive(topic, timeout):
             return (yield Call(DBOS, "recv", topic, timeout))
+        case Drain(topic):
+            for index in itertools.count():
+                _, value = yield from _recorded(f"{path}+{index}", workflow_id, _await_message(topic, 0))
+                if value is None:
+                    break
         case GiveUp(topic, seconds):
             return (yield from _give_up(topic, seconds))
         case Publish():
@@ -196,8 +204,8 @@ def _give_up(topic: str | None, seconds: float) -> Story[Any]:
         return GAVE_UP
 
 
-def _await_message(topic: str | None) -> Story[Any]:
-    return (yield Call(DBOS, "recv", topic, None))
+def _await_message(topic: str | None, timeout_seconds: float | None = None) -> Story[Any]:
+    return (yield Call(DBOS, "recv", topic, timeout_seconds))
 
 
 def _read(of: str, timeout: float | None) -> Story[Any]:
@@ -241,8 +249,8 @@ def _one_try(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Stor
             yield Call(DBOS, "set_event", f"s{path}", number)
         if step.sends_to is not None:
             body = [f"{workflow_id}{path}", 0]
-            ledger.sends(body, step.sends_to, "step")
-            yield Call(DBOS, "send", step.sends_to, body, "step", f"{workflow_id}{path}")
+            ledger.sends(body, step.sends_to, FROM_STEPS)
+            yield Call(DBOS, "send", step.sends_to, body, FROM_STEPS, f"{workflow_id}{path}")
     except DBOSNonExistentWorkflowError:
         pass
     except DBOSException as error:

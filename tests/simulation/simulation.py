@@ -70,6 +70,7 @@ class Simulation:
         self.late: list[Plot] = []
         self._processes: dict[str, Process] = {}
         self._starts = 0
+        self._began = self.scheduler.now
 
     # --- playing ----------------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class Simulation:
                 self._give_up()
             self.scheduler.sleep(_LOOK_SECONDS)
         judge(self.ledger, self.server)
-        self.ledger.counts["virtual seconds"] = int(self.scheduler.now)
+        self.ledger.counts["virtual seconds"] = round(self.scheduler.now - self._began)
         self.ledger.counts["switches"] = self.scheduler.switches
 
     def _heal(self) -> None:

@@ -111,7 +111,7 @@ def _receipts(results: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _numbers(path: str) -> list[int]:
-    return [int(part) for part in path.split(".") if part.isdigit()]
+    return [int(part) for part in path.replace("+", ".").split(".") if part.isdigit()]
 
 
 def _judge_streams(ledger: Ledger, server: Server) -> None:
