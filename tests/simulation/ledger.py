@@ -22,6 +22,11 @@ GAVE_UP: Final = "gave up"
 _MOST_LINES: Final = 200_000
 
 
+def position(path: str) -> list[int]:
+    """Return the place of an operation, to be compared with those of its branch."""
+    return [int(part) for part in path.replace("+", ".").split(".") if part.isdigit()]
+
+
 class Violation(Exception):
     """Something happened that never may."""
 
@@ -142,8 +147,8 @@ class Ledger:
         if value == GAVE_UP:
             self._given_up[f"{workflow_id} {branch}"].append(path)
         elif value is not None:  # What is given has been committed, and all before it in this branch.
-            for each in self._given_up.pop(f"{workflow_id} {branch}", ()):
-                self._final.add((workflow_id, each))
+            given_up = self._given_up[f"{workflow_id} {branch}"]
+            self._final.update((workflow_id, each) for each in given_up if position(each) < position(path))
 
     def _was_taken_over(self, workflow_id: str) -> bool:
         """Tell whether the execution that the running thread is in counts no more."""

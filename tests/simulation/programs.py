@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -41,6 +40,8 @@ from tidings.error import (
 )
 
 VERSION: Final = "simulation"
+
+_MOST_DRAINED: Final = 50
 
 _EXPECTED = (
     DBOSAwaitedWorkflowCancelledError,
@@ -149,7 +150,7 @@ def _do(  # noqa: PLR0912  (a case for each act)
         case Receive(topic, timeout):
             return (yield Call(DBOS, "recv", topic, timeout))
         case Drain(topic):
-            for index in itertools.count():
+            for index in range(_MOST_DRAINED):
                 _, value = yield from _recorded(f"{path}+{index}", workflow_id, _await_message(topic, 0))
                 if value is None:
                     break

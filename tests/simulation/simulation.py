@@ -163,7 +163,13 @@ class Simulation:
             all(plot.name in workflows for plot in self.plots)
             and all(workflow.status is not Status.PENDING for workflow in workflows.values())
             and all(client.process.is_dead or not client.left for client in self.clients)
+            and not self._executed()
         )
+
+    def _executed(self) -> list[str]:
+        """Return what some process still executes. A run of a workflow that has ended ends too."""
+        hosts = [process.host for process in self._processes.values() if not process.is_dead]
+        return [workflow_id for host in hosts if host is not None for workflow_id in host.runner.ids()]
 
     def _give_up(self) -> None:
         workflows = self.server.records.workflows.values()
@@ -173,7 +179,7 @@ class Simulation:
         self._show_threads()
         self.ledger.violate(
             f"after {_PATIENCE_SECONDS:.0f} s without faults: "
-            f"{pending} go on, {missing} were never started, {left} wait"
+            f"{pending} go on, {missing} were never started, {left} wait, {self._executed()} are executed"
         )
 
     # --- making -----------------------------------------------------------------------------------

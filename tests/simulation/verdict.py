@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import GAVE_UP, Ledger, position
 from tests.simulation.server import Server
 from tidings.model import Status
 
@@ -66,7 +66,7 @@ def _judge_messages(ledger: Ledger, server: Server) -> None:
     for workflow_id, results in ledger.results.items():
         if workflow_id in server.records.workflows:
             _judge_receiver(ledger, server, workflow_id, results, read_of[workflow_id], received)
-        elif any(value is not None for value in results.values()):
+        elif any(value not in (None, GAVE_UP) for value in results.values()):
             ledger.violate(f"{workflow_id} has results, and its start was never recorded")
 
 
@@ -94,7 +94,7 @@ def _judge_order(ledger: Ledger, server: Server, workflow_id: str, results: dict
         for sent in server.records.messages.values()
         if sent.message.destination_id == workflow_id
     }
-    for path, (sender, number) in sorted(_receipts(results), key=lambda each: _numbers(each[0])):
+    for path, (sender, number) in sorted(_receipts(results), key=lambda each: position(each[0])):
         key = path.rpartition(".")[0], sender, topics[str([sender, number])]
         if number <= last.get(key, -1):
             ledger.violate(f"{workflow_id} {path} received {number} of {sender!r} after {last[key]}")
@@ -108,10 +108,6 @@ def _receipts(results: dict[str, Any]) -> list[tuple[str, Any]]:
         for path, value in results.items()
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
     ]
-
-
-def _numbers(path: str) -> list[int]:
-    return [int(part) for part in path.replace("+", ".").split(".") if part.isdigit()]
 
 
 def _judge_streams(ledger: Ledger, server: Server) -> None:
@@ -128,6 +124,8 @@ def _judge_streams(ledger: Ledger, server: Server) -> None:
     for workflow_id, key, offset, values, is_whole in ledger.streams_read:
         items = streams[workflow_id, key]
         final = [items[each] for each in range(min(offset, len(items)), len(items))]
+        # What the run of a cancelled workflow writes before it hears of it is kept, behind the end that readers saw.
+        is_whole = is_whole and server.records.workflows[workflow_id].status is not Status.CANCELLED
         if values != (final if is_whole else final[: len(values)]):
             ledger.violate(f"{values} was read of {key!r} of {workflow_id} from {offset} on, where {final} is")
 
