@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
@@ -9,8 +10,7 @@ from typing import Any, Final
 from tests.simulation.ledger import Ledger
 from tests.simulation.plots import SURE, TOPICS, Plot, sure_messages
 from tests.simulation.programs import event_key, stream_key, workflow_of
-from tests.simulation.stories import Call, Pause, Result, Story, Target, Values
-from tidings import DBOS
+from tests.simulation.stories import Call, Pause, Result, StartOf, Story, Target, Values
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSNonExistentWorkflowError,
@@ -107,11 +107,12 @@ class Visitor:
 
     def _starts(self, face: Target, _: str) -> Story[None]:
         plot = self._dice.choice(self._starting)
-        handle = yield Call(DBOS, "start_workflow", workflow_of(plot), plot.name)
+        handle = yield StartOf(plot, workflow_of(plot))
         self._ledger.note("started", handle.workflow_id)
         self._ledger.started.append(handle.workflow_id)
         if self._dice.random() < 0.5:
-            yield Result(handle)
+            with contextlib.suppress(DBOSAwaitedWorkflowCancelledError):
+                yield Result(handle)
 
     def _cancels(self, face: Target, which: str) -> Story[None]:
         self._ledger.cancels(which)

@@ -40,10 +40,19 @@ class Nemesis:
 
     def plan(self, count: int, seconds: float) -> None:
         """Draw so many faults, and let them happen within that time."""
+        weights, faults = zip(
+            (4, self._kill),
+            (3, self._pause),
+            (2, self._outage),
+            (2, self._hang),
+            (2, self._cut),
+            (2, self._stop),
+            (2, self._stall),
+            (1, self._all_away),
+            strict=True,
+        )
         for number in range(count):
-            fault = self._dice.choice(
-                (self._kill, self._kill, self._pause, self._outage, self._hang, self._cut, self._stop, self._all_away)
-            )
+            fault = self._dice.choices(faults, weights)[0]
             at_switch = self._dice.random() < 0.5
             moment = self._dice.random()
             self.under_way += 1
@@ -84,11 +93,14 @@ class Nemesis:
                 self._note("kill", client)
                 self._world.scheduler.kill(client)
             return
-        app = self._app()
-        if not app.process.is_dead:
-            self._note("kill", app.process)
-            self._world.scheduler.kill(app.process)
-            if self._dice.random() < 0.7:  # Else the others have to do without it.
+        self._kill_app(self._app().process)
+
+    def _kill_app(self, process: Process) -> None:
+        app = next((each for each in self._world.apps if each.process is process), None)
+        if app is not None and not process.is_dead:
+            self._note("kill", process)
+            self._world.scheduler.kill(process)
+            if self._dice.random() < 0.6:  # Else the others have to do without it.
                 self._sleep(0.1, 1, 8)
                 self._world.restart(app)
 
@@ -102,6 +114,19 @@ class Nemesis:
             if not process.is_dead:
                 self._note("resume", process)
                 self._world.scheduler.resume(process)
+                if self._dice.random() < 0.3:
+                    self._sleep(1, 5)
+                    self._kill_app(process)
+
+    def _stall(self) -> None:
+        """One thread of a process does not run for a while, with whatever it holds."""
+        process = self._process()
+        threads = [each for each in process.threads if not each.is_over]
+        if threads and not process.is_dead:
+            thread = self._dice.choice(threads)
+            self._note("stall", process)
+            self._world.ledger.note("stalls", thread.name)
+            self._world.scheduler.stall(thread, self._dice.random() * self._dice.choice((0.1, 3, 12)))
 
     def _stop(self) -> None:
         """SIGTERM, and a new start once it has stopped."""

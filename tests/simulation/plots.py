@@ -23,6 +23,7 @@ class Step(Struct, frozen=True):
     failing: int = 0
     is_async: bool = False
     seconds: float = 0.0
+    limit: float | None = None
     writes: bool = False
     publishes: bool = False
     sends_to: str | None = None
@@ -112,6 +113,7 @@ class Plot(Struct, frozen=True):
     name: str
     is_async: bool
     acts: tuple[Act, ...]
+    limit: float | None = None  # seconds, from its start to its end
 
 
 class Author:
@@ -129,12 +131,12 @@ class Author:
         acts = self._acts(index, is_async, self._dice.randint(2, 8))
         if self._dice.random() < 0.5:
             acts = (*acts, *map(Drain, (*TOPICS, FROM_STEPS)))
-        return Plot(self._ids[index], is_async, acts)
+        return Plot(self._ids[index], is_async, acts, self._limit())
 
     def late_plot(self) -> Plot:
         """Draw what a workflow does that is started later, under a random id, by somebody who visits."""
         plot = self._child().plot
-        return Plot(f"late {plot.name}", plot.is_async, plot.acts)
+        return Plot(f"late {plot.name}", plot.is_async, plot.acts, plot.limit)
 
     def _acts(self, index: int, is_async: bool, count: int, depth: int = 0) -> tuple[Act, ...]:
         acts: list[Act] = []
@@ -171,6 +173,7 @@ class Author:
             failing=dice.choice((0, 0, 0, 1, 2)),
             is_async=is_async and dice.random() < 0.6,
             seconds=dice.choice((0.01, 0.5, 4.0)) if dice.random() < 0.5 else 0.0,
+            limit=dice.choice((0.2, 2.0)) if dice.random() < 0.2 else None,
             writes=dice.random() < 0.2,
             publishes=dice.random() < 0.2,
             sends_to=self._anybody() if dice.random() < 0.2 else None,
@@ -190,11 +193,15 @@ class Author:
         is_async = self._dice.random() < 0.5
         self._children += 1
         acts = self._acts(0, is_async, self._dice.randint(1, 3), depth=1)
-        return Child(Plot(f"child {self._children}", is_async, acts), self._dice.random() < 0.7)
+        plot = Plot(f"child {self._children}", is_async, acts, self._limit())
+        return Child(plot, self._dice.random() < 0.7)
 
     def _branches(self, index: int) -> Branches:
         count = self._dice.randint(2, 3)
         return Branches(tuple(self._acts(index, True, self._dice.randint(1, 3), depth=1) for _ in range(count)))
+
+    def _limit(self) -> float | None:
+        return self._dice.choice((1.0, 5.0)) if self._dice.random() < 0.05 else None
 
     def _anybody(self) -> str:
         return self._dice.choice(self._ids)

@@ -14,8 +14,8 @@ from tests.simulation.plots import Plot
 from tests.simulation.primitives import Event, RLock
 from tests.simulation.scheduler import Party, Scheduler, playing
 from tests.simulation.store import Line
-from tests.simulation.stories import Pause, Story, Target, tell, tell_async
-from tidings import DBOS, DBOSClient, SetWorkflowID
+from tests.simulation.stories import Pause, StartOf, Story, Target, tell, tell_async
+from tidings import DBOS, DBOSClient
 from tidings.engine.host import Host
 from tidings.engine.settings import Connection, Settings
 from tidings.error import DBOSException, DBOSInitializationError, DBOSShutdownError
@@ -174,8 +174,7 @@ class App:
     def _start(self, plots: list[Plot]) -> None:
         for plot in plots:
             try:
-                with SetWorkflowID(plot.name):
-                    DBOS.start_workflow(programs.workflow_of(plot), plot.name)
+                StartOf(plot, programs.workflow_of(plot), plot.name).make()
             except DBOSException as error:
                 self._ledger.note("a start failed", plot.name, repr(error))
 
@@ -186,8 +185,7 @@ class App:
     async def _start_async(self) -> None:
         for plot in self._plots:
             try:
-                with SetWorkflowID(plot.name):
-                    await DBOS.start_workflow_async(programs.workflow_of(plot), plot.name)
+                await StartOf(plot, programs.workflow_of(plot), plot.name).make_async()
             except DBOSException as error:
                 self._ledger.note("a start failed", plot.name, repr(error))
         await tell_async(_some_pause())

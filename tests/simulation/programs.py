@@ -26,7 +26,7 @@ from tests.simulation.plots import (
     Step,
     Write,
 )
-from tests.simulation.stories import Call, Pause, Result, Story, Together, Values, Within, tell, tell_async
+from tests.simulation.stories import Call, Pause, Result, StartOf, Story, Together, Values, Within, tell, tell_async
 from tidings import DBOS
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions
@@ -36,6 +36,7 @@ from tidings.error import (
     DBOSException,
     DBOSMaxStepRetriesExceeded,
     DBOSNonExistentWorkflowError,
+    DBOSStepTimeoutError,
     DBOSStreamTimeoutError,
 )
 
@@ -47,6 +48,7 @@ _EXPECTED = (
     DBOSAwaitedWorkflowCancelledError,
     DBOSMaxStepRetriesExceeded,
     DBOSNonExistentWorkflowError,
+    DBOSStepTimeoutError,
     DBOSStreamTimeoutError,
 )
 
@@ -171,7 +173,7 @@ def _do(  # noqa: PLR0912  (a case for each act)
         case Sleep(seconds):
             yield Call(DBOS, "sleep", seconds)
         case Child(plot, is_awaited):
-            handle = yield Call(DBOS, "start_workflow", workflow_of(plot), plot.name)
+            handle = yield StartOf(plot, workflow_of(plot))
             Stage.ledger.result(workflow_id, f"{path}!", handle.workflow_id)
             return (yield from _result_of(handle)) if is_awaited else handle.workflow_id
         case Branches(branches):
@@ -222,7 +224,13 @@ def _read(of: str, timeout: float | None) -> Story[Any]:
 
 
 def _step(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Story[Any]:
-    options = StepOptions(name=f"step{path}", retries_allowed=True, interval_seconds=0.1, max_attempts=step.failing + 1)
+    options = StepOptions(
+        name=f"step{path}",
+        retries_allowed=True,
+        interval_seconds=0.1,
+        max_attempts=step.failing + 1,
+        timeout_seconds=step.limit,
+    )
     function = _try_async if step.is_async else _try
     return (yield Call(DBOS, "run_step", options, function, step, path, workflow_id, earlier))
 

@@ -63,6 +63,7 @@ class SimThread:
         "error",
         "is_blocked",
         "is_over",
+        "is_stalled",
         "joiners",
         "locals",
         "name",
@@ -83,6 +84,7 @@ class SimThread:
         self.is_blocked = False
         self.was_woken = False
         self.is_over = False
+        self.is_stalled = False
         self.dying = False
         self.reaper: SimThread | None = None
         self.joiners: list[SimThread] = []
@@ -279,8 +281,24 @@ class Scheduler:
     def resume(self, party: Party) -> None:
         """Let its threads go on."""
         party.is_paused = False
-        self._ready += party.held
-        party.held = []
+        held, party.held = party.held, []
+        for thread in held:
+            self.make_ready(thread)
+
+    def stall(self, thread: SimThread, seconds: float) -> None:
+        """Let this thread not run for so long, and go on then; what it holds it keeps."""
+        thread.is_stalled = True
+        if thread in self._ready:
+            self._ready.remove(thread)
+            thread.party.held.append(thread)
+
+        def go_on() -> None:
+            thread.is_stalled = False
+            if thread in thread.party.held and not thread.party.is_paused:
+                thread.party.held.remove(thread)
+                self.make_ready(thread)
+
+        self.at(self.now + seconds, go_on)
 
     def kill(self, party: Party) -> None:
         """End all threads of it, here and now. Not from one of its own."""
@@ -306,7 +324,7 @@ class Scheduler:
         """Let a thread be drawn, unless it is dead."""
         if thread.party.is_dead:
             return
-        if thread.party.is_paused:
+        if thread.party.is_paused or thread.is_stalled:
             thread.party.held.append(thread)
         else:
             self._ready.append(thread)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+from tests.simulation.plots import Plot
 from tests.simulation.scheduler import playing
-from tidings import DBOS, DBOSClient
+from tidings import DBOS, DBOSClient, SetWorkflowID, SetWorkflowTimeout
 
 T = TypeVar("T")
 Target = type[DBOS] | DBOSClient
@@ -28,6 +30,29 @@ class Call:
 
     async def make_async(self) -> Any:
         return await getattr(self.face, self.name + "_async")(*self.args, **self.kwargs)
+
+
+class StartOf(Call):
+    """Start the workflow of a plot."""
+
+    def __init__(self, plot: Plot, workflow: Callable[..., Any], workflow_id: str | None = None) -> None:
+        super().__init__(DBOS, "start_workflow", workflow, plot.name)
+        self.plot = plot
+        self.workflow_id = workflow_id
+
+    def make(self) -> Any:
+        with self._under_its_id(), self._in_its_time():
+            return super().make()
+
+    async def make_async(self) -> Any:
+        with self._under_its_id(), self._in_its_time():
+            return await super().make_async()
+
+    def _under_its_id(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.workflow_id is None else SetWorkflowID(self.workflow_id)
+
+    def _in_its_time(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.plot.limit is None else SetWorkflowTimeout(self.plot.limit)
 
 
 class Result(Call):

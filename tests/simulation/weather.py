@@ -35,7 +35,7 @@ class Weather(Struct, frozen=True):
 
 def draw(dice: Random) -> Weather:
     """Draw the weather of a seed."""
-    apps = dice.choice((1, 2, 2, 3))
+    apps = dice.choice((1, 2, 2, 3, 4))
     lossy = dice.random() < 0.4
     between_lines = dice.random() < 0.1
     return Weather(
