@@ -7,6 +7,7 @@ python -m tests.simulation --seeds 10000 --from 0 --jobs 2
 from __future__ import annotations
 
 import argparse
+import hashlib
 import multiprocessing
 import sys
 import time
@@ -47,6 +48,8 @@ def main(arguments: list[str]) -> int:
     given = _parser().parse_args(arguments)
     if given.seed is not None:
         return _show(given.seed)
+    if given.fingerprints:
+        return _show_fingerprints(range(given.first, given.first + given.seeds))
     began = time.monotonic()
     total = Report()
     for report in _played(range(given.first, given.first + given.seeds), given.jobs):
@@ -108,12 +111,22 @@ def _show(seed: int) -> int:
     return bool(outcome.violations)
 
 
+def _show_fingerprints(seeds: range) -> int:
+    """Say in a few characters all that happens in each seed."""
+    for seed in seeds:
+        outcome = play(seed)
+        told = hashlib.blake2b(trace(outcome).encode(), digest_size=8).hexdigest()
+        _say(f"{seed} {outcome.fingerprint:012x} {told}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Simulate the engine, from a seed.")
     parser.add_argument("--seed", type=int, help="play this one, and print all that happens")
     parser.add_argument("--seeds", type=int, default=1_000, help="how many to play (1000)")
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first of them (0)")
     parser.add_argument("--jobs", type=int, default=1, help="in how many processes (1)")
+    parser.add_argument("--fingerprints", action="store_true", help="say in a few characters what happens in each")
     return parser
 
 
