@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, register, running, wait_until
-from tests.support.faulty import FaultyStore, Trap, hears_nothing, hears_only_probes, move_fence
+from tests.support.faulty import FaultyStore, Moment, Trap, hears_nothing, hears_only_probes, move_fence
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings import store as stores
 from tidings.api.caller import Process as CurrentProcess
@@ -91,6 +91,25 @@ def launched_beside(faulty: FaultyEngine) -> Iterator[None]:
 def test_everything_is_heard_at_once(database_url: str, neighbour: FaultyEngine) -> None:
     with running(database_url, **ONLY_HEARD) as here:
         talk(here, neighbour)
+
+
+def test_a_cancellation_is_heard_that_comes_when_a_workflow_is_recorded_and_not_yet_executed(
+    database_url: str, neighbour: FaultyEngine
+) -> None:
+    with running(database_url, **ONLY_HEARD) as here:
+        over = here.executions_over()
+        recorded = here.store.hold(
+            moment=Moment.AFTER, where=lambda batch: any(unit.start is not None for unit in batch.units)
+        )
+        starting = aside(partial(start, "w"))
+        recorded.await_reached()
+        looks = here.store.calls["statuses"]
+        with launched_beside(neighbour):
+            DBOS.cancel_workflow("w")
+        wait_until(lambda: here.store.calls["statuses"] > looks)
+        recorded.open()
+        starting.result(60)
+        wait_until(lambda: over == ["w"])
 
 
 def test_with_every_wake_up_lost_everything_arrives_all_the_same(

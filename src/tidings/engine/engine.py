@@ -267,7 +267,8 @@ class Engine:
     def stop_cancelled(self, among: Collection[str] | None = None) -> None:
         """Look which of these workflows, or of all, were cancelled, and stop their runs. Waits for nothing."""
         if among is not None:
-            ids = [workflow_id for workflow_id in among if self.runs_here(workflow_id)]
+            # Also those that are not here: one may be on its way, started or claimed, and not yet prepared.
+            ids = [] if isinstance(self._runs, NoRuns) else list(among)
         else:
             # A look at all that has not begun yet is as good as one more. Of two, the second has not.
             self._looks = [look for look in self._looks if not look.settled]

@@ -19,7 +19,6 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -119,7 +118,7 @@ class Runner:
         self.generation = 0  # Grows whenever this process may have lost runs.
         # Workflows that were cancelled while no run of theirs was here. One may be on its way: started
         # or claimed, and not yet prepared.
-        self._cancelled: deque[str] = deque(maxlen=_MOST_CANCELLED)
+        self._cancelled: dict[str, None] = {}
 
     def live(self, workflow_id: str) -> LiveRun | None:
         """Return the run of this workflow, if it is being executed here."""
@@ -278,7 +277,9 @@ class Runner:
         with self._lock:
             live = self._live.get(workflow_id)
             if live is None:
-                self._cancelled.append(workflow_id)
+                self._cancelled[workflow_id] = None
+                if len(self._cancelled) > _MOST_CANCELLED:
+                    del self._cancelled[next(iter(self._cancelled))]
         if live is not None:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
 

@@ -1,0 +1,232 @@
+"""What was done and seen in a simulation, and what may not be: noted, checked where it happens, and kept for the end.
+
+The ledger is outside of all simulated processes: it forgets nothing when one dies. What a thread does that is being
+killed is not noted, for it never happened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tests.simulation.scheduler import Killed, Scheduler
+from tests.store.model_store import ModelStore, Records
+from tidings.engine import scope as scopes
+from tidings.engine.scope import Scope
+from tidings.model import Answer, Applied, EntryState, InUse, NoSuchWorkflow, Place, Stale, Status, Unit
+from tidings.store.protocol import Batch
+
+GAVE_UP: Final = "gave up"
+
+_MOST_LINES: Final = 200_000
+
+
+def position(path: str) -> list[int]:
+    """Return the place of an operation, to be compared with those of its branch."""
+    return [int(part) for part in path.replace("+", ".").split(".") if part.isdigit()]
+
+
+class Violation(Exception):
+    """Something happened that never may."""
+
+
+class Ledger:
+    """All that is known of one simulation."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.lines: list[tuple[float, str, str, str, tuple[Any, ...]]] = []
+        self.violations: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.server: ModelStore | None = None
+        self.results: dict[str, dict[str, Any]] = defaultdict(dict)  # of each workflow's operations, by path
+        self._given_up: dict[str, list[str]] = defaultdict(list)
+        self._final: set[tuple[str, str]] = set()
+        self.acknowledged: set[str] = set()  # messages whose send returned
+        self.attempted: set[str] = set()  # messages that were to be sent
+        self.published: dict[tuple[str, str], set[Any]] = defaultdict(set)
+        self.streams_read: list[tuple[str, str, int, list[Any], bool]] = []
+        self.outcomes: dict[str, tuple[Status, str | None, str | None]] = {}
+        self.results_read: list[tuple[str, Any]] = []
+        self.started: list[str] = []  # workflows whose start returned
+        self.cancelled: set[str] = set()  # by somebody outside, perhaps in vain
+        self._event_last: dict[tuple[str, str, str], int] = {}
+        self._number = 0
+
+    @property
+    def records(self) -> Records:
+        """What the server holds now."""
+        assert self.server is not None
+        return self.server.records
+
+    # --- notes --------------------------------------------------------------------------------------
+
+    def note(self, what: str, *details: Any) -> None:
+        """Write a line of the trace."""
+        thread = self._scheduler.current
+        if thread.dying:
+            raise Killed
+        if len(self.lines) < _MOST_LINES:
+            self.lines.append((self._scheduler.now, thread.party.name, thread.name, what, details))
+
+    def violate(self, what: str) -> None:
+        """Note a violation, and stop the simulation."""
+        thread = self._scheduler.current
+        self.violations.append(what)
+        self.lines.append((self._scheduler.now, thread.party.name, thread.name, "VIOLATION", (what,)))
+        self._scheduler.stop_main(Violation(what))
+
+    def complain(self, what: str) -> None:
+        """Note what a simulated thread did that it may not, unless it is being killed."""
+        if not self._scheduler.current.dying:
+            self.violate(what)
+
+    def number(self) -> int:
+        """Return a number that no other call returned."""
+        if self._scheduler.current.dying:
+            raise Killed
+        self._number += 1
+        return self._number
+
+    # --- workflows ------------------------------------------------------------------------------------
+
+    def step_begins(self, scope: Scope, path: str, events: tuple[str, list[int]], items: tuple[str, list[int]]) -> None:
+        """A try of a step begins: the step is not recorded yet, and what came before it is."""
+        run, attempt = scope.run, scope.attempt
+        assert attempt is not None
+        self.note("step begins", run.workflow_id, path, attempt.number)
+        self.counts["tries of steps"] += 1
+        if run.workflow_id not in self.records.workflows:
+            self.violate(f"a step of {run.workflow_id} begins, and the workflow is not recorded")
+        if self._was_taken_over(run.workflow_id):
+            return  # It does not know yet.
+        place = Place(attempt.slot.branch, attempt.slot.number)
+        found = self.records.entries.get((run.workflow_id, *place))
+        if found is not None and found.entry.state is EntryState.DONE:
+            self.violate(f"step {path} of {run.workflow_id} runs again, though its result is recorded")
+        self._check_durable(run.workflow_id, path, *events, self.records.events)
+        self._check_durable(run.workflow_id, path, *items, self.records.items)
+
+    def _check_durable(
+        self, workflow_id: str, path: str, key: str, values: list[int], stored: dict[tuple[str, str, int], Any]
+    ) -> None:
+        if values:
+            durable = {each.value for place, each in stored.items() if place[:2] == (workflow_id, key)}
+            missing = [value for value in values if str(value) not in durable]
+            if missing:
+                self.violate(f"step {path} of {workflow_id} begins before {missing} of {key!r} are durable")
+
+    def sends(self, body: list[Any], to: str, topic: str | None) -> None:
+        """A message is about to be sent; perhaps not for the first time."""
+        self.note("sends", body, to, topic)
+        self.attempted.add(str(body))
+
+    def sent(self, body: list[Any]) -> None:
+        """The send of a message returned."""
+        self.note("sent", body)
+        self.acknowledged.add(str(body))
+
+    def publishes(self, workflow_id: str, key: str, value: int) -> None:
+        """An event is about to be published."""
+        self.note("publishes", workflow_id, key, value)
+        self.published[workflow_id, key].add(value)
+
+    def result(self, workflow_id: str, path: str, value: Any) -> None:
+        """An operation of a workflow gave its result to the code. It gives the same again, whoever executes it."""
+        self.note("result", workflow_id, path, value)
+        self.counts["operations"] += 1
+        if value == GAVE_UP and self._was_taken_over(workflow_id):
+            return  # That an operation was given up is recorded later, and this execution records nothing more.
+        results = self.results[workflow_id]
+        branch = path.rpartition(".")[0]
+        was_open = results.get(path) == GAVE_UP and (workflow_id, path) not in self._final
+        if path in results and results[path] != value and not was_open:
+            self.violate(f"{workflow_id} {path} gave {results[path]!r} once, and now {value!r}")
+        results[path] = value
+        if value == GAVE_UP:
+            self._given_up[f"{workflow_id} {branch}"].append(path)
+        elif value is not None:  # What is given has been committed, and all before it in this branch.
+            given_up = self._given_up[f"{workflow_id} {branch}"]
+            self._final.update((workflow_id, each) for each in given_up if position(each) < position(path))
+
+    def _was_taken_over(self, workflow_id: str) -> bool:
+        """Tell whether the execution that the running thread is in counts no more."""
+        scope, workflow = scopes.current(), self.records.workflows.get(workflow_id)
+        return scope is not None and workflow is not None and scope.run.epoch != workflow.epoch
+
+    # --- what is seen from outside ----------------------------------------------------------------------
+
+    def event_read(self, reader: str, workflow_id: str, key: str, value: Any) -> None:
+        """A reader got the value of an event: one that was published, and no older one than before."""
+        self.note("event", workflow_id, key, value)
+        self.counts["events read"] += 1
+        last = self._event_last.get((reader, workflow_id, key))
+        if value is None:
+            if last is not None:
+                self.violate(f"{reader} read {last} of {key!r} of {workflow_id}, and later nothing")
+            return
+        if value not in self.published[workflow_id, key]:
+            self.violate(f"{reader} read {value!r} of {key!r} of {workflow_id}, which was never published")
+        if last is not None and value < last:
+            self.violate(f"{reader} read {last} of {key!r} of {workflow_id}, and later {value}")
+        self._event_last[reader, workflow_id, key] = value
+
+    def stream_read(self, workflow_id: str, key: str, offset: int, values: list[Any], is_whole: bool) -> None:
+        """A reader got these values from an offset on; all there are if `is_whole`."""
+        self.note("stream", workflow_id, key, offset, values, is_whole)
+        self.counts["streams read"] += 1
+        self.streams_read.append((workflow_id, key, offset, values, is_whole))
+
+    def result_read(self, workflow_id: str, result: Any) -> None:
+        """Somebody got the result of a workflow; `None` if it was cancelled."""
+        self.note("result of", workflow_id, result)
+        self.results_read.append((workflow_id, result))
+
+    def cancels(self, workflow_id: str) -> None:
+        """A workflow is about to be cancelled."""
+        self.note("cancels", workflow_id)
+        self.cancelled.add(workflow_id)
+
+    def was_cancelled(self, workflow_id: str) -> None:
+        """The cancellation returned: the workflow has ended, so or otherwise."""
+        self.note("cancelled", workflow_id)
+        if workflow_id not in self.outcomes:
+            self.violate(f"{workflow_id} was cancelled, and has not ended")
+
+    # --- the server's side ----------------------------------------------------------------------------
+
+    def landed(self, batch: Batch, answers: Sequence[Answer]) -> None:
+        """Look at a batch that was just committed."""
+        self.counts["batches"] += 1
+        for unit, answer in zip(batch.units, answers, strict=True):
+            self.counts["units"] += 1
+            if not isinstance(answer, (NoSuchWorkflow, InUse, Stale)):
+                self._applied(batch, unit)
+            if isinstance(answer, Applied) and unit.cancel is not None:
+                self._ended(unit.cancel)
+
+    def _applied(self, batch: Batch, unit: Unit) -> None:
+        self.counts["messages"] += len(unit.messages)
+        self.counts["stream items"] += unit.item is not None
+        self.counts["events"] += unit.event is not None
+        if unit.workflow_id is None:
+            return
+        workflow = self.records.workflows[unit.workflow_id]
+        if unit.start is not None and unit.start.workflow_id == unit.workflow_id:
+            return
+        if workflow.epoch != unit.epoch or workflow.executor_id != batch.executor_id:
+            self.violate(
+                f"{batch.executor_id} wrote for {unit.workflow_id} under epoch {unit.epoch}, which "
+                f"{workflow.executor_id} has under epoch {workflow.epoch}: {unit!r}"
+            )
+        if unit.outcome is not None:
+            self._ended(unit.workflow_id)
+        elif self.outcomes.get(unit.workflow_id, (None,))[0] in (Status.SUCCESS, Status.ERROR):
+            self.violate(f"{unit.workflow_id} has ended, and wrote more: {unit!r}")
+
+    def _ended(self, workflow_id: str) -> None:
+        workflow = self.records.workflows[workflow_id]
+        if workflow_id in self.outcomes:
+            self.violate(f"{workflow_id} has ended twice: {self.outcomes[workflow_id]!r}, {workflow.status}")
+        self.outcomes[workflow_id] = workflow.status, workflow.output, workflow.error

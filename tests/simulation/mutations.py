@@ -1,0 +1,182 @@
+"""Defects, put into the engine or its store on purpose: a simulation that does not find them is worth nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from msgspec.structs import replace
+
+from tests.simulation.primitives import Lock
+from tests.simulation.scheduler import playing
+from tests.simulation.server import Server
+from tests.store.model_store import ModelStore
+from tidings.engine.chain import Chain
+from tidings.engine.committer import Committer, Job
+from tidings.engine.hearing import Hearing
+from tidings.engine.runner import Runner
+from tidings.engine.supervisor import Supervisor
+from tidings.engine.ticket import Ticket
+from tidings.model import APPLIED, Answer, Executor, History, Message, Taken, Unit
+
+Mutation = Callable[[], AbstractContextManager[object]]
+
+
+def a_store_that_delivers_a_message_twice() -> AbstractContextManager[object]:
+    """Every third message that is taken stays unread."""
+    real = ModelStore._take
+
+    def take(self: ModelStore, unit: Unit) -> Answer:
+        answer = real(self, unit)
+        if isinstance(answer, Taken) and answer.seq % 3 == 0:
+            self.records.messages[answer.seq] = replace(self.records.messages[answer.seq], read_by=None)
+        return answer
+
+    return patch.object(ModelStore, "_take", take)
+
+
+def a_store_that_loses_a_message() -> AbstractContextManager[object]:
+    """Each seventh message is acknowledged, and not kept."""
+    real, count = ModelStore._send, iter(range(1_000_000))
+
+    def send(self: ModelStore, message: Message) -> None:
+        if next(count) % 7 != 6:
+            real(self, message)
+
+    return patch.object(ModelStore, "_send", send)
+
+
+def a_store_whose_events_run_backwards() -> AbstractContextManager[object]:
+    """The first version of an event is given again, now and then."""
+    real = ModelStore._values
+    count = iter(range(1_000_000))
+
+    def values(self: ModelStore, workflow_id: str) -> dict[str, str]:
+        found = real(self, workflow_id)
+        if next(count) % 5 == 0:
+            first = {event.key: event.value for event in self._events(workflow_id) if event.version == 1}
+            found.update(first)
+        return found
+
+    return patch.object(ModelStore, "_values", values)
+
+
+def a_store_that_forgets_the_last_entry() -> AbstractContextManager[object]:
+    """A history that is read lacks its last entry."""
+    real = ModelStore._history
+
+    def history(self: ModelStore, workflow_id: str) -> History:
+        found = real(self, workflow_id)
+        return replace(found, entries=found.entries[:-1]) if len(found.entries) > 2 else found
+
+    return patch.object(ModelStore, "_history", history)
+
+
+def a_fence_that_is_not_checked() -> AbstractContextManager[object]:
+    """Every executor may write."""
+
+    def own(self: ModelStore, executor_id: str, fence: int) -> Executor:
+        return self.records.executors.get(executor_id) or Executor(executor_id, "", 0, fence)
+
+    return patch.object(ModelStore, "_own", own)
+
+
+def a_claim_that_raises_no_fence() -> AbstractContextManager[object]:
+    """Who was taken over learns nothing of it."""
+    real = Server.claim
+
+    def claim(self: Server, *args: Any, **kwargs: Any) -> list[Any]:
+        fences = {each.executor_id: each.fence for each in self.records.executors.values()}
+        claimed = real(self, *args, **kwargs)
+        for executor_id, fence in fences.items():
+            if executor_id in self.records.executors:
+                row = self.records.executors[executor_id]
+                self.records.executors[executor_id] = replace(row, fence=fence)
+        return claimed
+
+    return patch.object(Server, "claim", claim)
+
+
+def a_committer_that_tells_before_the_commit() -> AbstractContextManager[object]:
+    """Whoever waits for a unit goes on when it is about to be written."""
+    real = Committer._write
+
+    def write(self: Committer, jobs: list[Job]) -> Any:
+        for job in jobs:
+            if job.unit.take is None and job.unit.start is None:
+                job.settle(APPLIED)
+        return real(self, jobs)
+
+    return patch.object(Committer, "_write", write)
+
+
+def a_committer_that_asks_not_whether_a_batch_landed() -> AbstractContextManager[object]:
+    """A batch that may have landed is written again."""
+    real = Committer._retrying
+    return patch.object(Committer, "_retrying", lambda self, ask, recall=None: real(self, ask, None))
+
+
+def a_committer_that_names_nobody_to_wake() -> AbstractContextManager[object]:
+    """Other processes hear of nothing."""
+    return patch.object(Committer, "_names_for_others", lambda self, jobs: [name for job in jobs for name in job.wakes])
+
+
+def a_lost_wake_up_without_a_look() -> AbstractContextManager[object]:
+    """Nobody looks, whatever may have been missed."""
+
+    def recheck(self: Hearing) -> None:
+        self._recheck_at = playing().now + 30
+
+    return patch.object(Hearing, "_recheck", recheck)
+
+
+def a_barrier_that_does_not_wait() -> AbstractContextManager[object]:
+    """A step begins before what came earlier is durable."""
+    return patch.object(Chain, "barrier", lambda self: None)
+
+
+def runs_that_outlive_a_takeover() -> AbstractContextManager[object]:
+    """A process goes on with what another one took over."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(Runner, "kill_lost", lambda self, owned: None))
+    stack.enter_context(patch.object(Runner, "kill_all", lambda self, reason: None))
+    return stack
+
+
+def a_supervisor_that_does_not_look_for_what_is_unattended() -> AbstractContextManager[object]:
+    """What a process owns and does not execute stays so."""
+    return patch.object(Supervisor, "_resume_unattended", lambda self: None)
+
+
+def a_ticket_that_looks_before_it_is_watched() -> AbstractContextManager[object]:
+    """Between the look and the wait it may be settled, and nobody is woken."""
+
+    def result(self: Ticket) -> Any:
+        if not self.settled:
+            door = Lock()
+            door.acquire()
+            self._publish(door.release)
+            door.acquire()
+        return self._unwrap()
+
+    return patch.object(Ticket, "result", result)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    a_store_that_delivers_a_message_twice,
+    a_store_that_loses_a_message,
+    a_store_whose_events_run_backwards,
+    a_store_that_forgets_the_last_entry,
+    a_fence_that_is_not_checked,
+    a_claim_that_raises_no_fence,
+    a_committer_that_tells_before_the_commit,
+    a_committer_that_asks_not_whether_a_batch_landed,
+    a_committer_that_names_nobody_to_wake,
+    a_lost_wake_up_without_a_look,
+    a_barrier_that_does_not_wait,
+    runs_that_outlive_a_takeover,
+    a_supervisor_that_does_not_look_for_what_is_unattended,
+    a_ticket_that_looks_before_it_is_watched,
+)

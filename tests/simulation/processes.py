@@ -1,0 +1,238 @@
+"""Simulated processes: programs that run workflows, and programs that do not, with what a real one keeps in modules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import PurePath
+from typing import Final, TypeVar
+
+from tests.simulation import programs
+from tests.simulation.ledger import Ledger
+from tests.simulation.plots import Plot
+from tests.simulation.primitives import Event, RLock
+from tests.simulation.scheduler import Party, Scheduler, playing
+from tests.simulation.store import Line
+from tests.simulation.stories import Pause, StartOf, Story, Target, tell, tell_async
+from tidings import DBOS, DBOSClient
+from tidings.engine.host import Host
+from tidings.engine.settings import Connection, Settings
+from tidings.error import DBOSException, DBOSInitializationError, DBOSShutdownError
+from tidings.serialization import JSONSerializer
+
+T = TypeVar("T")
+
+_AGAIN_SECONDS: Final = 0.5
+
+# What somebody does, and whether it is awaited.
+Visit = tuple[Callable[[Target], Story[None]], bool]
+
+
+class Process(Party):
+    """A simulated process on one of some machines."""
+
+    def __init__(self, name: str, machine: int, line: Line, connection: Connection, skew_seconds: float) -> None:
+        super().__init__(name)
+        self.machine = machine
+        self.line = line
+        self.skew_seconds = skew_seconds
+        self.host: Host | None = None
+        self.lock = RLock()
+        self.settings = Settings(name, connection, programs.VERSION, name, True, 8, JSONSerializer())
+        self.when_killed.append(self._hang_up)
+
+    def _hang_up(self) -> None:
+        for listener in tuple(self.line.listeners):
+            listener.close()
+
+
+class Files:
+    """The lock files of all machines: a process that dies holds none."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, tuple[int, Process | None]] = {}
+        self._names: dict[int, str] = {}
+
+    def lock(self, path: PurePath, *, create: bool) -> int:
+        """Lock the file of an executor of this process."""
+        process = _process()
+        number = playing().next_number()
+        self._holders[path.name] = process.machine, process
+        self._names[number] = path.name
+        return number
+
+    def close(self, file: int) -> None:
+        """Unlock it."""
+        name = self._names.pop(file)
+        machine, _ = self._holders[name]
+        self._holders[name] = machine, None
+
+    def is_free(self, path: PurePath) -> bool:
+        """Tell whether it is on this machine, and nobody holds it."""
+        machine, holder = self._holders.get(path.name, (None, None))
+        return machine == _process().machine and (holder is None or holder.is_dead)
+
+
+def _process() -> Process:
+    party = playing().current.party
+    assert isinstance(party, Process)
+    return party
+
+
+class App:
+    """A program that runs workflows: it starts those that are its own, and runs until it is told to stop."""
+
+    def __init__(
+        self,
+        process: Process,
+        plots: list[Plot],
+        visits: list[Visit],
+        ledger: Ledger,
+        *,
+        on_loop: bool,
+        has_client: bool,
+        comes_back: bool,
+    ) -> None:
+        """Take what it is to do.
+
+        Args:
+            process: what it runs in.
+            plots: the workflows that it starts.
+            visits: what else its threads do.
+            ledger: where it is written down.
+            on_loop: whether it starts its workflows on an event loop, which it closes while they run.
+            has_client: whether it has a client besides, which shares the engine and keeps it open.
+            comes_back: whether it launches again, in the same process, after it was stopped for the first time.
+        """
+        self.process = process
+        self.is_up = False
+        self._visits = visits
+        self.has_stopped = False
+        self._plots = plots
+        self._ledger = ledger
+        self._on_loop = on_loop
+        self._has_client = has_client
+        self._comes_back = comes_back
+        self._stop = Event()
+
+    def begin(self, scheduler: Scheduler) -> None:
+        """Start the process."""
+        scheduler.start(self._run, "main", self.process)
+
+    def stop(self) -> None:
+        """Ask it to stop, as SIGTERM does."""
+        self._stop.set()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it will not be up again, or not for long."""
+        return self.has_stopped or self._stop.is_set()
+
+    def start_all(self, scheduler: Scheduler, plots: list[Plot]) -> None:
+        """Let it start these workflows too, from a thread of its own."""
+        scheduler.start(partial(self._start, plots), "starter", self.process)
+
+    def _run(self) -> None:
+        client = None
+        while True:
+            _persist(DBOS.launch)
+            self.is_up = True
+            self._ledger.note("up")
+            if self._has_client and client is None:
+                client = _persist(self._make_client)
+            self._begin_work(client)
+            self._stop.wait()
+            self.is_up = False
+            self._ledger.note("stops")
+            DBOS.destroy()
+            self._ledger.note("stopped")
+            if not self._comes_back:
+                break
+            self._comes_back = False
+            self._stop.clear()
+        self.has_stopped = True
+
+    def _make_client(self) -> DBOSClient:
+        return DBOSClient(system_database_url=self.process.settings.connection.database_url)
+
+    def _begin_work(self, client: DBOSClient | None) -> None:
+        scheduler = playing()
+        if self._plots:
+            target = self._start_on_loop if self._on_loop else partial(self._start, self._plots)
+            scheduler.start(target, "starter", self.process)
+        for number, visit in enumerate(self._visits):
+            face = DBOS if client is None or number % 2 else client
+            scheduler.start(partial(self._visit, visit, face), f"visitor {number}", self.process)
+
+    def _visit(self, visit: Visit, face: Target) -> None:
+        try:
+            _pay(visit, face)
+        except DBOSShutdownError:
+            self._ledger.note("a visit ended with the program")
+
+    def _start(self, plots: list[Plot]) -> None:
+        for plot in plots:
+            try:
+                StartOf(plot, programs.workflow_of(plot), plot.name).make()
+            except DBOSException as error:
+                self._ledger.note("a start failed", plot.name, repr(error))
+
+    def _start_on_loop(self) -> None:
+        """Start them on an event loop that is closed while they run."""
+        asyncio.run(self._start_async())
+
+    async def _start_async(self) -> None:
+        for plot in self._plots:
+            try:
+                await StartOf(plot, programs.workflow_of(plot), plot.name).make_async()
+            except DBOSException as error:
+                self._ledger.note("a start failed", plot.name, repr(error))
+        await tell_async(_some_pause())
+
+
+def _some_pause() -> Story[None]:
+    yield Pause(playing().dice.random() * 5)
+
+
+class Client:
+    """A program that runs no workflows: visitors, each in a thread or on a loop of its own."""
+
+    def __init__(self, process: Process, visits: list[Visit]) -> None:
+        self.process = process
+        self.left = len(visits)
+        self._visits = visits
+
+    def begin(self, scheduler: Scheduler) -> None:
+        """Start the process."""
+        scheduler.start(self._run, "main", self.process)
+
+    def _run(self) -> None:
+        scheduler = playing()
+        url = self.process.settings.connection.database_url
+        client = _persist(lambda: DBOSClient(system_database_url=url))
+        for number, visit in enumerate(self._visits):
+            scheduler.start(partial(self._visit, visit, client), f"visitor {number}", self.process)
+
+    def _visit(self, visit: Visit, client: DBOSClient) -> None:
+        _pay(visit, client)
+        self.left -= 1
+        if not self.left:
+            client.destroy()
+
+
+def _pay(visit: Visit, face: Target) -> None:
+    story, is_async = visit
+    if is_async:
+        asyncio.run(tell_async(story(face)))
+    else:
+        tell(story(face))
+
+
+def _persist(make: Callable[[], T]) -> T:
+    """Try until the database answers, as whatever starts programs would."""
+    while True:
+        try:
+            return make()
+        except DBOSInitializationError:
+            playing().sleep(_AGAIN_SECONDS)

@@ -1,0 +1,272 @@
+"""The workflows of a simulation. They carry out plots, and write down what their operations gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from tests.simulation.ledger import GAVE_UP, Ledger
+from tests.simulation.plots import (
+    FROM_STEPS,
+    Act,
+    Branches,
+    Child,
+    Close,
+    Drain,
+    GiveUp,
+    Look,
+    Plot,
+    Publish,
+    Read,
+    Receive,
+    Send,
+    Sleep,
+    Step,
+    Write,
+)
+from tests.simulation.stories import Call, Pause, Result, StartOf, Story, Together, Values, Within, tell, tell_async
+from tidings import DBOS
+from tidings.api.messages import SendMessage
+from tidings.api.steps import StepOptions
+from tidings.engine import scope as scopes
+from tidings.error import (
+    DBOSAwaitedWorkflowCancelledError,
+    DBOSException,
+    DBOSMaxStepRetriesExceeded,
+    DBOSNonExistentWorkflowError,
+    DBOSStepTimeoutError,
+    DBOSStreamTimeoutError,
+)
+
+VERSION: Final = "simulation"
+
+_MOST_DRAINED: Final = 50
+
+_EXPECTED = (
+    DBOSAwaitedWorkflowCancelledError,
+    DBOSMaxStepRetriesExceeded,
+    DBOSNonExistentWorkflowError,
+    DBOSStepTimeoutError,
+    DBOSStreamTimeoutError,
+)
+
+
+class Stage:
+    """What the workflows of the simulation being played have in common: their code, and the ledger."""
+
+    plots: dict[str, Plot]
+    ledger: Ledger
+
+
+class Failing(Exception):
+    """What a step raises that is to be tried again."""
+
+
+@DBOS.workflow(name="simulation.awaiting")
+async def awaiting(plot: str) -> list[Any]:
+    """Carry out a plot, awaiting."""
+    return await tell_async(_whole(Stage.plots[plot]))
+
+
+@DBOS.workflow(name="simulation.blocking")
+def blocking(plot: str) -> list[Any]:
+    """Carry out a plot, blocking."""
+    return tell(_whole(Stage.plots[plot]))
+
+
+WORKFLOWS = (awaiting, blocking)
+
+
+def workflow_of(plot: Plot) -> Callable[..., Any]:
+    """Return the workflow that carries out this plot."""
+    return awaiting if plot.is_async else blocking
+
+
+class _Earlier(Struct, frozen=True):
+    """What a branch has done before."""
+
+    branch: str
+    acts: tuple[Act, ...]
+
+    def events(self) -> tuple[str, list[int]]:
+        """Return the key of its event, and the values it has published."""
+        return event_key(self.branch), [n for n, act in enumerate(self.acts) if isinstance(act, Publish)]
+
+    def items(self) -> tuple[str, list[int]]:
+        """Return the key of its stream, and the values it has written."""
+        writes = [(n, act.count) for n, act in enumerate(self.acts) if isinstance(act, Write)]
+        return stream_key(self.branch), [n * 100 + index for n, count in writes for index in range(count)]
+
+
+def event_key(branch: str) -> str:
+    """Return the event of a branch."""
+    return f"e{branch}"
+
+
+def stream_key(branch: str) -> str:
+    """Return the stream of a branch."""
+    return f"t{branch}"
+
+
+def _whole(plot: Plot) -> Story[list[Any]]:
+    workflow_id = DBOS.workflow_id
+    assert workflow_id is not None
+    Stage.ledger.note("execution begins", workflow_id)
+    Stage.ledger.counts["executions"] += 1
+    done = yield from _branch(plot.acts, "", workflow_id)
+    for number, act in enumerate(plot.acts):
+        if isinstance(act, Child) and not act.is_awaited:
+            handle = yield Call(DBOS, "retrieve_workflow", done[number][1])
+            done.append((yield from _recorded(f".end{number}", workflow_id, _result_of(handle))))
+    return done
+
+
+def _branch(acts: tuple[Act, ...], branch: str, workflow_id: str) -> Story[list[Any]]:
+    done: list[Any] = []
+    for number, act in enumerate(acts):
+        path = f"{branch}.{number}"
+        earlier = _Earlier(branch, acts[:number])
+        done.append((yield from _recorded(path, workflow_id, _do(act, path, branch, number, workflow_id, earlier))))
+    return done
+
+
+def _recorded(path: str, workflow_id: str, story: Story[Any]) -> Story[list[Any]]:
+    try:
+        value = yield from story
+    except _EXPECTED as error:
+        value = type(error).__name__
+    Stage.ledger.result(workflow_id, path, value)
+    return [path, value]
+
+
+def _do(  # noqa: PLR0912  (a case for each act)
+    act: Act, path: str, branch: str, number: int, workflow_id: str, earlier: _Earlier
+) -> Story[Any]:
+    match act:
+        case Step():
+            return (yield from _step(act, path, workflow_id, earlier))
+        case Send(to, topic, count):
+            return (yield from _send(to, topic, count, f"{workflow_id}{branch}", number, workflow_id))
+        case Receive(topic, timeout):
+            return (yield Call(DBOS, "recv", topic, timeout))
+        case Drain(topic):
+            for index in range(_MOST_DRAINED):
+                _, value = yield from _recorded(f"{path}+{index}", workflow_id, _await_message(topic, 0))
+                if value is None:
+                    break
+        case GiveUp(topic, seconds):
+            return (yield from _give_up(topic, seconds))
+        case Publish():
+            Stage.ledger.publishes(workflow_id, event_key(branch), number)
+            yield Call(DBOS, "set_event", event_key(branch), number)
+        case Look(of, timeout):
+            return (yield Call(DBOS, "get_event", of, event_key(""), timeout))
+        case Write(count):
+            for index in range(count):
+                yield Call(DBOS, "write_stream", stream_key(branch), number * 100 + index)
+        case Close():
+            yield Call(DBOS, "close_stream", stream_key(branch))
+        case Read(of, timeout):
+            return (yield from _read(of, timeout))
+        case Sleep(seconds):
+            yield Call(DBOS, "sleep", seconds)
+        case Child(plot, is_awaited):
+            handle = yield StartOf(plot, workflow_of(plot))
+            Stage.ledger.result(workflow_id, f"{path}!", handle.workflow_id)
+            return (yield from _result_of(handle)) if is_awaited else handle.workflow_id
+        case Branches(branches):
+            stories = [_branch(acts, f"{path}.{index}", workflow_id) for index, acts in enumerate(branches)]
+            yield Together(*stories)  # What they give is noted there: a composite may hold what was given up.
+    return None
+
+
+def _result_of(handle: Any) -> Story[Any]:
+    result = yield Result(handle)
+    return f"{handle.workflow_id} gave {len(result)}"
+
+
+def _send(to: str, topic: str | None, count: int, sender: str, number: int, workflow_id: str) -> Story[Any]:
+    bodies = [[sender, number * 100 + index] for index in range(count)]
+    for body in bodies:
+        Stage.ledger.sends(body, to, topic)
+    if count == 1:
+        yield Call(DBOS, "send", to, bodies[0], topic)
+    else:
+        yield Call(DBOS, "send_bulk", [SendMessage(to, body, topic) for body in bodies])
+    for body in bodies:
+        Stage.ledger.sent(body)
+    return "sent"
+
+
+def _give_up(topic: str | None, seconds: float) -> Story[Any]:
+    try:
+        return (yield Within(seconds, _await_message(topic)))
+    except TimeoutError:
+        return GAVE_UP
+
+
+def _await_message(topic: str | None, timeout_seconds: float | None = None) -> Story[Any]:
+    return (yield Call(DBOS, "recv", topic, timeout_seconds))
+
+
+def _read(of: str, timeout: float | None) -> Story[Any]:
+    values: list[Any] = []
+    try:
+        yield Values(values.append, DBOS, of, stream_key(""), timeout_seconds=timeout)
+    except DBOSStreamTimeoutError:
+        values.append("timeout")
+    return values
+
+
+# --- steps ------------------------------------------------------------------------------------------
+
+
+def _step(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Story[Any]:
+    options = StepOptions(
+        name=f"step{path}",
+        retries_allowed=True,
+        interval_seconds=0.1,
+        max_attempts=step.failing + 1,
+        timeout_seconds=step.limit,
+    )
+    function = _try_async if step.is_async else _try
+    return (yield Call(DBOS, "run_step", options, function, step, path, workflow_id, earlier))
+
+
+def _try(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> str:
+    return tell(_one_try(step, path, workflow_id, earlier))
+
+
+async def _try_async(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> str:
+    return await tell_async(_one_try(step, path, workflow_id, earlier))
+
+
+def _one_try(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Story[str]:
+    ledger = Stage.ledger
+    scope = scopes.current()
+    assert scope is not None
+    assert scope.attempt is not None
+    ledger.step_begins(scope, path, earlier.events(), earlier.items())
+    number = ledger.number()
+    try:
+        if step.writes:
+            yield Call(DBOS, "write_stream", f"u{path}", number)
+        if step.publishes:
+            ledger.publishes(workflow_id, f"s{path}", number)
+            yield Call(DBOS, "set_event", f"s{path}", number)
+        if step.sends_to is not None:
+            body = [f"{workflow_id}{path}", 0]
+            ledger.sends(body, step.sends_to, FROM_STEPS)
+            yield Call(DBOS, "send", step.sends_to, body, FROM_STEPS, f"{workflow_id}{path}")
+    except DBOSNonExistentWorkflowError:
+        pass
+    except DBOSException as error:
+        ledger.note("a step could not write", workflow_id, path, repr(error))
+        raise
+    if step.seconds:
+        yield Pause(step.seconds)
+    if scope.attempt.number <= step.failing:
+        raise Failing(path)
+    return f"{path}#{number}"

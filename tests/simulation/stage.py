@@ -1,0 +1,168 @@
+"""Puts the simulated world into the engine's modules for the length of a simulation, and takes it out again.
+
+What is exchanged: the modules `threading`, `time` and `uuid`; the event loops that asyncio makes; the store that a URL
+opens; the lock files by which the death of a process is seen; what modules keep for the whole process, which here is
+one of several (the running host, the shared engines, open clients); and sets, whose order no seed decides.
+
+A name that is not there is an error: the engine has changed, and this module has to follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, Protocol, cast
+from weakref import WeakSet
+
+from tests.simulation.loops import SimLoop, all_tasks
+from tests.simulation.primitives import Local, Lock, OrderedSet, RLock, Threading, Time, Uuid
+from tests.simulation.scheduler import playing
+from tidings import store as stores
+from tidings.api import caller, client, dbos
+from tidings.engine import chain, committer, leases, loops, sharing, supervisor, ticket, workers
+from tidings.engine.host import Host
+from tidings.engine.settings import Settings
+from tidings.store.protocol import Store
+
+_MODULES = {threading: Threading, time: Time, uuid: Uuid}
+
+
+class Program(Protocol):
+    """What a simulated process keeps that a real one keeps in modules."""
+
+    host: Host | None
+    lock: RLock
+    settings: Settings
+
+
+def program() -> Program:
+    """Return the simulated process that the running thread is of."""
+    return cast(Program, playing().current.party)
+
+
+class OneOfSeveral:
+    """What stands for `tidings.api.caller.Process`: the running thread's."""
+
+    @property
+    def host(self) -> Host | None:
+        return program().host
+
+    @host.setter
+    def host(self, host: Host | None) -> None:
+        program().host = host
+
+    @property
+    def lock(self) -> RLock:
+        return program().lock
+
+
+class SettingsOfOne:
+    """What stands for `DBOS._settings`."""
+
+    def __get__(self, instance: object, owner: type) -> Settings:
+        return program().settings
+
+
+class LockFiles(Protocol):
+    """How the death of a process is seen on its own host."""
+
+    def lock(self, path: Any, *, create: bool) -> int | None:
+        """As `leases._lock`."""
+
+    def close(self, file: int) -> None:
+        """Unlock it."""
+
+    def is_free(self, path: Any) -> bool:
+        """As `leases._is_free`."""
+
+
+@contextlib.contextmanager
+def staged(open_store: Callable[[str], Store], files: LockFiles) -> Iterator[None]:
+    """Exchange everything for the length of the block."""
+    exchange = _Exchange()
+    try:
+        _set_the_stage(exchange, open_store, files)
+        yield
+    finally:
+        exchange.take_back()
+
+
+def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], files: LockFiles) -> None:
+    for module in _modules_of_tidings():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, ModuleType) and value in _MODULES:
+                exchange.put(module, name, _MODULES[value])
+    for module in (chain, committer):
+        exchange.add(module, "set", OrderedSet)
+    for asyncios in (asyncio, asyncio.events):
+        exchange.put(asyncios, "new_event_loop", SimLoop)
+    for asyncios in (asyncio, asyncio.tasks):
+        exchange.put(asyncios, "all_tasks", all_tasks)
+    for api in (caller, dbos):
+        exchange.put(api, "Process", OneOfSeveral())
+    exchange.put(stores, "open", lambda url, schema: open_store(url))
+    exchange.put(leases, "_lock", files.lock)
+    exchange.put(leases, "_is_free", files.is_free)
+    exchange.put(leases, "forget", _ignore)
+    exchange.put(leases, "os", _Os(files))
+    exchange.put(supervisor, "sweep", _ignore)
+    exchange.put(dbos.DBOS, "_settings", SettingsOfOne())
+    exchange.put(client, "_open", OrderedSet())
+    exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
+    exchange.put(sharing, "_lock", Lock())
+    for name in ("_doors", "_shared", "_users"):
+        exchange.put(sharing, name, {})
+    exchange.put(loops, "_sentinels", {})
+    exchange.put(loops, "_closing", WeakSet())
+    exchange.put(ticket, "_first_waiter", Lock())
+    exchange.put(workers, "_mine", Local())
+
+
+class _Exchange:
+    """What was exchanged, and for what."""
+
+    def __init__(self) -> None:
+        self._former: list[tuple[object, str, Any]] = []
+
+    def put(self, owner: object, name: str, value: Any) -> None:
+        """Put `value` in the place of what is there."""
+        self._former.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    def add(self, module: ModuleType, name: str, value: Any) -> None:
+        """Put `value` where nothing is: before a builtin, say."""
+        assert not hasattr(module, name), f"{module.__name__} has a {name!r} of its own"
+        self._former.append((module, name, _ABSENT))
+        setattr(module, name, value)
+
+    def take_back(self) -> None:
+        """Put everything back, the last first."""
+        for owner, name, value in reversed(self._former):
+            if value is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+
+_ABSENT = object()
+
+
+class _Os:
+    """As much of `os` as `leases` needs for the files that it locks."""
+
+    def __init__(self, files: LockFiles) -> None:
+        self.close = files.close
+
+
+def _modules_of_tidings() -> list[ModuleType]:
+    return [module for name, module in sys.modules.items() if name.startswith(("tidings.engine", "tidings.api"))]
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""

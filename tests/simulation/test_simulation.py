@@ -1,0 +1,57 @@
+"""Some hundred seeds of the simulation; that a seed repeats itself; and that defects are found.
+
+Many more: `python -m tests.simulation --seeds 10000 --jobs 2`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.simulation.carriers import CARRIERS
+from tests.simulation.command import counted, trace
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.simulation import play
+
+_PORTION = 30
+_MOST_SEEDS = 400
+
+
+@pytest.mark.parametrize("first", range(0, 300, _PORTION))
+def test_whatever_happens_nothing_is_lost_and_nothing_done_twice(first: int) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + _PORTION):
+        outcome = play(seed)
+        counts.update(outcome.counts)
+        assert not outcome.violations, (
+            f"{trace(outcome)}\n{outcome.violations[0]}\nrepeat it: python -m tests.simulation --seed {seed}"
+        )
+    assert min(counts["kill"], counts["pause"]) > 0, f"nothing happened: {counted(counts)}"
+    assert CARRIERS.free_count == CARRIERS.count, "a thread outlived its simulation"
+
+
+def test_a_seed_repeats_itself_in_any_process() -> None:
+    def played(hash_seed: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--seeds", "12", "--from", "7", "--fingerprints"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert played("1") == played("2")
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: str(mutation.__name__))
+def test_a_defect_is_found(mutation: Mutation) -> None:
+    for seed in range(_MOST_SEEDS):
+        with mutation():
+            outcome = play(seed)
+        if outcome.violations:
+            return
+    pytest.fail(f"{_MOST_SEEDS} seeds found nothing wrong with {mutation.__name__.replace('_', ' ')}")
