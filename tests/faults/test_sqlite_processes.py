@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.writer import SAY_EVERY
+from tests.processes.beside import Neighbour
 from tests.processes.neighbour import HOUR
-from tests.processes.test_promptness import Neighbour
 from tests.support.rows import Rows
 from tidings import store as stores
 

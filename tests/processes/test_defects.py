@@ -8,8 +8,8 @@ from __future__ import annotations
 import signal
 from contextlib import ExitStack
 
+from tests.processes.beside import Neighbour
 from tests.processes.neighbour import HOUR
-from tests.processes.test_promptness import Neighbour
 
 
 def launched(stack: ExitStack, url: str, *roles: str) -> list[Neighbour]:
