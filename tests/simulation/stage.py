@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -38,6 +39,8 @@ class Program(Protocol):
 
     host: Host | None
     lock: RLock
+    launch_lock: RLock
+    launch: object | None
     settings: Settings
 
 
@@ -60,6 +63,18 @@ class OneOfSeveral:
     @property
     def lock(self) -> RLock:
         return program().lock
+
+    @property
+    def launch_lock(self) -> RLock:
+        return program().launch_lock
+
+    @property
+    def launch(self) -> object | None:
+        return program().launch
+
+    @launch.setter
+    def launch(self, launch: object | None) -> None:
+        program().launch = launch
 
 
 class SettingsOfOne:
@@ -113,6 +128,7 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(leases, "os", _Os(files))
     exchange.put(supervisor, "sweep", _ignore)
     exchange.put(dbos.DBOS, "_settings", SettingsOfOne())
+    exchange.put(dbos, "_ON_TERM", _NoSignals())
     exchange.put(client, "_open", OrderedSet())
     exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
     exchange.put(sharing, "_lock", Lock())
@@ -122,6 +138,10 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(loops, "_closing", WeakSet())
     exchange.put(ticket, "_first_waiter", Lock())
     exchange.put(workers, "_mine", Local())
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""
 
 
 class _Exchange:
@@ -158,11 +178,14 @@ class _Os:
 
     def __init__(self, files: LockFiles) -> None:
         self.close = files.close
+        self.getpid = os.getpid
+
+
+class _NoSignals:
+    """What stands for the handler of SIGTERM: no signal is sent to a process that several play."""
+
+    install = remove = staticmethod(_ignore)
 
 
 def _modules_of_tidings() -> list[ModuleType]:
     return [module for name, module in sys.modules.items() if name.startswith(("tidings.engine", "tidings.api"))]
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing."""
