@@ -11,6 +11,7 @@ owns; and at once when another process says that it gave something back.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection
@@ -29,12 +30,14 @@ from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.takeover import CLAIM_TOGETHER, Takeover
 from tidings.error import (
     DBOSException,
+    DBOSRunEndedError,
     DBOSShutdownError,
     DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
     DBOSWorkflowFunctionNotFoundError,
     MaxRecoveryAttemptsExceededError,
 )
-from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
+from tidings.model import Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, dump_error, load
 from tidings.store.protocol import Store
 
@@ -209,40 +212,50 @@ class Supervisor:
         histories = self._parts.reader.ask(lambda store: store.histories(ids)).result()
         by_id = {history.workflow_id: history for history in histories}
         for record in claimed:
-            workflow_id = record.workflow_id
-            history = by_id.get(workflow_id)
-            if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
-                _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))  # Its time was up meanwhile.
-                continue
-            if not self._may_recover(record, history):
+            history = by_id.get(record.workflow_id)
+            recovery = recovery_of(record, history)
+            if self._is_over(record, recovery):
                 continue
             try:
-                function, receiver = self._find(record)
-                assert record.inputs is not None  # only a list may leave them out
-                inputs = load(self._serializer, record.inputs, f"the arguments of workflow {workflow_id!r}")
-                args, kwargs = _arguments(inputs, function, receiver, workflow_id)
+                function, args, kwargs = self._call_of(record)
             except DBOSException as error:
-                logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
-                self._parts.waiters.fail(end_key(workflow_id), error)
-                if record.deadline_ms is not None:
-                    _ = self._runner.cancel_at(record.deadline_ms, workflow_id)
+                self._leave_pending(record, error)
                 continue
-            run = Run(workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms)
+            run = Run(
+                record.workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms
+            )
             live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
             if live is None:
                 return  # What is ours all the same is found unattended at the next looks.
+            if recovery != Recovery(record.recovery_attempts, record.progress):
+                with contextlib.suppress(DBOSRunEndedError, DBOSWorkflowCancelledError):  # It is over already.
+                    live.port.chain.defer(partial(Unit, run.workflow_id, run.epoch, recovery=recovery))
             self._runner.begin(live)
 
-    def _may_recover(self, record: WorkflowRecord, history: History | None) -> bool:
-        """Note what the workflow has cost so far; end it if that is too much."""
-        recovery = recovery_of(record, history)
+    def _is_over(self, record: WorkflowRecord, recovery: Recovery) -> bool:
+        """Tell whether a workflow is not to be executed any more; then it is ended."""
+        if record.deadline_ms is not None and record.deadline_ms <= self._parts.clock.now_ms():
+            _ = Chain(self._parts.committer).commit(Unit(cancel=record.workflow_id))  # Its time was up meanwhile.
+            return True
         function = self._registry.workflow(record.name)
         if function is not None and is_dead_letter(recovery, function.max_recovery_attempts):
             self._end_as_dead_letter(record, recovery)
-            return False
-        if recovery != Recovery(record.recovery_attempts, record.progress):
-            _ = Chain(self._parts.committer).commit(Unit(record.workflow_id, record.epoch, recovery=recovery))
-        return True
+            return True
+        return False
+
+    def _call_of(self, record: WorkflowRecord) -> tuple[WorkflowFunction, tuple[Any, ...], dict[str, Any]]:
+        """Return what is to be called, and with what. Raises a `DBOSException` if this program cannot."""
+        function, receiver = self._find(record)
+        assert record.inputs is not None  # only a list may leave them out
+        inputs = load(self._serializer, record.inputs, f"the arguments of workflow {record.workflow_id!r}")
+        return function, *_arguments(inputs, function, receiver, record.workflow_id)
+
+    def _leave_pending(self, record: WorkflowRecord, error: DBOSException) -> None:
+        workflow_id = record.workflow_id
+        logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
+        self._parts.waiters.fail(end_key(workflow_id), error)
+        if record.deadline_ms is not None:
+            _ = self._runner.cancel_at(record.deadline_ms, workflow_id)
 
     def _end_as_dead_letter(self, record: WorkflowRecord, recovery: Recovery) -> None:
         error = MaxRecoveryAttemptsExceededError(record.workflow_id, recovery.attempts)
