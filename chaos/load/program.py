@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import random
 import signal
 import sys
 import threading
@@ -30,6 +31,7 @@ WORKER, CLIENT = "worker", "client"
 READY, DRAIN, DRAINED = "ready", "drain", "drained"
 RETRY_SECONDS = 0.2
 VERSION = "1"
+COMPLETION_SECONDS = (0, 0, 1, 3)
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -89,7 +91,8 @@ async def work(options: Options, orders: Orders) -> None:
         say(READY)
         await _until_the_end(play_rounds(Path(options.directory), options.slot, orders.is_over), orders)
     finally:
-        await DBOS.destroy_async()
+        # Whether what runs may come to rest, or is cut short: what is left is for others to go on with.
+        await DBOS.destroy_async(workflow_completion_timeout_sec=random.choice(COMPLETION_SECONDS))
 
 
 async def visit(options: Options, orders: Orders) -> None:

@@ -15,8 +15,10 @@ from tests.support.faulty import move_fence
 from tests.support.records import read_records
 from tidings import DBOS, JSONSerializer, SetWorkflowID
 from tidings.core.history import Run
+from tidings.engine.chain import Chain
 from tidings.engine.runner import LiveRun
 from tidings.error import DBOSException, DBOSRunEndedError
+from tidings.model import Unit
 from tidings.store import open as open_store
 from tidings.store.protocol import Batch, Store
 
@@ -337,6 +339,56 @@ def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_up(
         DBOS.send("w", "hello", "topic")
         assert DBOS.get_result("w") == "hello"
         assert list(DBOS.read_stream("w", "log")) == [1, 2]
+
+
+@pytest.mark.parametrize("by", ["a program", "a workflow"])
+def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_over(
+    database_url: str, other: Store, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    ran: list[str] = []
+
+    @DBOS.workflow(name="taken over late")
+    def late() -> object:
+        DBOS.run_step({"name": "work"}, lambda: ran.append("work"))
+        return DBOS.recv("topic", 3_600)
+
+    @DBOS.workflow(name="starter")
+    def starter() -> None:
+        start()
+
+    def start() -> None:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(late)
+
+    with running(database_url) as here:
+        runner, may_go_on = here.host.runner, threading.Event()
+        prepare = runner.prepare
+
+        def prepare_late(run: Run, *arguments: Any) -> LiveRun:
+            if run.workflow_id == "w":
+                may_go_on.wait()
+            return prepare(run, *arguments)
+
+        monkeypatch.setattr(runner, "prepare", prepare_late)
+        starting = aside(start if by == "a program" else lambda: DBOS.start_workflow(starter))
+        wait_until(lambda: any(each.workflow_id == "w" for each in read_records(database_url).workflows))
+        over = here.executions_over()
+        here.host.supervisor.stop()  # It takes up nothing itself.
+        [claimed] = move_fence(other, here.executor_id, names=["taken over late"], version=VERSION)
+        assert (claimed.workflow_id, claimed.epoch) == ("w", 2)
+        Chain(here.engine.committer).commit(Unit()).result()  # It finds its fence moved, and drops what it has lost.
+
+        there = make_engine(database_url)
+        with launched(there):
+            wait_until(lambda: ran == ["work"])
+            may_go_on.set()
+            starting.result(60)
+            if by == "a workflow":
+                wait_until(lambda: len(over) == 1)
+            assert runner.live("w") is None
+            DBOS.send("w", "hello", "topic")
+            assert DBOS.get_result("w") == "hello"
+    assert ran == ["work"]
 
 
 def test_what_begins_while_it_is_claimed_anew_gives_way(database_url: str) -> None:

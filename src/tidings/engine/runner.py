@@ -174,11 +174,26 @@ class Runner:
         with self._lock:
             self.generation += 1
 
-    def prepare(self, run: Run, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveRun:
-        """Make ready to execute a run."""
+    def prepare(
+        self,
+        run: Run,
+        function: WorkflowFunction,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        generation: int | None = None,
+    ) -> LiveRun:
+        """Make ready to execute a run.
+
+        Where its start is recorded already, `generation` is that of before. If ownership may have changed
+        since, the run is dead: between the record and this nobody here was known to execute it, so it was
+        not among those that were dropped if it was taken over. If it was not, it is found unattended.
+        """
         live = LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs)
         with self._lock:
-            self._add(live)
+            if generation is None or generation == self.generation:
+                self._add(live)
+            else:
+                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another process may have taken it over"))
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 

@@ -3,7 +3,8 @@
 A start from outside under a fresh random id cannot meet another, so it is handed over as the first
 unit of the new run and not waited for; the run's own barrier keeps everything behind it. Under a
 chosen id the store's answer decides whether this start or an earlier one counts. In a workflow the
-child and the entry that started it are one unit.
+child and the entry that started it are one unit. Who gets the answer late executes nothing: what may
+have been taken over meanwhile is recorded, and whoever owns it goes on with it.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class Starter:
                 raise DBOSShutdownError from None
             live.starting = live.port.chain.barrier()
             return Start(fresh_id, live)
+        generation = self._runner.generation
         if parent is not None:
             started = yield from start_child(parent.begin(function.name, child=True), new)
         else:
@@ -110,15 +112,18 @@ class Starter:
         if isinstance(started, Failed):
             return started  # type: ignore[return-value]  # The driver raises it.
         assert isinstance(started, Started)
-        live_or_none = self._prepare(started.new, function, receiver) if started.new is not None else None
-        return Start(started.workflow_id, live_or_none)
+        if started.new is None:
+            return Start(started.workflow_id, None)
+        return Start(started.workflow_id, self._prepare(started.new, function, receiver, generation))
 
-    def _prepare(self, new: NewWorkflow, function: WorkflowFunction, receiver: Receiver | None) -> LiveRun:
+    def _prepare(
+        self, new: NewWorkflow, function: WorkflowFunction, receiver: Receiver | None, generation: int | None = None
+    ) -> LiveRun:
         """Execute with what was recorded, as a recovery would: the caller may change its own objects."""
         recorded = load(self._serializer, new.inputs, _what(function))
         run = Run(new.workflow_id, 1, function.name, self._serializer, deadline_ms=new.deadline_ms)
         args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
-        return self._runner.prepare(run, function, args, recorded["kwargs"])
+        return self._runner.prepare(run, function, args, recorded["kwargs"], generation)
 
 
 def _limits(limit: Limit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:
