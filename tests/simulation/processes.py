@@ -39,6 +39,8 @@ class Process(Party):
         self.skew_seconds = skew_seconds
         self.host: Host | None = None
         self.lock = RLock()
+        self.launch_lock = RLock()
+        self.launch: object | None = None
         self.settings = Settings(name, connection, programs.VERSION, name, True, 8, JSONSerializer())
         self.when_killed.append(self._hang_up)
 

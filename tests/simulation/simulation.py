@@ -236,7 +236,7 @@ class Simulation:
 
     def _on_error(self, thread: SimThread, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
-        self.ledger.violate(f"thread {thread.name!r} of {thread.party.name} died:\n{text}")
+        self.ledger.violate(f"thread {thread.name!r} of {thread.party.name} died of {error!r}\n{text}")
 
     def _show_threads(self) -> None:
         for process in self._processes.values():

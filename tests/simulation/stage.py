@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -38,6 +39,8 @@ class Program(Protocol):
 
     host: Host | None
     lock: RLock
+    launch_lock: RLock
+    launch: object | None
     settings: Settings
 
 
@@ -60,6 +63,18 @@ class OneOfSeveral:
     @property
     def lock(self) -> RLock:
         return program().lock
+
+    @property
+    def launch_lock(self) -> RLock:
+        return program().launch_lock
+
+    @property
+    def launch(self) -> object | None:
+        return program().launch
+
+    @launch.setter
+    def launch(self, launch: object | None) -> None:
+        program().launch = launch
 
 
 class SettingsOfOne:
@@ -158,6 +173,7 @@ class _Os:
 
     def __init__(self, files: LockFiles) -> None:
         self.close = files.close
+        self.getpid = os.getpid
 
 
 def _modules_of_tidings() -> list[ModuleType]:
