@@ -12,18 +12,21 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.engines import FaultyEngine, aside, launched, make_engine, running, wait_until
+from tests.support.engines import FaultyEngine, aside, launched, make_engine, register, running, wait_until
 from tests.support.faulty import Gate, Killed, Moment, Trap
 from tests.support.records import read_records
 from tidings import DBOS, SendMessage, SetWorkflowID
 from tidings.engine import committer as committers
+from tidings.engine.chain import Chain
 from tidings.engine.probes import Point
+from tidings.engine.ticket import Ticket
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSConflictingWorkflowError,
     DBOSException,
     DBOSNonExistentWorkflowError,
     DBOSShutdownError,
+    DBOSWorkflowCancelledError,
 )
 from tidings.model import Status, Unit
 from tidings.store.protocol import Batch
@@ -870,3 +873,35 @@ def test_a_close_of_a_step_whose_result_was_withdrawn_is_withdrawn_too(database_
         is_queued.set()
         assert result.get_result() == "written"
         assert list(DBOS.read_stream("w", "log")) == ["still open"]
+
+
+# --- a start that is overtaken ---------------------------------------------------------------------------
+
+
+@DBOS.workflow(name="interleavings.nothing")
+def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("reason", ["a shutdown", "its deadline"])
+def test_a_start_that_is_overtaken_before_it_is_durable_raises_nothing_that_ends_threads(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    register(nothing)
+    real = Chain.barrier
+
+    def overtaken(self: Chain) -> Ticket | None:
+        monkeypatch.setattr(Chain, "barrier", real)
+        if reason == "a shutdown":
+            here.host.runner.close("tidings was shut down")
+        else:
+            self.kill(DBOSWorkflowCancelledError("w"))
+        return self.barrier()
+
+    with running(database_url) as here:
+        monkeypatch.setattr(Chain, "barrier", overtaken)
+        if reason == "a shutdown":
+            with pytest.raises(DBOSShutdownError):
+                DBOS.start_workflow(nothing)
+        else:
+            assert DBOS.start_workflow(nothing).workflow_id

@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     for report in _played(range(given.first, given.first + given.seeds), given.jobs):
         total.add(report)
         for seed, violation in report.failed:
-            _say(f"seed {seed}: {violation}\n    repeat it: python -m tests.simulation --seed {seed}")
+            _say(f"seed {seed}: {violation.splitlines()[0][:300]}")
+            _say(f"    repeat it: python -m tests.simulation --seed {seed}")
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{total.seeds} of {given.seeds} seeds, {len(total.failed)} failed ")
             sys.stderr.flush()

@@ -248,6 +248,14 @@ class Threading:
     def get_ident() -> int:
         return playing().current.number
 
+    @staticmethod
+    def current_thread() -> object:
+        return playing().current
+
+    @staticmethod
+    def main_thread() -> object:
+        return None  # Of simulated processes none may handle signals.
+
 
 class Time:
     """The module `time`. The monotonic clock is the scheduler's; the hosts' wall clocks do not agree."""

@@ -95,6 +95,7 @@ class App:
         on_loop: bool,
         has_client: bool,
         comes_back: bool,
+        rest_seconds: float,
     ) -> None:
         """Take what it is to do.
 
@@ -106,6 +107,7 @@ class App:
             on_loop: whether it starts its workflows on an event loop, which it closes while they run.
             has_client: whether it has a client besides, which shares the engine and keeps it open.
             comes_back: whether it launches again, in the same process, after it was stopped for the first time.
+            rest_seconds: how long what it executes may take to come to rest when it is stopped.
         """
         self.process = process
         self.is_up = False
@@ -116,6 +118,7 @@ class App:
         self._on_loop = on_loop
         self._has_client = has_client
         self._comes_back = comes_back
+        self._rest_seconds = rest_seconds
         self._stop = Event()
 
     def begin(self, scheduler: Scheduler) -> None:
@@ -147,7 +150,7 @@ class App:
             self._stop.wait()
             self.is_up = False
             self._ledger.note("stops")
-            DBOS.destroy()
+            DBOS.destroy(workflow_completion_timeout_sec=self._rest_seconds)
             self._ledger.note("stopped")
             if not self._comes_back:
                 break

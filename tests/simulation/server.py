@@ -45,7 +45,6 @@ class Server(ModelStore):
         self._witness = witness
         self.hearers: list[Hearer] = []
         self.is_down = False
-        self.batches = 0
 
     def now_ms(self) -> int:
         return int((EPOCH_SECONDS + self._scheduler.now) * 1_000)
@@ -53,12 +52,21 @@ class Server(ModelStore):
     def commit(self, batch: Batch) -> list[Answer]:
         """Write a batch, let it be looked at, and tell the listeners."""
         answers = super().commit(batch)
-        self.batches += 1
         self._witness.landed(batch, answers)
-        for hearer in tuple(self.hearers):
-            for name in audible(batch.wakes, batch.executor_id, hearer.executor_id):
-                hearer.send(name)
+        self._tell(batch.executor_id, batch.wakes)
         return answers
+
+    def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
+        """Remove an executor, and tell the listeners."""
+        executor = self.records.executors.get(executor_id)
+        super().retire(executor_id, fence, wakes)
+        if executor is not None and executor.fence == fence:
+            self._tell(executor_id, wakes)
+
+    def _tell(self, by: str, names: Sequence[str]) -> None:
+        for hearer in tuple(self.hearers):
+            for name in audible(names, by, hearer.executor_id):
+                hearer.send(name)
 
     def claim(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Take over from the dead. Their rows stay for a day: one may ask whether its last batch landed."""

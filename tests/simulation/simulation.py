@@ -6,11 +6,14 @@ client to its own. Then the ledger and the records are judged.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import time
 import traceback
+import warnings
 from collections import Counter
+from collections.abc import Iterator
 from random import Random
 from typing import Any, Final
 
@@ -218,6 +221,7 @@ class Simulation:
             on_loop=self.dice.random() < 0.3,
             has_client=self.dice.random() < 0.3,
             comes_back=self.dice.random() < 0.3,
+            rest_seconds=self.dice.choice((0, 0, 0.5, 3)),
         )
 
     def _client(self, name: str, count: int) -> Client:
@@ -236,7 +240,7 @@ class Simulation:
 
     def _on_error(self, thread: SimThread, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
-        self.ledger.violate(f"thread {thread.name!r} of {thread.party.name} died:\n{text}")
+        self.ledger.violate(f"thread {thread.name!r} of {thread.party.name} died of {error!r}\n{text}")
 
     def _show_threads(self) -> None:
         for process in self._processes.values():
@@ -265,30 +269,49 @@ class Ear(logging.Handler):
 
 def play(seed: int) -> Outcome:
     """Play one seed."""
+    with _undisturbed():
+        return _play(seed)
+
+
+def _play(seed: int) -> Outcome:
     began = time.perf_counter()
     simulation = Simulation(seed)
     register(*programs.WORKFLOWS)
-    ear = Ear(simulation.ledger)
+    with _heard(simulation.ledger), staged(simulation.open_store, simulation.files):
+        simulation.scheduler.play(simulation.play)
+    return Outcome(seed, simulation.ledger, simulation.scheduler.fingerprint, began)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Collect no garbage in the block: what that ends would end at a moment that is not the seed's."""
+    gc.disable()
+    gc.freeze()  # So that the collection behind it is quick: it looks at nothing but the block's.
+    try:
+        with warnings.catch_warnings():
+            # One that was killed between the call of an async function and its await.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield
+            gc.collect()
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
+@contextlib.contextmanager
+def _heard(ledger: Ledger) -> Iterator[None]:
+    """Let the ledger, and nobody else, hear what is logged."""
+    ear = Ear(ledger)
     loggers = [logging.getLogger("tidings"), logging.getLogger("asyncio")]
     former = [(logger, logger.propagate, logger.level) for logger in loggers]
-    # Nothing is collected meanwhile: what a collection ends would come at a moment that is not the seed's.
-    gc.disable()
-    gc.freeze()
     try:
         for logger in loggers:
             logger.addHandler(ear)
             logger.propagate = False
             logger.setLevel(logging.INFO)
-        with staged(simulation.open_store, simulation.files):
-            simulation.scheduler.play(simulation.play)
+        yield
     finally:
         for logger, propagate, level in former:
             logger.removeHandler(ear)
             logger.propagate = propagate
             logger.setLevel(level)
-        outcome = Outcome(seed, simulation.ledger, simulation.scheduler.fingerprint, began)
-        del simulation, ear
-        gc.collect()
-        gc.unfreeze()
-        gc.enable()
-    return outcome

@@ -24,7 +24,7 @@ from tidings.engine.receivers import Receiver
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.scope import Scope
-from tidings.error import DBOSRunEndedError, DBOSShutdownError
+from tidings.error import DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
 from tidings.model import NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
 
@@ -100,9 +100,11 @@ class Starter:
             live = self._prepare(started_now, function, receiver)
             try:
                 live.port.chain.defer(lambda: Unit(fresh_id, 1, start=started_now))
+                live.starting = live.port.chain.barrier()
             except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
                 raise DBOSShutdownError from None
-            live.starting = live.port.chain.barrier()
+            except DBOSWorkflowCancelledError:
+                pass  # Its time was up already, so it was started.
             return Start(fresh_id, live)
         generation = self._runner.generation
         if parent is not None:
