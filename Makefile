@@ -12,7 +12,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-r
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo tour report test chaos check fmt bench bench-quick pins clean
+.PHONY: help demo tour report test chaos simulate check fmt bench bench-quick pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrow
 chaos: $(READY) ## Kill, pause and cut off real processes, and check what all of them saw (MINUTES=20 SEED=7 DATABASE=postgresql://...)
 	$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(DATABASE),--store postgresql --postgres '$(DATABASE)') $(ARGS)
+
+simulate: $(READY) ## Play the engine on virtual time and a faulty store, a seed each (SEEDS=10000 FROM=0; SEED=7 shows one)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0) --jobs 2)
 
 check: $(READY) ## Check format, lint, types and the walls between the layers
 	$(BIN)/ruff format --check .
