@@ -144,6 +144,7 @@ ROWS = (
         Target(at_least=2_500),
         Target(at_least=2_500),
     ),
+    Row("waiting_woken_apart", "the same in two processes, sent to by a third", Unit.RATE),
     Row("recovered", "recovery of killed workflows of 10 steps", Unit.RATE, Target(20), Target(20)),
 )
 
@@ -198,6 +199,7 @@ PROGRAMS = (
     Program("streams.stream_readers", Size(seconds=2.0)),
     Program("streams.stream_read_memory", Size(seconds=60.0, count=1_000_000), peer_count=(1_000, 0), repetitions=1),
     Program("crowds.waiting", Size(count=10_000), Size(count=2_000), peer_count=(500, 100)),
+    Program("crowds.waiting_apart", Size(count=10_000), peer_count=(500, 100)),
     Program("crowds.recovered", Size(count=1_000), Size(count=100), repetitions=1),
     Program("growth.with_concurrency", Size(seconds=1.0, count=4_096), peer_count=(256, 0), repetitions=1),
     Program("growth.with_consumed", Size(seconds=30.0, count=1_000_000), repetitions=1),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from typing import Any
 
 from bench.actor import Neighbour
 from bench.library import DBOS, SendMessage, SetWorkflowID
 from bench.meter import measuring, resident_bytes
 from bench.size import Size
 
+PROCESSES = 2
 STARTERS = 64
 MESSAGES_PER_CALL = 500
 RECORDED_STEPS = 10
@@ -45,6 +47,7 @@ class Crowd:
 
 
 CROWD = Crowd()
+_part: list[tuple[asyncio.AbstractEventLoop, list[Any]]] = []  # A neighbour's part of a crowd.
 
 
 @DBOS.workflow()
@@ -103,6 +106,64 @@ def waiting(size: Size) -> None:
         await crowd(size.count, "waiting_memory", "waiting_woken")
 
     asyncio.run(after_warm_up())
+
+
+def waiting_apart(size: Size) -> None:
+    """Let a crowd wait in two processes, and send to all of it from a third, this one."""
+    neighbours = [Neighbour(f"neighbour-{number}") for number in range(PROCESSES)]
+    each = size.count // PROCESSES
+    for number, neighbour in enumerate(neighbours):
+        neighbour.tell("let_wait", f"crowd-{number}", each)
+    for neighbour in neighbours:
+        neighbour.answer()
+    ids = [f"crowd-{number}-{one}" for one in range(each) for number in range(PROCESSES)]
+    messages = [SendMessage(workflow_id, None, "word") for workflow_id in ids]
+    for neighbour in neighbours:
+        neighbour.tell("await_crowd")
+    with measuring("waiting_woken_apart") as window:
+        for first in range(0, len(messages), MESSAGES_PER_CALL):
+            DBOS.send_bulk(messages[first : first + MESSAGES_PER_CALL])
+        for neighbour in neighbours:
+            neighbour.answer()
+        window.operations = len(messages)
+    for neighbour in neighbours:
+        neighbour.end()
+
+
+# What a neighbour with a part of the crowd does.
+
+
+def let_wait(prefix: str, count: int) -> None:
+    """Start so many workflows; return when they wait."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    _part.append((loop, asyncio.run_coroutine_threadsafe(_start_waiting(prefix, count), loop).result()))
+
+
+def await_crowd() -> None:
+    """Return when all of them have ended."""
+    [(loop, handles)] = _part
+
+    async def gather() -> None:
+        await asyncio.gather(*(handle.get_result() for handle in handles))
+
+    asyncio.run_coroutine_threadsafe(gather(), loop).result()
+
+
+async def _start_waiting(prefix: str, count: int) -> list[Any]:
+    numbers = iter(range(count))
+    handles = []
+
+    async def start() -> None:
+        for number in numbers:
+            with SetWorkflowID(f"{prefix}-{number}"):
+                handles.append(await DBOS.start_workflow_async(wait_for_word))
+
+    CROWD.expect(count)
+    await asyncio.gather(*(start() for _ in range(STARTERS)))
+    await asyncio.to_thread(CROWD.wait)
+    await asyncio.sleep(SETTLE_SECONDS)
+    return handles
 
 
 def recovered(size: Size) -> None:

@@ -9,6 +9,7 @@ import difflib
 import os
 from typing import TypedDict, cast
 
+from tidings import store as stores
 from tidings.engine.settings import Connection, Settings
 from tidings.error import DBOSInitializationError
 from tidings.serialization import JSONSerializer, Serializer
@@ -78,12 +79,12 @@ def settings_from(config: DBOSConfig) -> Settings:
     _check(dict(config))
     name = config["name"]
     environment = os.environ
+    url = config.get("system_database_url") or environment.get("DBOS_SYSTEM_DATABASE_URL") or f"sqlite:///{name}.sqlite"
+    stores.prepare(url)  # Here, so that a launch that has workflows to recover need not wait for it.
     return Settings(
         name=name,
         connection=Connection(
-            database_url=config.get("system_database_url")
-            or environment.get("DBOS_SYSTEM_DATABASE_URL")
-            or f"sqlite:///{name}.sqlite",
+            database_url=url,
             schema=config.get("dbos_system_schema", "tidings"),
             use_listen_notify=config.get("use_listen_notify", True),
             polling_interval_seconds=config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS),

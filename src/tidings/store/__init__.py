@@ -7,6 +7,7 @@ package offers `open_store(url, schema)`, which parses the rest of the URL and d
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from typing import Final, cast
@@ -36,8 +37,7 @@ def open(url: str, schema: str = "tidings") -> Store:  # noqa: A001  (read as `s
     """
     if not isinstance(url, str):
         raise DBOSInitializationError(f"the database URL must be a string, not {type(url).__name__}: {ACCEPTED}")
-    scheme, separator, _ = url.partition("://")
-    package = _BACKENDS.get(scheme.lower()) if separator else None
+    package = _package(url)
     if package is None:
         raise DBOSInitializationError(f"{redact(url)!r} is not a database URL that tidings knows: {ACCEPTED}")
     try:
@@ -50,6 +50,19 @@ def open(url: str, schema: str = "tidings") -> Store:  # noqa: A001  (read as `s
             f"{redact(url)!r} needs the PostgreSQL driver ({error}): pip install 'tidings[postgres]'"
         ) from error
     return cast(Store, backend.open_store(url, schema))
+
+
+def prepare(url: str) -> None:
+    """Import what `open` needs for that URL: it takes a while. What is wrong with it, `open` says."""
+    package = _package(url)
+    if package is not None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(package)
+
+
+def _package(url: str) -> str | None:
+    scheme, separator, _ = url.partition("://")
+    return _BACKENDS.get(scheme.lower()) if separator else None
 
 
 def redact(url: str) -> str:
