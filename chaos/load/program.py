@@ -16,7 +16,6 @@ import random
 import signal
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -32,6 +31,7 @@ READY, DRAIN, DRAINED = "ready", "drain", "drained"
 RETRY_SECONDS = 0.2
 VERSION = "1"
 COMPLETION_SECONDS = (0, 0, 1, 3)
+CANCEL_SECONDS = 0.5
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -135,9 +135,10 @@ async def _until_the_end(activity: object, orders: Orders) -> None:
         doing.result()
         say(DRAINED)
     else:
+        doing.add_done_callback(lambda done: done.cancelled() or done.exception())
         doing.cancel()
-        with suppress(asyncio.CancelledError):
-            await doing
+        # What is being committed is waited for, and a database may be away: `destroy` does not wait for it.
+        await asyncio.wait((doing,), timeout=CANCEL_SECONDS)
     await ending
 
 
