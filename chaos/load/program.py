@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import faulthandler
 import logging
 import random
 import signal
@@ -152,6 +153,7 @@ async def main() -> None:
     """Be what the options say."""
     options = msgspec.json.decode(sys.argv[1], type=Options)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    faulthandler.register(signal.SIGUSR1)  # Every thread's stack, to the log.
     journal.open(Path(options.directory), options.process)
     orders = Orders()
     await (work if options.role == WORKER else visit)(options, orders)
