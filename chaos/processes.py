@@ -25,7 +25,8 @@ from chaos.load.program import DRAIN, DRAINED, READY, Options
 ROOT = Path(__file__).parents[1]
 
 # One that has not ended so long after a SIGTERM never will.
-END_SECONDS = 30.0
+END_SECONDS = 60.0
+STACKS_SECONDS = 2.0
 
 
 class Guard:
@@ -107,9 +108,11 @@ class Slot:
         await self._end("kill", signal.SIGKILL, END_SECONDS)
 
     async def terminate(self) -> bool:
-        """Ask it to end in order. Returns whether it did; else it is killed."""
+        """Ask it to end in order. Returns whether it did; else its stacks are in its log, and it is killed."""
         if await self._end("terminate", signal.SIGTERM, END_SECONDS):
             return True
+        self._send(signal.SIGUSR1)
+        await asyncio.sleep(STACKS_SECONDS)
         await self._end("kill", signal.SIGKILL, END_SECONDS)
         return False
 

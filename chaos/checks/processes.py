@@ -14,7 +14,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     for ended in evidence.of(ProcessEnded):
         record = ended.record
         if record.code is None:
-            detail = "it was told to end, and did not"
+            detail = "it was told to end, and did not; its stacks are in its log"
             yield Violation(Kind.PROCESS_STUCK, record.process, detail, (ended.noted,))
         elif record.wanted is None or (record.wanted == "terminate" and record.code != 0):
             detail = f"it ended with exit code {record.code}"

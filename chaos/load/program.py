@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import faulthandler
 import logging
 import random
 import signal
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,7 @@ READY, DRAIN, DRAINED = "ready", "drain", "drained"
 RETRY_SECONDS = 0.2
 VERSION = "1"
 COMPLETION_SECONDS = (0, 0, 1, 3)
+CANCEL_SECONDS = 0.5
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -135,9 +136,10 @@ async def _until_the_end(activity: object, orders: Orders) -> None:
         doing.result()
         say(DRAINED)
     else:
+        doing.add_done_callback(lambda done: done.cancelled() or done.exception())
         doing.cancel()
-        with suppress(asyncio.CancelledError):
-            await doing
+        # What is being committed is waited for, and a database may be away: `destroy` does not wait for it.
+        await asyncio.wait((doing,), timeout=CANCEL_SECONDS)
     await ending
 
 
@@ -151,6 +153,7 @@ async def main() -> None:
     """Be what the options say."""
     options = msgspec.json.decode(sys.argv[1], type=Options)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    faulthandler.register(signal.SIGUSR1)  # Every thread's stack, to the log.
     journal.open(Path(options.directory), options.process)
     orders = Orders()
     await (work if options.role == WORKER else visit)(options, orders)
