@@ -12,6 +12,9 @@ from collections.abc import Callable
 # The real ones: the simulation puts its own in the place of `threading` in the engine's modules only.
 allocate_lock = _thread.allocate_lock
 
+# What a carrier does, and gives: the baton of whoever is next. Before that it is given back.
+Job = Callable[[], _thread.LockType]
+
 
 class Carrier:
     """A thread of the operating system, asleep until it is handed the baton."""
@@ -21,15 +24,19 @@ class Carrier:
     def __init__(self) -> None:
         self.baton = allocate_lock()
         self.baton.acquire()
-        self.job: Callable[[], None] | None = None
+        self.job: Job | None = None
         self.ident = _thread.start_new_thread(self._run, ())
 
     def _run(self) -> None:
         while True:
             self.baton.acquire()
-            job, self.job = self.job, None
-            assert job is not None
-            job()  # Its last act is to hand the baton on, and to return this carrier before that.
+            self._carry().release()
+
+    def _carry(self) -> _thread.LockType:
+        """Do the job; give the baton to hand on. By then nothing of the job is held, and all of it can be collected."""
+        job, self.job = self.job, None
+        assert job is not None
+        return job()
 
 
 class Carriers:
@@ -39,7 +46,7 @@ class Carriers:
         self._free: list[Carrier] = []
         self.count = 0
 
-    def take(self, job: Callable[[], None]) -> Carrier:
+    def take(self, job: Job) -> Carrier:
         """Return a carrier that begins `job` when it is handed the baton."""
         if self._free:
             carrier = self._free.pop()

@@ -51,6 +51,7 @@ class Ledger:
         self.results_read: list[tuple[str, Any]] = []
         self.started: list[str] = []  # workflows whose start returned
         self.cancelled: set[str] = set()  # by somebody outside, perhaps in vain
+        self._writing: dict[str, int] = defaultdict(int)  # the epoch under which each workflow is written
         self._event_last: dict[tuple[str, str, str], int] = {}
         self._number = 0
 
@@ -217,7 +218,9 @@ class Ledger:
             return
         if unit.recovery is not None:
             return  # It comes from no run, and the store looks at its epoch.
-        if workflow.epoch != unit.epoch or workflow.executor_id != batch.executor_id:
+        # The epoch may be higher than that of its only run: a claim whose answer was lost may land late, once more.
+        latest = self._writing[unit.workflow_id] = max(unit.epoch, self._writing[unit.workflow_id])
+        if unit.epoch < latest or workflow.executor_id != batch.executor_id:
             self.violate(
                 f"{batch.executor_id} wrote for {unit.workflow_id} under epoch {unit.epoch}, which "
                 f"{workflow.executor_id} has under epoch {workflow.epoch}: {unit!r}"

@@ -166,7 +166,8 @@ class App:
         if self._plots:
             target = self._start_on_loop if self._on_loop else partial(self._start, self._plots)
             scheduler.start(target, "starter", self.process)
-        for number, visit in enumerate(self._visits):
+        visits, self._visits = self._visits, []  # None is paid again when it comes back.
+        for number, visit in enumerate(visits):
             face = DBOS if client is None or number % 2 else client
             scheduler.start(partial(self._visit, visit, face), f"visitor {number}", self.process)
 

@@ -59,6 +59,16 @@ class Stage:
     plots: dict[str, Plot]
     ledger: Ledger
 
+    @classmethod
+    def set(cls, plots: dict[str, Plot], ledger: Ledger) -> None:
+        """Begin."""
+        cls.plots, cls.ledger = plots, ledger
+
+    @classmethod
+    def clear(cls) -> None:
+        """Hold nothing of it any more."""
+        del cls.plots, cls.ledger
+
 
 class Failing(Exception):
     """What a step raises that is to be tried again."""

@@ -12,6 +12,8 @@ it stands, and from then on nothing that thread does blocks, switches or counts.
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import contextvars
 import heapq
 import os
@@ -119,7 +121,7 @@ class SimThread:
         if self._last_steps > _MOST_LAST_STEPS:
             raise Killed
 
-    def _run(self) -> None:
+    def _run(self) -> _thread.LockType:
         try:
             if self.dying:
                 raise Killed
@@ -133,7 +135,8 @@ class SimThread:
             # What a frame of it holds goes now, and in this thread: nothing of it may run later, in another's.
             error.__traceback__ = None
         sys.settrace(None)
-        self._scheduler.finish(self)
+        asyncio.set_event_loop(None)  # What carries it next has none, and this one holds the whole simulation.
+        return self._scheduler.finish(self)
 
     def stack(self) -> list[str]:
         """Say where it stands, the innermost last."""
@@ -346,20 +349,18 @@ class Scheduler:
             error, self._main_error = self._main_error, None
             raise error
 
-    def finish(self, thread: SimThread) -> None:
-        """Hand the baton on for the last time."""
+    def finish(self, thread: SimThread) -> _thread.LockType:
+        """Give the baton of whoever is next, to be handed on for the last time."""
         thread.is_over = True
         for each in thread.joiners:
             self.wake(each)
         CARRIERS.give_back(thread.carrier)
         if thread.reaper is not None:
-            thread.reaper.carrier.baton.release()
-            return
+            return thread.reaper.carrier.baton
         if thread is self._main:
-            self._over.release()
-            return
+            return self._over
         thread.party.threads.remove(thread)
-        self._draw().carrier.baton.release()
+        return self._draw().carrier.baton
 
     def _draw(self) -> SimThread:
         """Decide who runs next."""

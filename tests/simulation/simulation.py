@@ -83,10 +83,9 @@ class Simulation:
         ids = [f"w{number}" for number in range(weather.workflows)]
         author = Author(self.dice, ids)
         self.plots = [author.plot(index) for index in range(weather.workflows)]
-        programs.Stage.ledger = self.ledger
         self.late = [author.late_plot() for _ in range(4)]
         every = (each for plot in (*self.plots, *self.late) for each in (plot, *children(plot)))
-        programs.Stage.plots = {each.name: each for each in every}
+        programs.Stage.set({each.name: each for each in every}, self.ledger)
         self.ledger.note("weather", weather)
         for plot in (*self.plots, *self.late):
             self.ledger.note("plot", plot)
@@ -277,8 +276,11 @@ def _play(seed: int) -> Outcome:
     began = time.perf_counter()
     simulation = Simulation(seed)
     register(*programs.WORKFLOWS)
-    with _heard(simulation.ledger), staged(simulation.open_store, simulation.files):
-        simulation.scheduler.play(simulation.play)
+    try:
+        with _heard(simulation.ledger), staged(simulation.open_store, simulation.files):
+            simulation.scheduler.play(simulation.play)
+    finally:
+        programs.Stage.clear()
     return Outcome(seed, simulation.ledger, simulation.scheduler.fingerprint, began)
 
 
