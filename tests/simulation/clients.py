@@ -43,7 +43,7 @@ class Visitor:
             kinds += [self._starts] * 3
         for _ in range(self._dice.randint(2, 7)):
             kind = self._dice.choice(kinds)
-            yield Pause(self._dice.random() * self._dice.choice((0.01, 1.0, 5.0)))
+            yield Pause(self._dice.random() * self._dice.choice((0.01, 0.5, 2.0)))
             yield from kind(face, self._dice.choice(self._plots).name)
 
     def sends_surely(self, face: Target, only: str | None = None) -> Story[None]:
@@ -80,7 +80,7 @@ class Visitor:
 
     def _reads_events(self, face: Target, of: str) -> Story[None]:
         for _ in range(self._dice.randint(1, 4)):
-            value = yield Call(face, "get_event", of, event_key(""), self._dice.choice((0, 0.5, 5)))
+            value = yield Call(face, "get_event", of, event_key(""), self._dice.choice((0, 0.5, 3)))
             self._ledger.event_read(self.name, of, event_key(""), value)
             yield Pause(self._dice.random())
 
@@ -88,7 +88,7 @@ class Visitor:
         offset = self._dice.choice((0, 0, 0, 2))
         values: list[Any] = []
         try:
-            timeout = self._dice.choice((0.5, 5.0, None))
+            timeout = self._dice.choice((0.5, 3.0, None))
             yield Values(values.append, face, of, stream_key(""), offset=offset, timeout_seconds=timeout)
             is_whole = True
         except (DBOSStreamTimeoutError, DBOSNonExistentWorkflowError):

@@ -101,7 +101,7 @@ class Nemesis:
             self._note("kill", process)
             self._world.scheduler.kill(process)
             if self._dice.random() < 0.6:  # Else the others have to do without it.
-                self._sleep(0.1, 1, 8)
+                self._sleep(0.1, 1, 6)
                 self._world.restart(app)
 
     def _pause(self) -> None:
@@ -110,7 +110,7 @@ class Nemesis:
         if not process.is_dead and not process.is_paused:
             self._note("pause", process)
             self._world.scheduler.pause(process)
-            self._sleep(0.5, 5, 16)
+            self._sleep(0.5, 5, 12)
             if not process.is_dead:
                 self._note("resume", process)
                 self._world.scheduler.resume(process)
@@ -126,7 +126,7 @@ class Nemesis:
             thread = self._dice.choice(threads)
             self._note("stall", process)
             self._world.ledger.note("stalls", thread.name)
-            self._world.scheduler.stall(thread, self._dice.random() * self._dice.choice((0.1, 3, 12)))
+            self._world.scheduler.stall(thread, self._dice.random() * self._dice.choice((0.1, 3, 10)))
 
     def _stop(self) -> None:
         """SIGTERM, and a new start once it has stopped."""
@@ -134,7 +134,7 @@ class Nemesis:
         if app.is_up and not app.process.is_dead and not app.has_stopped:
             self._note("stop", app.process)
             app.stop()
-            self._sleep(0.1, 10)
+            self._sleep(0.1, 6)
             if self._is_waited_for(app):
                 self._world.scheduler.kill(app.process)  # Also where it took too long.
                 self._world.restart(app)

@@ -172,7 +172,7 @@ class Author:
         return Step(
             failing=dice.choice((0, 0, 0, 1, 2)),
             is_async=is_async and dice.random() < 0.6,
-            seconds=dice.choice((0.01, 0.5, 4.0)) if dice.random() < 0.5 else 0.0,
+            seconds=dice.choice((0.01, 0.5, 3.0)) if dice.random() < 0.5 else 0.0,
             limit=dice.choice((0.2, 2.0)) if dice.random() < 0.2 else None,
             writes=dice.random() < 0.2,
             publishes=dice.random() < 0.2,
@@ -207,7 +207,7 @@ class Author:
         return self._dice.choice(self._ids)
 
     def _timeout(self) -> float:
-        return self._dice.choice((0.0, 0.05, 0.5, 2.0, 6.0))
+        return self._dice.choice((0.0, 0.05, 0.5, 2.0, 4.0))
 
 
 def sure_messages(plot: Plot) -> int:

@@ -29,7 +29,9 @@ class Lock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         scheduler = playing()
-        scheduler.step()
+        scheduler.fuel -= 1
+        if scheduler.fuel <= 0:
+            scheduler.pass_by()
         if not self._is_taken:
             self._is_taken = True
             return True
@@ -56,7 +58,9 @@ class Lock:
             if thread.is_blocked:  # Else its time was up, or it is dead.
                 scheduler.wake(thread)
                 break
-        scheduler.step()
+        scheduler.fuel -= 1
+        if scheduler.fuel <= 0:
+            scheduler.pass_by()
 
     def locked(self) -> bool:
         return self._is_taken

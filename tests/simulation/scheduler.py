@@ -166,7 +166,7 @@ class Scheduler:
         self.fingerprint = 0  # of all that was decided: the same for the same seed
         self.on_error: Callable[[SimThread, BaseException], None] = lambda thread, error: None
         self._mean_steps = mean_steps
-        self._fuel = 1
+        self.fuel = 1  # steps until the baton is handed on unforced
         self._numbers = 0
         self._ready: list[SimThread] = []
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -214,15 +214,19 @@ class Scheduler:
 
     def step(self) -> None:
         """Pass a point where another thread may come in between."""
-        self._fuel -= 1
-        if self._fuel <= 0:
-            self._refuel()
-            me = self.current
-            if me.dying:
-                me.last_step()
-            elif self._ready or self._at_switches or self._timers:
-                self.make_ready(me)
-                self._hand_on(me)
+        self.fuel -= 1
+        if self.fuel <= 0:
+            self.pass_by()
+
+    def pass_by(self) -> None:
+        """Let another thread come in between: the steps are used up."""
+        self._refuel()
+        me = self.current
+        if me.dying:
+            me.last_step()
+        elif self._ready or self._at_switches or self._timers:
+            self.make_ready(me)
+            self._hand_on(me)
 
     def wait(self, until: float | None = None) -> bool:
         """Block this thread until somebody wakes it, or the time has come. Tells whether it was woken."""
@@ -399,7 +403,7 @@ class Scheduler:
         return thread
 
     def _refuel(self) -> None:
-        self._fuel = 1 + int(self.dice.expovariate(1 / self._mean_steps))
+        self.fuel = 1 + int(self.dice.expovariate(1 / self._mean_steps))
 
 
 def _trace_engine(frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:

@@ -45,7 +45,7 @@ def draw(dice: Random) -> Weather:
         machines=tuple(dice.choice((0, 0, 1)) for _ in range(apps)),
         mean_steps=dice.choice((50, 500) if between_lines else (4, 15, 60, 200)),
         steps_between_lines=between_lines,
-        lease_ms=dice.choice((3_000, 8_000)),
+        lease_ms=dice.choice((2_000, 6_000)),
         recheck_seconds=30.0 if lossy else 3_600.0,
         listens=dice.random() < 0.9,
         dropping=dice.choice((0.1, 0.3, 1.0)) if lossy else 0.0,
@@ -54,5 +54,5 @@ def draw(dice: Random) -> Weather:
         failing=dice.choice((0.0, 0.0, 0.01, 0.05)),
         slow_seconds=dice.choice((0.001, 0.005, 0.05)),
         faults=dice.choice((0, 1, 2, 3, 5, 8)),
-        fault_seconds=dice.choice((1.0, 4.0, 15.0)),
+        fault_seconds=dice.choice((1.0, 4.0, 10.0)),
     )
