@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,9 @@ from tests.support.postgres import PostgresServer, new_database
 from tests.support.proxy import Proxy
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+# How long another program waits for the write lock.
+LOCK_SECONDS = 60
 
 
 class Database(Protocol):
@@ -39,17 +42,14 @@ class SQLiteFile:
         return self.url
 
     async def hold(self, seconds: float) -> None:
-        """Hold the write lock, as another program would that takes its time."""
-        with closing(await asyncio.to_thread(self._begin)) as holder:
+        """Hold the write lock, as another program would that takes its time. One that never gets it gives up."""
+        holder = sqlite3.connect(self._path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+        with closing(holder), suppress(sqlite3.OperationalError):
+            # As the library asks of other programs: see `warn_of_wal_reset_bug`.
+            holder.execute("pragma wal_autocheckpoint = 0")
+            await asyncio.to_thread(holder.execute, "begin immediate")
             await asyncio.sleep(seconds)
             holder.execute("rollback")
-
-    def _begin(self) -> sqlite3.Connection:
-        # As the library asks of other programs: see `warn_of_wal_reset_bug`.
-        holder = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
-        holder.execute("pragma wal_autocheckpoint = 0")
-        holder.execute("begin immediate")
-        return holder
 
 
 class PostgresDatabase:

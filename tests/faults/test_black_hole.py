@@ -216,6 +216,6 @@ def test_a_dead_network_is_noticed_within_15_seconds(postgres_url: str) -> None:
             probes = option(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
             silent = option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
             assert silent + probes * option(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 15
-            assert option(socket.IPPROTO_TCP, 18) == 15_000  # TCP_USER_TIMEOUT
+            assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
         found = connection.execute("select current_setting('tcp_keepalives_idle')").fetchone()
         assert found == ("5",)
