@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.clock import ManualClock
 from tests.support.engines import VERSION, aside, launched, make_engine, running, wait_until
 from tests.support.faulty import move_fence
 from tests.support.records import read_records
@@ -406,3 +407,42 @@ def test_what_begins_while_it_is_claimed_anew_gives_way(database_url: str) -> No
         live = runner.prepare(Run("w", 2, "claimed anew", JSONSerializer()), flow.__tidings_workflow__, (), {})  # type: ignore[attr-defined]
         assert runner.live("w") is live
         assert runner.claiming(["w"]) == [], "somebody executes it"
+
+
+def test_a_process_whose_lease_has_run_out_asks_before_it_begins_a_step(database_url: str, other: Store) -> None:
+    """It may have stood still, and been taken over: the fence keeps what it writes out, but not what a step does."""
+    clock, begins, may_go_on = ManualClock(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    @DBOS.workflow(name="stale")
+    def stale() -> None:
+        begins.set()
+        may_go_on.wait()
+        DBOS.run_step({"name": "late"}, lambda: ran.append("late"))
+
+    with running(database_url, clock=clock) as here:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(stale)
+        assert begins.wait(20)
+        over = here.executions_over()
+        gate = here.hold_committer()  # No heartbeat tells it meanwhile.
+        clock.advance(10)
+        move_fence(other, here.executor_id, names=["stale"], version=VERSION, lease_until_ms=2**60)
+        may_go_on.set()
+        gate.open()
+        wait_until(lambda: over == ["w"])
+        assert ran == []
+
+
+def test_while_its_lease_lasts_a_step_begins_without_asking(database_url: str) -> None:
+    clock = ManualClock()
+
+    @DBOS.workflow(name="fresh")
+    def fresh() -> None:
+        DBOS.run_step({"name": "step"}, lambda: None)
+
+    with running(database_url, clock=clock) as here:
+        before = here.store.calls["commit"]
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(fresh).get_result()
+        assert here.store.calls["commit"] - before == 3, "the start, the step, the end"

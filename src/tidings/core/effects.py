@@ -50,7 +50,7 @@ class Defer(Struct, frozen=True):
 
 
 class Barrier(Struct, frozen=True):
-    """Wait until everything the run handed over is durable."""
+    """Wait until everything the run handed over is durable, and the run is known to be this process's still."""
 
 
 class Watch(Struct, frozen=True):

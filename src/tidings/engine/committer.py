@@ -141,6 +141,7 @@ class Committer:
 
     def start(self, executor: Executor) -> None:
         self.executor = executor
+        self.last_commit_ms = self._clock.now_ms()  # It was enlisted just now.
         self._thread.start()
 
     def stop(self) -> bool:
@@ -207,6 +208,11 @@ class Committer:
     def is_away(self) -> bool:
         """Whether the store failed when it was last asked, or has not answered for long."""
         return self.asking.is_away
+
+    @property
+    def lease_ends_ms(self) -> int:
+        """Until when nobody takes this process for dead, as far as it knows."""
+        return self.last_commit_ms + self._lease_ms
 
     @property
     def is_full(self) -> bool:

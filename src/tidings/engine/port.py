@@ -34,6 +34,7 @@ from tidings.engine.timers import Timers
 from tidings.engine.turns import Turns
 from tidings.engine.waiters import Waiters
 from tidings.error import DBOSRunEndedError
+from tidings.model import Unit
 
 
 class Parts(Struct, frozen=True):
@@ -94,7 +95,7 @@ class Port:
             case Now():
                 return self._parts.clock.now_ms()
             case Barrier():
-                return self.chain.barrier()
+                return self.chain.barrier() or self._still_ours()
             case Defer(make):
                 return self.chain.defer(make)
             case Read(query, asked):
@@ -102,6 +103,17 @@ class Port:
                 return self.ask(query) if asked is None else asked
             case Call() | Watch() | Wait() | Receive() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
+
+    def _still_ours(self) -> Ticket | None:
+        """Where the lease may have run out, ask first whether the run is this process's still.
+
+        A process that stood still, or was cut off, may have been taken over; its fence keeps it from
+        writing, but not from user code with outside effects.
+        """
+        committer = self._parts.committer
+        if self.is_outside or self._parts.clock.now_ms() < committer.lease_ends_ms:
+            return None
+        return self.chain.commit(Unit())
 
     def ask(self, query: Query) -> Ticket:
         """Put a query whose answer is wanted later."""
