@@ -342,6 +342,37 @@ def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_up(
         assert list(DBOS.read_stream("w", "log")) == [1, 2]
 
 
+def test_a_start_that_is_late_to_be_executed_does_not_begin_what_has_ended_meanwhile(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    @DBOS.workflow(name="late and over")
+    def late() -> None:
+        DBOS.run_step({"name": "work"}, lambda: ran.append("work"))
+
+    def start() -> None:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(late)
+
+    with running(database_url, lease_ms=600) as here:
+        runner, may_go_on = here.host.runner, threading.Event()
+        prepare = runner.prepare
+        over = here.executions_over()
+
+        def prepare_late(*arguments: Any) -> LiveRun:
+            may_go_on.wait()
+            return prepare(*arguments)
+
+        monkeypatch.setattr(runner, "prepare", prepare_late)
+        starting = aside(start)
+        wait_until(lambda: over == ["w"])  # It was found unattended, and executed to its end.
+        may_go_on.set()
+        starting.result(60)
+        wait_until(lambda: over == ["w", "w"])  # The start's own execution is over too.
+    assert ran == ["work"]
+
+
 @pytest.mark.parametrize("by", ["a program", "a workflow"])
 def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_over(
     database_url: str, other: Store, monkeypatch: pytest.MonkeyPatch, by: str

@@ -55,7 +55,7 @@ class Lock:
         scheduler = playing()
         while self._waiting:
             thread = self._waiting.popleft()
-            if thread.is_blocked:  # Else its time was up, or it is dead.
+            if thread.is_blocked and not thread.party.is_dead:  # Else its time was up.
                 scheduler.wake(thread)
                 break
         scheduler.fuel -= 1

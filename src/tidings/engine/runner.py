@@ -44,7 +44,7 @@ logger = logging.getLogger("tidings")
 # What a program that called a workflow in its own thread is to see.
 _FOR_THE_CALLER = (KeyboardInterrupt, SystemExit)
 
-_MOST_CANCELLED = 10_000
+_MOST_REMEMBERED = 10_000
 
 
 class Alarm(Ticket):
@@ -113,6 +113,8 @@ class Runner:
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
         self._claiming: set[str] = set()
+        # Workflows that were claimed anew, though this process owned them: a start of before is over.
+        self._claimed_anew: dict[str, None] = {}
         self._closed: str | None = None
         self._no_more_steps: str | None = None
         self.generation = 0  # Grows whenever this process may have lost runs.
@@ -162,6 +164,8 @@ class Runner:
         with self._lock:
             free = [each for each in workflow_ids if each not in self._live]
             self._claiming.update(free)
+            for each in free:
+                _remember(self._claimed_anew, each)
             return free
 
     def claimed(self, workflow_ids: Iterable[str]) -> None:
@@ -186,14 +190,15 @@ class Runner:
 
         Where its start is recorded already, `generation` is that of before. If ownership may have changed
         since, the run is dead: between the record and this nobody here was known to execute it, so it was
-        not among those that were dropped if it was taken over. If it was not, it is found unattended.
+        not among those that were dropped if it was taken over. If it was not, it is found unattended. So it
+        may have been found meanwhile, by this very process, and have been executed to its end.
         """
         live = LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs)
         with self._lock:
-            if generation is None or generation == self.generation:
+            if generation is None or (generation == self.generation and run.workflow_id not in self._claimed_anew):
                 self._add(live)
             else:
-                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another process may have taken it over"))
+                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another execution may have gone on with it"))
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 
@@ -292,9 +297,7 @@ class Runner:
         with self._lock:
             live = self._live.get(workflow_id)
             if live is None:
-                self._cancelled[workflow_id] = None
-                if len(self._cancelled) > _MOST_CANCELLED:
-                    del self._cancelled[next(iter(self._cancelled))]
+                _remember(self._cancelled, workflow_id)
         if live is not None:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
 
@@ -393,6 +396,13 @@ class Runner:
         self._parts.probes.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
             self._detached(live)
+
+
+def _remember(ids: dict[str, None], workflow_id: str) -> None:
+    """Add an id to the last ones that are kept."""
+    ids[workflow_id] = None
+    if len(ids) > _MOST_REMEMBERED:
+        del ids[next(iter(ids))]
 
 
 def _raise_if_dead(live: LiveRun, error: BaseException | None) -> None:
