@@ -36,6 +36,7 @@ _ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Send, st.sampled_from([OTHER, OTHER, "nobody"])),
     st.builds(Receive, st.booleans(), st.sampled_from([0.0, 1.0])),
     st.just(Receive(message=False, timeout_seconds=0.0, gives_up=True)),
+    st.just(Receive(message=False, timeout_seconds=1e6, is_late=True)),
     st.builds(Publish, _names),
     st.builds(ReadEvent, st.sampled_from(sorted(READABLE))),
     st.builds(Sleep, st.sampled_from([0.0, 0.5, 2.0])),

@@ -90,11 +90,12 @@ class Send:
 
 @dataclass(frozen=True)
 class Receive:
-    """A receive on a topic of its own: a message is there, comes never, or the program gives up."""
+    """A receive on a topic of its own: a message is there, comes while it waits, or never, or the program gives up."""
 
     message: bool
     timeout_seconds: float
     gives_up: bool = False
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,17 @@ READABLE = {"there": "seen", "pending": None, "ended": None}
 # --- the world -------------------------------------------------------------------------------------------
 
 
+class Arrival:
+    """What a receive waits for; its take stands until the run goes on elsewhere."""
+
+    def __init__(self) -> None:
+        self.may_board = True
+
+    def stands_no_more(self) -> None:
+        """See `core.effects.Standing`."""
+        self.may_board = False
+
+
 @dataclass
 class World:
     """What is durable, and what was done to the outside."""
@@ -159,10 +171,11 @@ class World:
     calls: list[tuple[Any, ...]] = field(default_factory=list)  # each run of a step's code
     reads: list[str] = field(default_factory=list)
     waits: list[tuple[str, int | None]] = field(default_factory=list)
+    last_finished: int = 0  # the number of the newest result
 
     def apply(self, unit: Unit) -> Answer:
         """Apply a unit, whole or not at all."""
-        missing = tuple({each.destination_id for each in unit.messages} - self.existing)
+        missing = tuple({each.destination_id for each in unit.messages} - self.existing - {WORKFLOW})
         if missing:
             return NoSuchWorkflow(missing)
         answer: Answer = APPLIED
@@ -188,7 +201,11 @@ class World:
             self.entries[place] = RecordedEntry(record, None, event.key)
         if unit.start is not None:
             self.children[unit.start.workflow_id] = unit.start.name
-        self.outbox += [(each.destination_id, each.topic, each.body) for each in unit.messages]
+        for each in unit.messages:
+            if each.destination_id == WORKFLOW:
+                self.inbox[str(each.topic)] = each.body
+            else:
+                self.outbox.append((each.destination_id, each.topic, each.body))
         self.units.append(unit)
         self.times.append(self.now_ms)
         return answer
@@ -200,6 +217,9 @@ class World:
         assert entry.ordinal not in {each.entry.ordinal for at, each in self.entries.items() if at != place}, (
             "two operations with one ordinal"
         )
+        if entry.finished is not None:
+            assert entry.finished > self.last_finished, "results are recorded in the order of their numbers"
+            self.last_finished = entry.finished
         self.entries[place] = RecordedEntry(entry, taken)
 
     def history(self) -> History:
@@ -400,16 +420,9 @@ class _Executor:
             resume = operation.send
             try:
                 if isinstance(effect, ReceiveEffect):
-                    argument = self._apply(effect.unit)
-                    yield "yield", None
-                    if isinstance(argument, Taken):
-                        continue
-                if isinstance(effect, (Wait, ReceiveEffect)):
-                    self.world.waits.append((path, effect.deadline_ms))
-                    if isinstance(op, Receive) and op.gives_up:
-                        raise Abandoned
-                    assert effect.deadline_ms is not None, f"{path} waits for ever"
-                    argument = yield "wait", effect.deadline_ms
+                    argument = yield from self._receive(effect, op, path)
+                elif isinstance(effect, Wait):
+                    argument = yield from self._wait(effect, op, path)
                 else:
                     argument = self._perform_at_once(effect)
                     if isinstance(effect, Commit):
@@ -419,6 +432,25 @@ class _Executor:
             except BaseException as error:
                 resume, argument = operation.throw, error
 
+    def _receive(self, effect: ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
+        self.world.waits.append((path, effect.deadline_ms))
+        answer = self._apply(effect.unit)
+        yield "yield", None
+        if isinstance(answer, Taken):
+            return answer
+        if not (isinstance(op, Receive) and op.is_late):
+            return (yield from self._wait(effect, op, path))
+        yield "yield", None
+        self._apply(Unit(messages=(_late(path),)))
+        return self._apply(effect.unit) if effect.arrival.may_board else True
+
+    def _wait(self, effect: Wait | ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
+        self.world.waits.append((path, effect.deadline_ms))
+        if isinstance(op, Receive) and op.gives_up:
+            raise Abandoned
+        assert effect.deadline_ms is not None, f"{path} waits for ever"
+        return (yield "wait", effect.deadline_ms)
+
     def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Turn | Now) -> Any:
         match effect:
             case Call(function):
@@ -427,7 +459,9 @@ class _Executor:
                 return self._apply(unit)
             case Defer(make):
                 return self._apply(make())
-            case Barrier() | Watch() | Turn():
+            case Watch():
+                return Arrival()
+            case Barrier() | Turn():
                 return None
             case Now():
                 return self.world.now_ms
@@ -443,6 +477,10 @@ class _Executor:
 
 def _letter(to: str, path: str) -> Callable[[int], tuple[Message, ...]]:
     return lambda now_ms: (Message(to, "topic", JSON.serialize(path), WORKFLOW, None, now_ms),)
+
+
+def _late(path: str) -> Message:
+    return Message(WORKFLOW, f"topic {path}", JSON.serialize(f"message {path}"), None, None, 0)
 
 
 def _child(name: str, path: str) -> Callable[[int], NewWorkflow]:
