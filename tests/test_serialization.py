@@ -1085,6 +1085,7 @@ own_errors: list[BaseException] = [
     errors.DBOSStreamClosedError("id", "key"),
     errors.DBOSStreamTimeoutError("id", "key", 3, 1.5),
     errors.DBOSAwaitedWorkflowCancelledError("id"),
+    errors.MaxRecoveryAttemptsExceededError("id", 3),
     DBOSRecordedError("shop.Error", "message", "Traceback…"),
     errors.DBOSWorkflowCancelledError("id"),
     errors.DBOSRunEndedError("id", "shut down"),

@@ -186,7 +186,8 @@ def test_nonsense_on_the_channel_is_passed_over(postgres_url: str) -> None:
     store = _opened(postgres_url)
     listener, process = store.listen("there"), Process(store)
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        [channel] = [row[0] for row in admin.execute("select query from pg_stat_activity where query like 'listen %'")]
+        listening = "select query from pg_stat_activity where query like 'listen %' and datname = current_database()"
+        [channel] = [row[0] for row in admin.execute(listening)]
         for payload in ("", "alone", "  ", "x !nonsense é"):
             admin.execute("select pg_notify(%s, %s)", (channel.split('"')[1], payload))
     store.commit(waking(process, "a"))
