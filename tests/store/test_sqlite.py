@@ -132,7 +132,7 @@ def test_everything_that_writes_happens_under_the_side_lock(
     store.retire(process.executor_id, process.fence)
     assert all(locked for _, locked in seen)
     assert [each for each, _ in seen].count("begin immediate") == 7
-    assert [each for each, _ in seen].count("pragma wal_checkpoint(truncate)") == 7
+    assert [each for each, _ in seen].count("pragma wal_checkpoint(restart)") == 7
     assert not is_locked(path)
 
 
@@ -158,7 +158,7 @@ def test_a_link_to_the_database_has_the_same_lock(path: Path, tmp_path: Path) ->
 # --- the log ---------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_has_grown_large_is_truncated(
+def test_a_log_that_has_grown_large_begins_anew_in_the_same_blocks(
     path: Path, process: Process, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process.start("w")
@@ -166,9 +166,17 @@ def test_a_log_that_has_grown_large_is_truncated(
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1_000_000)
     store.reconnect()
     process.commit(*recording("w", entry(1, "x" * 900_000)))
-    assert size_of_log(path) > 900_000
-    process.commit(*recording("w", entry(2, "x" * 100_000)))
-    assert size_of_log(path) == 0
+    assert 900_000 < size_of_log(path) < 1_000_000
+    process.commit(*recording("w", entry(2, "x" * 300_000)))
+    assert size_of_log(path) > 1_200_000  # And it was checkpointed.
+    for position in range(3, 11):
+        process.commit(*recording("w", entry(position, "x" * 100_000)))
+        assert size_of_log(path) == 1_000_000
+    for position in range(11, 21):
+        process.commit(*recording("w", entry(position, "x" * 100_000)))
+        assert 1_000_000 <= size_of_log(path) < 1_200_000
+    [history] = store.histories(["w"])
+    assert len(history.entries) == 20
 
 
 def test_a_reader_in_the_way_delays_the_checkpoint_and_nothing_else(
@@ -189,9 +197,10 @@ def test_a_reader_in_the_way_delays_the_checkpoint_and_nothing_else(
         assert not any("checkpoint" in each for each in statements)  # not at every commit
         reader.rollback()
     process.commit(*recording("w", entry(3, "x" * 110_000)))
-    assert size_of_log(path) == 0
+    process.commit(*recording("w", entry(4)))
+    assert size_of_log(path) == 100_000
     [history] = store.histories(["w"])
-    assert len(history.entries) == 3
+    assert len(history.entries) == 4
 
 
 def test_a_checkpoint_that_fails_does_not_fail_the_commit(
@@ -199,7 +208,7 @@ def test_a_checkpoint_that_fails_does_not_fail_the_commit(
 ) -> None:
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 0)
     store.reconnect()
-    failing(store, "pragma wal_checkpoint(truncate)", error(sqlite3.SQLITE_IOERR))
+    failing(store, "pragma wal_checkpoint(restart)", error(sqlite3.SQLITE_IOERR))
     assert process.commit(Unit(start=new("w"))) == [APPLIED]
     assert "to be tried again" in caplog.text
 

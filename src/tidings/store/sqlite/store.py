@@ -332,7 +332,7 @@ class SqliteStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot. It ends with the body: one that is kept open keeps the log from being truncated."""
+        """One snapshot. It ends with the body: one that is kept open keeps the log from beginning anew."""
         if self._reader is None or self._read is None:
             raise not_connected(self._path)
         with classified(self._path):
