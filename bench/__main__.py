@@ -86,7 +86,7 @@ def selected(options: Options) -> list[Program]:
 
 def libraries(options: Options, program: Program) -> tuple[str, ...]:
     """Return what runs it."""
-    return (BARE,) if program.bare else (OURS,) if options.alone else (OURS, PEER)
+    return (BARE,) if program.bare else (OURS,) if options.alone or program.peerless else (OURS, PEER)
 
 
 def measure(options: Options) -> Results:

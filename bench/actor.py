@@ -36,10 +36,11 @@ class Here:
 class Neighbour:
     """Another process with the same program, launched on the same database; it ends with `end` or `kill`.
 
-    Its `executor_id` is its own unless it is to be taken for a former run of this program.
+    Its `executor_id` is its own unless it is to be taken for a former run of this program; its environment is ours,
+    but for what is given.
     """
 
-    def __init__(self, executor_id: str | None = "neighbour") -> None:
+    def __init__(self, executor_id: str | None = "neighbour", **environment: str) -> None:
         given = json.loads(sys.argv[1]) | {"neighbour": True}
         if executor_id is not None:
             given["executor_id"] = executor_id
@@ -48,7 +49,7 @@ class Neighbour:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ,
+            env=os.environ | environment,
         )
         self.answer()
 

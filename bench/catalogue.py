@@ -80,6 +80,7 @@ class Program:
         full, quick: its size in the whole form and in the quick one; it is no part of that for which it has none.
         peer_count: another count for the peer, where a slow library would take hours.
         repetitions: at most so many, for what takes long.
+        peerless: whether the peer has nothing like it.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Program:
     peer_count: tuple[int, int] | None = None
     repetitions: int = 100
     bare: bool = False
+    peerless: bool = False
 
 
 _ONE, _GROUP, _ROWS, _COMMIT_MS = (
@@ -146,6 +148,20 @@ ROWS = (
     ),
     Row("waiting_woken_apart", "the same in two processes, sent to by a third", Unit.RATE),
     Row("recovered", "recovery of killed workflows of 10 steps", Unit.RATE, Target(20), Target(20)),
+    Row(
+        "taken_over",
+        "500 workflows of a killed process, executed again in another",
+        Unit.LATENCY,
+        Target(at_most=2_000),
+        Target(at_most=2_000),
+    ),
+    Row(
+        "taken_over_elsewhere",
+        "the same, with the lease of 10 s of another host",
+        Unit.LATENCY,
+        Target(at_most=25_000),
+        Target(at_most=25_000),
+    ),
 )
 
 GROWTH = (
@@ -201,6 +217,8 @@ PROGRAMS = (
     Program("crowds.waiting", Size(count=10_000), Size(count=2_000), peer_count=(500, 100)),
     Program("crowds.waiting_apart", Size(count=10_000), peer_count=(500, 100)),
     Program("crowds.recovered", Size(count=1_000), Size(count=100), repetitions=1),
+    Program("crowds.taken_over", Size(count=500), peerless=True),
+    Program("crowds.taken_over_elsewhere", Size(count=500), repetitions=1, peerless=True),
     Program("growth.with_concurrency", Size(seconds=1.0, count=4_096), peer_count=(256, 0), repetitions=1),
     Program("growth.with_consumed", Size(seconds=30.0, count=1_000_000), repetitions=1),
     Program("growth.with_length", Size(seconds=20.0, count=1_000_000), repetitions=1),

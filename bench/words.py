@@ -35,7 +35,7 @@ def target(line: Line) -> str:
         case Target(times=float() | int() as least):
             return f"≥ {least:g} ×"
         case Target(at_most=float() | int() as most):
-            return f"≤ {most:g} {line.row.unit.value}"
+            return f"≤ {most:,g} {line.row.unit.value}"
         case Target(at_least=float() | int() as least):
             return f"≥ {least:,g}{line.row.unit.value}"
         case _:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tempfile
 import threading
+import time
 from typing import Any
 
 from bench.actor import Neighbour
@@ -181,6 +183,27 @@ def recovered(size: Size) -> None:
 
 
 recovered.launches = True  # type: ignore[attr-defined]
+
+
+def taken_over(size: Size) -> None:
+    """Kill a process in which many wait; until all of them are executed again, in this one, which was there before."""
+    _taken_over("taken_over", Neighbour("victim"), size.count)
+
+
+def taken_over_elsewhere(size: Size) -> None:
+    """The same, of a process that is taken for one on another host: its lock file is where nobody looks."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        _taken_over("taken_over_elsewhere", Neighbour("victim", TMPDIR=elsewhere), size.count)
+
+
+def _taken_over(row: str, victim: Neighbour, count: int) -> None:
+    victim.do("let_wait", "left", count)
+    CROWD.expect(count)
+    with measuring(row) as window:
+        killed = time.perf_counter()
+        victim.kill()
+        CROWD.wait()
+        window.took(time.perf_counter() - killed)
 
 
 def run_until_killed(count: int) -> None:
