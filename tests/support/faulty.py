@@ -233,7 +233,7 @@ class FaultyStore:
         self.inner.connect()
 
     def close(self) -> None:
-        self.inner.close()
+        self._read("close", self.inner.close)
 
     def now_ms(self) -> int:
         return self._read("now_ms", self.inner.now_ms)
