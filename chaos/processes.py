@@ -140,7 +140,7 @@ class Slot:
         return not pending
 
     def _log_state(self) -> None:
-        """Append what the system says of each thread to its log: one that waits for a disk (D) has done nothing wrong."""
+        """Append what the system says of each thread to its log: one that waits for a disk (D) is not to blame."""
         assert self._process is not None
         with (self._directory / f"{self.process_name}.log").open("a") as log:
             for thread in sorted(Path(f"/proc/{self._process.pid}/task").glob("*")):
