@@ -24,6 +24,7 @@ from bench.runner import PEER_PYTHON, Job, run, size_of
 from bench.stores import PostgresStore, SQLiteStore, Store
 from bench.summary import Results
 from bench.terminal import console, progress_bar, show_changes, show_results
+from tests.support.temporary import temporary_directory_of_its_own
 
 
 class Options(argparse.Namespace):
@@ -92,6 +93,8 @@ def libraries(options: Options, program: Program) -> tuple[str, ...]:
 def measure(options: Options) -> Results:
     """Run all that was asked for, and show and write what came of it."""
     with ExitStack() as resources:
+        # Programs that are killed leave their lock files behind.
+        resources.enter_context(temporary_directory_of_its_own())
         stores: list[Store] = []
         if options.store != "sqlite":
             stores.append(resources.enter_context(PostgresStore(options.postgres)))

@@ -37,9 +37,9 @@ class Bar:
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Bar]:
-    """Show a bar in the block."""
+    """Show a bar in the block; nothing where it would be written down line by line."""
     columns = (BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Bar(progress, progress.add_task("", total=total))
 
 

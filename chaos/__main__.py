@@ -18,6 +18,7 @@ from pathlib import Path
 from chaos.conductor import Plan, conduct
 from chaos.databases import POSTGRESQL, SQLITE, Database, postgres_database, sqlite_file
 from chaos.terminal import console, progress_line, show
+from tests.support.temporary import temporary_directory_of_its_own
 
 
 class Options(argparse.Namespace):
@@ -75,7 +76,8 @@ def main() -> None:
     output = options.output or Path(tempfile.mkdtemp(prefix="tidings-chaos-"))
     console.print(f"Seed {seed}, {options.minutes:g} minutes each.", markup=False)
     stores = (SQLITE, POSTGRESQL) if options.store == "both" else (options.store,)
-    kept = [run(store, options, seed, output) for store in stores]
+    with temporary_directory_of_its_own():  # For the lock files of those that are killed; histories stay.
+        kept = [run(store, options, seed, output) for store in stores]
     if not all(kept):
         sys.exit(1)
 

@@ -24,11 +24,15 @@ from chaos.load.program import CLIENT, WORKER
 from chaos.processes import Guard, Slot
 from chaos.violations import Violation
 from tidings import DBOSClient
+from tidings.error import DBOSInitializationError
 
 WORKERS = 3
 CLIENTS = 2
 
 CONDUCTOR = "conductor"
+
+CONNECT_SECONDS = 60.0
+LOOK_SECONDS = 0.5
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -71,7 +75,7 @@ async def conduct(plan: Plan, database: Database, progress: Callable[[float, str
         await _let_things_fail(plan, database, slots, progress)
         progress(plan.seconds, "waiting for everything to end")
         await _drain(slots, plan.patience_seconds)
-        async with await asyncio.to_thread(lambda: DBOSClient(system_database_url=database.url)) as client:
+        async with await _connect(database.url) as client:
             await await_ends(client, plan.patience_seconds / 2)
             progress(plan.seconds, "reading the database")
             await asyncio.gather(*(slot.terminate() for slot in slots))
@@ -83,6 +87,18 @@ async def conduct(plan: Plan, database: Database, progress: Callable[[float, str
     violations = check(histories, final)
     (plan.directory / "violations.txt").write_text("".join(f"{each}\n" for each in violations))
     return Report(count(evidence), violations)
+
+
+async def _connect(url: str) -> DBOSClient:
+    """Connect, for as long as it takes a machine that has other things to do."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return await asyncio.to_thread(lambda: DBOSClient(system_database_url=url))
+        except DBOSInitializationError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _slots(plan: Plan, database: Database, guard: Guard) -> list[Slot]:

@@ -81,7 +81,7 @@ class Slot:
         self._is_ready = asyncio.Event()
         options = Options(self.role, self.name, self.process_name, self._url, str(self._directory), self._lease_ms)
         journal.note(ProcessStarted(self.process_name))
-        with (self._directory / f"{self.process_name}.log").open("wb") as log:
+        with (self._directory / f"{self.process_name}.log").open("ab") as log:  # We may have something to add.
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -108,9 +108,10 @@ class Slot:
         await self._end("kill", signal.SIGKILL, END_SECONDS)
 
     async def terminate(self) -> bool:
-        """Ask it to end in order. Returns whether it did; else its stacks are in its log, and it is killed."""
+        """Ask it to end in order. Returns whether it did; else it is killed, and its log says what it was at."""
         if await self._end("terminate", signal.SIGTERM, END_SECONDS):
             return True
+        self._log_state()
         self._send(signal.SIGUSR1)
         await asyncio.sleep(STACKS_SECONDS)
         await self._end("kill", signal.SIGKILL, END_SECONDS)
@@ -137,6 +138,15 @@ class Slot:
         if pending:
             journal.note(ProcessEnded(self.process_name, wanted, None))
         return not pending
+
+    def _log_state(self) -> None:
+        """Append what the system says of each thread to its log: one that waits for a disk (D) is not to blame."""
+        assert self._process is not None
+        with (self._directory / f"{self.process_name}.log").open("a") as log:
+            for thread in sorted(Path(f"/proc/{self._process.pid}/task").glob("*")):
+                with suppress(OSError):  # It has ended just now.
+                    state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+                    log.write(f"thread {thread.name}: {state} {(thread / 'wchan').read_text()}\n")
 
     def _send(self, what: signal.Signals) -> None:
         assert self._process is not None

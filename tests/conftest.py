@@ -5,6 +5,7 @@ Tests may run in several processes (`pytest -n 2`): each has a PostgreSQL server
 
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +14,16 @@ import pytest
 from hypothesis import settings
 
 from tests.support import watchdog
+from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.temporary import temporary_directory_of_its_own
 
 # How long an example takes says nothing here: the watchdog is what ends a test that hangs.
 settings.register_profile("tidings", deadline=None, print_blob=True)
 settings.load_profile("tidings")
+
+# What an engine and its host run in. The threads of user code may be left behind anywhere.
+_THREADS = {f"tidings-{name}" for name in ("committer", "reader", "listener", "timers", "supervisor")}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,6 +52,20 @@ def _is_worker(config: pytest.Config) -> bool:
 def anyio_backend() -> str:
     """Async tests run on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_engine_outlives_its_test() -> Iterator[None]:
+    """Wait for what a test has left behind: it holds connections, which would be collected in whatever test comes next.
+
+    What failed to close them is then seen in its own test.
+    """
+    before = set(threading.enumerate())
+    yield
+    while left := {thread for thread in threading.enumerate() if thread.name in _THREADS} - before:
+        thread = left.pop()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive(), f"the test has left {thread.name} behind"
 
 
 @pytest.fixture(scope="session", name="postgres_server")

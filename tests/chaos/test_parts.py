@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from pathlib import Path
 
-from chaos import faults
+import pytest
+
+from chaos import faults, processes
 from chaos.__main__ import parse
 from chaos.counts import count
 from chaos.databases import PostgresDatabase, SQLiteFile
 from chaos.evidence import Evidence
 from chaos.faults import Faults
-from chaos.histories import Execution, Final, History, Sending, Sent
-from chaos.journal import Journal, read_journals
+from chaos.histories import Execution, Final, History, ProcessEnded, Sending, Sent
+from chaos.journal import Journal, journal, read_journals
+from chaos.load.program import WORKER
+from chaos.processes import Guard, Slot
 from tests.chaos.tale import good_tale
 
 ON_ANY = {faults.KILL, faults.KILL_CLIENT, faults.TERMINATE, faults.PAUSE}
@@ -68,6 +73,33 @@ def test_the_table_counts_what_happened() -> None:
         "slowest takeover after an end, ms": 0,
     }
     assert {name: counts[name] for name in shown} == shown
+
+
+def test_a_process_that_does_not_end_when_it_is_told_to_leaves_word_of_what_it_is_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hears nothing of it: it is stopped."""
+    monkeypatch.setattr(processes, "END_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "STACKS_SECONDS", 0.0)
+
+    async def terminate() -> bool:
+        with Guard() as guard:
+            slot = Slot(WORKER, "worker-0", f"sqlite:///{tmp_path}/chaos.sqlite", tmp_path, 1_000, guard)
+            await slot.start()
+            await slot.await_ready()  # Before that the signal would end it, stopped or not.
+            slot.pause()
+            return await slot.terminate()
+
+    journal.open(tmp_path, "conductor")
+    try:
+        assert not asyncio.run(terminate())
+    finally:
+        journal.close()
+    assert re.search(r"thread \d+: T", (tmp_path / "worker-0.0.log").read_text())
+    [history] = [each for each in read_journals(tmp_path) if each.process == "conductor"]
+    assert ("worker-0.0", "terminate", None) in [
+        (each.process, each.wanted, each.code) for each in history.records if isinstance(each, ProcessEnded)
+    ]
 
 
 def test_the_command_line() -> None:

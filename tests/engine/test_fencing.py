@@ -67,7 +67,8 @@ def test_a_batch_whose_fence_moves_changes_nothing_and_the_claimer_goes_on(datab
         with SetWorkflowID("w"):
             taken = DBOS.start_workflow(fenced)
         gate.await_reached()
-        [claimed] = move_fence(other, here.executor_id, names=["fenced"], version=VERSION)
+        here.host.supervisor.stop()  # It takes up nothing itself.
+        [claimed] = move_fence(other, here.executor_id, names=["fenced"], version=VERSION, lease_ms=1)
         assert (claimed.workflow_id, claimed.epoch) == ("w", 2)
         gate.open()
         wait_until(lambda: over == ["w"])
@@ -78,7 +79,7 @@ def test_a_batch_whose_fence_moves_changes_nothing_and_the_claimer_goes_on(datab
         assert handle.get_result() == "on"
 
         there = make_engine(database_url)
-        with launched(there):  # The claimer has no lease: whoever comes next takes over from it.
+        with launched(there):  # The claimer's lease has run out: whoever comes next takes over from it.
             assert taken.get_result() == ["first", "second"]
     assert ran == ["first", "second", "second"]
     assert read_records(database_url).workflow("w").epoch == 3
@@ -406,7 +407,7 @@ def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_over(
         wait_until(lambda: any(each.workflow_id == "w" for each in read_records(database_url).workflows))
         over = here.executions_over()
         here.host.supervisor.stop()  # It takes up nothing itself.
-        [claimed] = move_fence(other, here.executor_id, names=["taken over late"], version=VERSION)
+        [claimed] = move_fence(other, here.executor_id, names=["taken over late"], version=VERSION, lease_ms=1)
         assert (claimed.workflow_id, claimed.epoch) == ("w", 2)
         Chain(here.engine.committer).commit(Unit()).result()  # It finds its fence moved, and drops what it has lost.
 

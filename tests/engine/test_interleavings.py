@@ -517,12 +517,46 @@ def test_destroy_does_not_wait_for_a_commit_that_hangs(database_url: str, monkey
         stopping = aside(here.stop)
         try:
             stopping.result(timeout=10)
+            assert here.store.calls["close"] == 0, "its connection is in use"
         finally:
             gate.open()
-    # What was left behind ends by itself, with its connection untouched until then.
+    # What was left behind ends by itself, and closes the store behind it.
     here.engine.committer._thread.join(20)
     here.host.supervisor._thread.join(20)
-    here.store.close()
+    assert here.store.calls["close"] == 1
+
+
+def test_draining_waits_for_no_commit_that_hangs(database_url: str) -> None:
+    """Nothing is executed, and so nothing is to come to rest; but that must be known behind what is being committed."""
+    with running(database_url) as here:
+        gate = here.store.hold(where=lambda batch: any(unit.messages for unit in batch.units))
+        sending = aside(lambda: DBOS.send("nobody", 1))
+        gate.await_reached()
+        draining = aside(lambda: here.host.drain(0.05))
+        try:
+            draining.result(timeout=20)
+        finally:
+            gate.open()
+        with pytest.raises(DBOSNonExistentWorkflowError):
+            sending.result(timeout=20)
+
+
+def test_a_query_that_hangs_when_tidings_stops_closes_the_store_when_it_ends(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidings.engine.reader._STOP_SECONDS", 0.05)
+    here = make_engine(database_url)
+    with launched(here):
+        gate = here.store.hold("latest_events")
+        reading = aside(lambda: DBOS.get_event("nobody", "key", FOREVER))
+        gate.await_reached()
+        here.stop()
+        with pytest.raises(DBOSShutdownError):
+            reading.result(timeout=20)
+        assert here.store.calls["close"] == 0
+        gate.open()
+    here.engine.reader._thread.join(20)
+    assert here.store.calls["close"] == 1
 
 
 def test_a_dead_committer_wakes_everybody(database_url: str) -> None:

@@ -57,8 +57,10 @@ def parent() -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Faulty stores, long leases; and nobody is left at the end."""
+    if "database_url" in request.fixturenames:
+        request.getfixturevalue("database_url")  # Which is there until the end, then.
     real_open = stores.open
     monkeypatch.setattr(stores, "open", lambda *arguments: FaultyStore(real_open(*arguments)))
     for module in ("client", "config"):

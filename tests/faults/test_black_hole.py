@@ -124,11 +124,9 @@ async def test_destroy_is_bounded_and_lets_nobody_wait(app: App, face: Face, pro
     await DBOS.destroy_async()
     with pytest.raises(DBOSShutdownError):
         calling.result(60)
-    # What was left behind ends by itself once the database answers, and the next launch goes on.
+    # What was left behind ends by itself once the database answers, with its connections; and the next launch goes on.
     await off_loop(proxy.release)
-    await off_loop(engine.committer._thread.join, 60)
-    await off_loop(engine.reader._thread.join, 60)
-    engine.store.close()
+    await off_loop(wait_until, lambda: proxy.connections == 0)
     await app.launch()
     await face.send("w", 2, "topic")
     assert await face.get_result("w") in (1, 2)

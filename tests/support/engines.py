@@ -40,7 +40,11 @@ class FaultyEngine:
         """Start the engine; `host.recover` lets it execute what it finds."""
         settings = self.host.settings
         self.engine.open(settings.executor_label, migrate=settings.run_migrations)
-        self.host.admit()
+        try:
+            self.host.admit()
+        except BaseException:  # It was killed already.
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop the engine, once."""

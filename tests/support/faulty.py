@@ -233,7 +233,7 @@ class FaultyStore:
         self.inner.connect()
 
     def close(self) -> None:
-        self.inner.close()
+        self._read("close", self.inner.close)
 
     def now_ms(self) -> int:
         return self._read("now_ms", self.inner.now_ms)
@@ -336,13 +336,19 @@ def hears_only_probes(name: str) -> bool:
 
 
 def move_fence(
-    store: Store, executor_id: str, *, names: Sequence[str], version: str, lease_until_ms: int = 0
+    store: Store,
+    executor_id: str,
+    *,
+    names: Sequence[str],
+    version: str,
+    lease_until_ms: int = 0,
+    lease_ms: int = 10_000,
 ) -> list[WorkflowRecord]:
     """Claim from an executor that is taken for dead, as another process would; raises its fence.
 
-    Without a lease the claimer is dead itself: whoever looks next takes over from it.
+    The claimer is never heard of again: after `lease_ms` others take over from it.
     """
-    claimer = Executor("claimer", "claimer", lease_until_ms, 0)
+    claimer = Executor("claimer", "claimer", lease_until_ms, 0, lease_ms)
     claimer = replace(claimer, fence=store.enlist(claimer))
     return store.claim(claimer, [executor_id], names, version, 1_000)
 

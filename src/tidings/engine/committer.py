@@ -114,14 +114,23 @@ class Committer:
     """Makes units durable, in batches."""
 
     def __init__(
-        self, store: Store, owner: Owner, waiters: Waiters, clock: Clock, probes: Probes, lease_ms: int
+        self,
+        store: Store,
+        owner: Owner,
+        waiters: Waiters,
+        clock: Clock,
+        probes: Probes,
+        lease_ms: int,
+        on_end: Callable[[], None],
     ) -> None:
+        """Take what it works with, and what is called when it uses the store no more."""
         self._store = store
         self._owner = owner
         self._waiters = waiters
         self._clock = clock
         self._probes = probes
         self._lease_ms = lease_ms
+        self._on_end = on_end
         self._inbox: Mailbox[Job | Errand] = Mailbox()
         self._begin = threading.Lock()
         self._gauge = threading.Lock()
@@ -144,11 +153,10 @@ class Committer:
         self.last_commit_ms = self._clock.now_ms()  # It was enlisted just now.
         self._thread.start()
 
-    def stop(self) -> bool:
+    def stop(self) -> None:
         """Write what was handed over, then stop. A store that is away is not waited for.
 
-        Returns:
-            Whether it has stopped: a commit that hangs is left behind, and uses its connection still.
+        A commit that hangs is left behind, and uses its connection still.
         """
         self._inbox.close()
         self._stop.set()
@@ -162,8 +170,6 @@ class Committer:
                 "the database holds the last commit up; leaving after %.1f s without its answer",
                 self.asking.held_up_seconds,
             )
-            return False
-        return True
 
     def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False, wakes: tuple[str, ...] = ()) -> Job:
         """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
@@ -258,6 +264,8 @@ class Committer:
                 settle_all((item, None, self._closed()) for item in left)
                 left = self._inbox.take_all()
             self._owner.was_lost(self._closed())
+        finally:
+            self._on_end()
 
     def _admit(self, jobs: Iterable[Job]) -> list[Job]:
         """Leave out what was withdrawn, and what its run may not write any more."""

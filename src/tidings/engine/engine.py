@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Protocol
@@ -101,6 +102,23 @@ def _do_nothing() -> None:
     """What an engine without a host does about workflows that nobody owns."""
 
 
+class _LastOut:
+    """Closes a store when the last of those who use its connections is through: never under a thread that uses one."""
+
+    def __init__(self, store: Store, users: int) -> None:
+        self._store = store
+        self._users = users
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        """One of them is through."""
+        with self._lock:
+            self._users -= 1
+            is_last = self._users == 0
+        if is_last:
+            self._store.close()
+
+
 class Engine:
     """The parts that all users of one database share, and their common life."""
 
@@ -111,8 +129,11 @@ class Engine:
         self.clock = clock or SystemClock()
         self.store: Store = stores.open(connection.database_url, connection.schema)
         self.waiters = Waiters()
-        self.committer = Committer(self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms)
-        self.reader = Reader(self.store, self.probes)
+        self._last_out = _LastOut(self.store, 3)  # The committer, the reader, and `stop`.
+        self.committer = Committer(
+            self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, self._last_out
+        )
+        self.reader = Reader(self.store, self.probes, self._last_out)
         self.timers = Timers(self.clock)
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes)
@@ -219,17 +240,19 @@ class Engine:
         return executor
 
     def stop(self) -> None:
-        """End all parts, promptly. What is being committed is kept."""
+        """End all parts, promptly. What is being committed is kept.
+
+        A thread that the database holds up is left behind. It closes the store when the database has let it go.
+        """
         if self.pid != os.getpid():
             return  # A forked child has none of the threads, and must not touch the parent's connections.
         self.hearing.stop()
         self.timers.stop()
         _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor, (ORPHANS,)))
-        has_stopped = self.committer.stop()
+        self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
-        has_stopped = self.reader.stop() and has_stopped
-        if has_stopped:  # A connection must not be closed under the thread that uses it.
-            self.store.close()
+        self.reader.stop()
+        self._last_out()
 
     # --- what the committer asks of the owner of the runs --------------------------------------------
 

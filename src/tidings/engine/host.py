@@ -12,7 +12,6 @@ begin, and then gives back, between two batches, whatever is still recorded as t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
@@ -24,6 +23,7 @@ from tidings.engine.runner import LiveRun, Runner
 from tidings.engine.settings import Settings
 from tidings.engine.starting import Starter
 from tidings.engine.supervisor import Supervisor
+from tidings.engine.ticket import Ticket
 from tidings.engine.workers import Workers
 from tidings.error import DBOSShutdownError
 from tidings.store.protocol import Store
@@ -76,31 +76,36 @@ class Host:
         self.supervisor.close()
         self.starter.close()
         loop = _loop_of_this_thread()  # What that executes cannot get on meanwhile.
-        clock = self.engine.clock
+        clock, committer = self.engine.clock, self.engine.committer
         begun = clock.now_ms()
-        while self._is_busy(loop):
+        turn: Ticket | None = None
+        while True:
+            is_told = turn is not None and turn.settled
+            if self.runner.busy(loop):
+                turn = None
+            elif is_told or committer.is_away:
+                return
+            elif turn is None:
+                # One may just have ended, and another wait for its result: behind this, all that wakes has been told.
+                turn = committer.call(_do_nothing)
             passed = (clock.now_ms() - begun) / 1_000
             if seconds is not None and passed >= seconds:
-                logger.warning(
-                    "after %g s %d workflows are still in the middle of a step, for example %r; it will run again",
-                    seconds,
-                    len(busy := self.runner.busy()),
-                    next(iter(busy), ""),
-                )
+                self._warn_of_busy(seconds)
                 return
             if seconds is not None and passed >= seconds / 2:
                 self.runner.let_no_step_begin("tidings is being shut down; another process goes on with it")
             if self._stopped.wait(_LOOK_SECONDS):
                 return
 
-    def _is_busy(self, besides: asyncio.AbstractEventLoop | None) -> bool:
-        if self.runner.busy(besides):
-            return True
-        # One may just have ended, and another wait for its result: behind this, all that wakes has been told.
-        if not self.engine.committer.is_away:
-            with contextlib.suppress(DBOSShutdownError):
-                self.engine.committer.call(_do_nothing).result()
-        return bool(self.runner.busy(besides))
+    def _warn_of_busy(self, seconds: float) -> None:
+        busy = self.runner.busy()
+        if busy:
+            logger.warning(
+                "after %g s %d workflows are still in the middle of a step, for example %r; it will run again",
+                seconds,
+                len(busy),
+                busy[0],
+            )
 
     def stop(self) -> None:
         """Execute nothing more, promptly. What is being committed is kept; runs go on at the next launch."""

@@ -58,9 +58,11 @@ class Reading(Ticket):
 class Reader:
     """Answers queries, many at a time."""
 
-    def __init__(self, store: Store, probes: Probes) -> None:
+    def __init__(self, store: Store, probes: Probes, on_end: Callable[[], None]) -> None:
+        """Take what it works with, and what is called when it uses the store no more."""
         self._store = store
         self._probes = probes
+        self._on_end = on_end
         self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
         self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread is at.
         self.asking = Asking("reading from the database")
@@ -70,15 +72,13 @@ class Reader:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> bool:
-        """Answer what was asked, then stop. False if a query hangs, and uses its connection still."""
+    def stop(self) -> None:
+        """Answer what was asked, then stop. A query that hangs is left behind, and uses its connection still."""
         self._inbox.close()
         self._stop.set()
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
             self._settle_dead()
-            return False
-        return True
 
     def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
         """Put a query, or an errand on the reading connection."""
@@ -97,11 +97,14 @@ class Reader:
         settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
 
     def _run(self) -> None:
-        while asked := self._inbox.take_all():
-            self._taken = asked
-            for start in range(0, len(asked), _MAX_TOGETHER):
-                self._answer(asked[start : start + _MAX_TOGETHER])
-            self._taken = []
+        try:
+            while asked := self._inbox.take_all():
+                self._taken = asked
+                for start in range(0, len(asked), _MAX_TOGETHER):
+                    self._answer(asked[start : start + _MAX_TOGETHER])
+                self._taken = []
+        finally:
+            self._on_end()
 
     def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Reading]]) -> None:
         events: list[tuple[FindEvent, Ticket]] = []
