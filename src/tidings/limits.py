@@ -27,6 +27,11 @@ MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 MAX_PAGE_ITEMS: Final = 1_000
 MAX_PAGE_BYTES: Final = 1024 * 1024
 
+# What a run may see of the messages that wait behind the one it takes. A hundred receives share one commit then, which
+# leaves little of it to each; the bytes are kept until they are taken, perhaps by thousands of runs at once.
+MAX_AHEAD_ITEMS: Final = 100
+MAX_AHEAD_BYTES: Final = 64 * 1024
+
 # Handed over but not yet durable, per process. A run that meets the bound waits for its own unit.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 MAX_UNITS_IN_FLIGHT: Final = 50_000

@@ -78,11 +78,13 @@ class Take(Struct, frozen=True, gc=False):
     """Take the oldest unread message of `topic` sent to the unit's workflow.
 
     If there is one, it is marked read and the unit's entry is written, pointing at it. If there is
-    none, `otherwise` is written in the entry's place (nothing if it is `None`).
+    none, `otherwise` is written in the entry's place (nothing if it is `None`). The answer then tells of
+    up to `ahead` messages that wait behind it.
     """
 
     topic: str | None
     otherwise: Entry | None = None
+    ahead: int = 0
 
 
 class PublishedEvent(Struct, frozen=True, gc=False):
@@ -154,6 +156,9 @@ class Unit(Struct, frozen=True, gc=False):
     comes from outside any run. What may keep a unit from applying is an *answer*, never an
     exception: a destination that does not exist (`NoSuchWorkflow`), an id in use (`InUse`), an
     outcome for a run that is no longer pending under this epoch (`Stale`). A `Take` always applies.
+
+    `take_seen` names a message that was seen to wait for the run, and is taken instead of the oldest one. Only
+    the run takes what is sent to it, so that one is there and unread; if it is not, the unit is at fault.
     """
 
     workflow_id: str | None = None
@@ -170,6 +175,7 @@ class Unit(Struct, frozen=True, gc=False):
     item: StreamItem | None = None
     closes: tuple[str, ...] = ()  # keys of streams that take no more items; one may be closed already
     recovery: Recovery | None = None
+    take_seen: int | None = None  # the seq of an unread message to take; the entry points at it
 
 
 # --- answers: what a committed unit says back ---------------------------------------------------
@@ -182,13 +188,17 @@ class Applied(Struct, frozen=True):
 
 
 class Taken(Struct, frozen=True, gc=False):
-    """The message that a unit took. `seq` is its number in the store."""
+    """The message that a unit took. `seq` is its number in the store.
+
+    `ahead` are messages that wait behind it, the oldest first. They are only seen: nobody took them.
+    """
 
     seq: int
     body: str
     topic: str | None
     sender_id: str | None
     sent_at_ms: int
+    ahead: tuple[Taken, ...] = ()
 
 
 class Nothing(Struct, frozen=True):

@@ -13,6 +13,7 @@ from tests.core.world import (
     OTHER,
     READABLE,
     Child,
+    Drain,
     Op,
     Parallel,
     Program,
@@ -37,6 +38,7 @@ _ops: st.SearchStrategy[Op] = st.one_of(
     st.builds(Receive, st.booleans(), st.sampled_from([0.0, 1.0])),
     st.just(Receive(message=False, timeout_seconds=0.0, gives_up=True)),
     st.just(Receive(message=False, timeout_seconds=1e6, is_late=True)),
+    st.builds(Drain, st.integers(0, 6), st.sampled_from([0.0, 1.0]), st.booleans()),
     st.builds(Publish, _names),
     st.builds(ReadEvent, st.sampled_from(sorted(READABLE))),
     st.builds(Sleep, st.sampled_from([0.0, 0.5, 2.0])),
@@ -186,8 +188,20 @@ def _kind(op: Op) -> Any:
             return ("child", name)
         case Publish(key):
             return ("publish", key)
+        case Drain():
+            return Receive
         case _:
             return type(op)
+
+
+def test_what_was_seen_to_wait_is_received_without_a_look_each() -> None:
+    program: Program = (Drain(150, 0.0, has_steps=False),)
+    world = world_of(program)
+    assert execute(program, world) == {"/0": [f"message {number} /0" for number in range(150)]}
+    looks = [unit.take.ahead for unit in world.units if unit.take is not None]
+    # Two find a message each; the third sees 16 more, the next one 100, the last but one the other 29.
+    assert looks == [0, 0, 16, 100, 100, 100]
+    assert sum(unit.take_seen is not None for unit in world.units) == 16 + 100 + 29
 
 
 def test_a_program_may_become_longer() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from msgspec.structs import replace
+
 from tidings.core.effects import (
     Abandoned,
     Barrier,
@@ -57,6 +59,7 @@ from tidings.model import (
     Place,
     RecordedEntry,
     Status,
+    Take,
     Taken,
     Unit,
     WorkflowRecord,
@@ -99,6 +102,15 @@ class Receive:
 
 
 @dataclass(frozen=True)
+class Drain:
+    """Receives on a topic of its own that so many messages wait on, until none is left; with a step after each."""
+
+    messages: int
+    timeout_seconds: float
+    has_steps: bool
+
+
+@dataclass(frozen=True)
 class Publish:
     """An event of the branch's own."""
 
@@ -133,7 +145,7 @@ class Parallel:
     branches: tuple[tuple[Any, ...], ...]
 
 
-Op = Step | Send | Receive | Publish | ReadEvent | Sleep | Child | Parallel
+Op = Step | Send | Receive | Drain | Publish | ReadEvent | Sleep | Child | Parallel
 Program = tuple[Op, ...]
 
 _EXPECTED = (ValueError, DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError, DBOSStepTimeoutError)
@@ -161,7 +173,8 @@ class World:
 
     now_ms: int = 1_000
     entries: dict[Place, RecordedEntry] = field(default_factory=dict)
-    inbox: dict[str, str] = field(default_factory=dict)  # unread messages, one per topic
+    inbox: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # unread messages by topic: number, body
+    sent: int = 0  # to this workflow
     outbox: list[tuple[str, str | None, str]] = field(default_factory=list)
     published: list[tuple[str, int, str]] = field(default_factory=list)
     children: dict[str, str] = field(default_factory=dict)  # id to name
@@ -182,11 +195,16 @@ class World:
         entry, taken = unit.entry, None
         if unit.take is not None:
             assert entry is not None
-            body = self.inbox.pop(str(unit.take.topic), None)
-            if body is None:
+            taken = self._take(unit.take.topic)
+            if taken is None:
                 entry, answer = unit.take.otherwise, NOTHING
             else:
-                taken = answer = Taken(len(self.units) + 1, body, unit.take.topic, None, self.now_ms)
+                seen = self.inbox.get(str(taken.topic), [])[: unit.take.ahead]
+                answer = replace(taken, ahead=tuple(self._taken(taken.topic, *each) for each in seen))
+        if unit.take_seen is not None:
+            topics = [topic for topic, unread in self.inbox.items() if unread[0][0] == unit.take_seen]
+            assert topics, "a message is taken that is not the oldest of its topic"
+            taken = self._take(topics[0])
         if entry is not None:
             self._write(entry, taken)
         if unit.event is not None:
@@ -203,12 +221,30 @@ class World:
             self.children[unit.start.workflow_id] = unit.start.name
         for each in unit.messages:
             if each.destination_id == WORKFLOW:
-                self.inbox[str(each.topic)] = each.body
+                self.receive(str(each.topic), each.body)
             else:
                 self.outbox.append((each.destination_id, each.topic, each.body))
         self.units.append(unit)
         self.times.append(self.now_ms)
         return answer
+
+    def receive(self, topic: str, body: str) -> None:
+        """Keep a message, the newest of its topic."""
+        self.sent += 1
+        self.inbox.setdefault(topic, []).append((self.sent, body))
+
+    def _take(self, topic: str | None) -> Taken | None:
+        """Take the oldest message of a topic."""
+        unread = self.inbox.get(str(topic))
+        if unread is None:
+            return None
+        oldest = unread.pop(0)
+        if not unread:
+            del self.inbox[str(topic)]
+        return self._taken(topic, *oldest)
+
+    def _taken(self, topic: str | None, number: int, body: str) -> Taken:
+        return Taken(number, body, topic, None, self.now_ms)
 
     def _write(self, entry: Entry, taken: Taken | None) -> None:
         place = Place(entry.branch, entry.position)
@@ -263,7 +299,10 @@ def world_of(program: Program, units: Sequence[Unit] = (), now_ms: int = 1_000) 
     world = World(now_ms)
     for path, op in _walk(program):
         if isinstance(op, Receive) and op.message:
-            world.inbox[f"topic {path}"] = JSON.serialize(f"message {path}")
+            world.receive(f"topic {path}", JSON.serialize(f"message {path}"))
+        if isinstance(op, Drain):
+            for number in range(op.messages):
+                world.receive(f"topic {path}", JSON.serialize(f"message {number} {path}"))
     for unit in units:
         world.apply(unit)
     return world
@@ -348,13 +387,29 @@ class _Executor:
             here = f"{path}/{index}"
             if isinstance(op, Parallel):
                 branches = [branch.open_child(None) for _ in op.branches]
+                for _ in branches:
+                    self.run.ahead.branch_opens()
                 yield (
                     "spawn",
                     [self.task(each, branches[number], f"{here}.{number}") for number, each in enumerate(op.branches)],
                 )
                 continue
-            self.found[here] = yield from self._perform(op, branch, here)
+            perform = self._drain(op, branch, here) if isinstance(op, Drain) else self._perform(op, branch, here)
+            self.found[here] = yield from perform
             yield "yield", None
+        if branch is not self.run.root:
+            self.run.ahead.branch_ends()
+
+    def _drain(self, op: Drain, branch: Branch, path: str) -> Generator[_Pause, Any, list[Any]]:
+        received: list[Any] = []
+        while True:
+            slot = self.run.begin(branch, messages.RECV)
+            message = yield from self._drive(messages.receive(slot, f"topic {path}", op.timeout_seconds), op, path)
+            if message is None:
+                return received
+            received.append(message.value)
+            if op.has_steps:
+                received.append((yield from self._perform(Step("alpha"), branch, f"{path}+{len(received)}")))
 
     def _perform(self, op: Op, branch: Branch, path: str) -> Generator[_Pause, Any, Any]:
         try:
@@ -402,7 +457,7 @@ class _Executor:
                 return timers.sleep(self.run.begin(branch, timers.SLEEP), seconds)
             case Child(name):
                 return results.start_child(self.run.begin(branch, name, child=True), _child(name, path))
-            case Parallel():
+            case Parallel() | Drain():
                 raise AssertionError("this is no operation")
             case _ as never:
                 assert_never(never)
@@ -440,12 +495,16 @@ class _Executor:
             return answer
         if not (isinstance(op, Receive) and op.is_late):
             return (yield from self._wait(effect, op, path))
+        self.run.ahead.forget_all()
         yield "yield", None
         self._apply(Unit(messages=(_late(path),)))
-        return self._apply(effect.unit) if effect.arrival.may_board else True
+        assert effect.unit.take is not None
+        boarding = replace(effect.unit, take=Take(effect.unit.take.topic))
+        return self._apply(boarding) if effect.arrival.may_board else True
 
     def _wait(self, effect: Wait | ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
         self.world.waits.append((path, effect.deadline_ms))
+        self.run.ahead.forget_all()
         if isinstance(op, Receive) and op.gives_up:
             raise Abandoned
         assert effect.deadline_ms is not None, f"{path} waits for ever"

@@ -6,6 +6,7 @@ killed is not noted, for it never happened.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
@@ -44,6 +45,7 @@ class Ledger:
         self._given_up: dict[str, list[str]] = defaultdict(list)
         self._final: set[tuple[str, str]] = set()
         self.acknowledged: set[str] = set()  # messages whose send returned
+        self._given: dict[tuple[str, int], set[str]] = defaultdict(set)  # messages that each execution was given
         self.attempted: set[str] = set()  # messages that were to be sent
         self.published: dict[tuple[str, str], set[Any]] = defaultdict(set)
         self.streams_read: list[tuple[str, str, int, list[Any], bool]] = []
@@ -108,6 +110,10 @@ class Ledger:
             self.violate(f"step {path} of {run.workflow_id} runs again, though its result is recorded")
         self._check_durable(run.workflow_id, path, *events, self.records.events)
         self._check_durable(run.workflow_id, path, *items, self.records.items)
+        sent = [each for each in self.records.messages.values() if each.message.destination_id == run.workflow_id]
+        unread = {str(json.loads(each.message.body)) for each in sent if each.read_by is None}
+        if early := unread & self._given[run.workflow_id, run.epoch]:
+            self.violate(f"step {path} of {run.workflow_id} begins before it is durable that {early} was received")
 
     def _check_durable(
         self, workflow_id: str, path: str, key: str, values: list[int], stored: dict[tuple[str, str, int], Any]
@@ -127,6 +133,12 @@ class Ledger:
         """The send of a message returned."""
         self.note("sent", body)
         self.acknowledged.add(str(body))
+
+    def received(self, body: list[Any] | None) -> None:
+        """The workflow that is being executed was given a message, or nothing."""
+        scope = scopes.current()
+        if body is not None and scope is not None:
+            self._given[scope.run.workflow_id, scope.run.epoch].add(str(body))
 
     def publishes(self, workflow_id: str, key: str, value: int) -> None:
         """An event is about to be published."""

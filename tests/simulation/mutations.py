@@ -13,6 +13,7 @@ from tests.simulation.primitives import Lock
 from tests.simulation.scheduler import playing
 from tests.simulation.server import Server
 from tests.store.model_store import ModelStore
+from tidings.core.ahead import Ahead
 from tidings.engine.chain import Chain
 from tidings.engine.committer import Committer, Job
 from tidings.engine.hearing import Hearing
@@ -137,6 +138,11 @@ def a_barrier_that_does_not_wait() -> AbstractContextManager[object]:
     return patch.object(Chain, "barrier", lambda self: None)
 
 
+def runs_that_keep_what_they_saw_when_branches_open() -> AbstractContextManager[object]:
+    """Branches take what another one has seen already."""
+    return patch.multiple(Ahead, branch_opens=lambda self: None, branch_ends=lambda self, _=None: None)
+
+
 def runs_that_outlive_a_takeover() -> AbstractContextManager[object]:
     """A process goes on with what another one took over."""
     stack = ExitStack()
@@ -176,6 +182,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_committer_that_names_nobody_to_wake,
     a_lost_wake_up_without_a_look,
     a_barrier_that_does_not_wait,
+    runs_that_keep_what_they_saw_when_branches_open,
     runs_that_outlive_a_takeover,
     a_supervisor_that_does_not_look_for_what_is_unattended,
     a_ticket_that_looks_before_it_is_watched,

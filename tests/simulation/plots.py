@@ -45,9 +45,11 @@ class Receive(Struct, frozen=True):
 
 
 class Drain(Struct, frozen=True):
-    """Receive all messages that are there."""
+    """Receive all messages that are there, or so many; and run a step after each, maybe."""
 
     topic: str | None
+    most: int = 50
+    with_steps: bool = False
 
 
 class GiveUp(Struct, frozen=True):
@@ -151,8 +153,10 @@ class Author:
         dice = self._dice
         choices: list[tuple[int, Callable[[], Act]]] = [
             (5, lambda: self._step(is_async)),
-            (4, lambda: Send(self._anybody(), dice.choice(TOPICS), dice.choice((1, 1, 1, 3)))),
+            (4, lambda: Send(self._anybody(), dice.choice(TOPICS), dice.choice((1, 1, 3, 9)))),
             (6, lambda: Receive(dice.choice(TOPICS), self._timeout())),
+            (2, lambda: Send(self._ids[index], dice.choice(TOPICS), 9)),
+            (3, self._drain),
             (4, Publish),
             (3, lambda: Write(dice.randint(1, 3))),
             (1, lambda: Sleep(round(self._timeout(), 3))),
@@ -164,7 +168,7 @@ class Author:
         if is_async:
             choices += [(2, lambda: GiveUp(dice.choice(TOPICS), round(self._timeout() / 4, 3)))]
             if depth == 0:
-                choices += [(2, lambda: self._branches(index))]
+                choices += [(2, lambda: self._branches(index)), (1, self._side_by_side)]
         return dice.choices([act for _, act in choices], [weight for weight, _ in choices])[0]()
 
     def _step(self, is_async: bool) -> Step:
@@ -199,6 +203,15 @@ class Author:
     def _branches(self, index: int) -> Branches:
         count = self._dice.randint(2, 3)
         return Branches(tuple(self._acts(index, True, self._dice.randint(1, 3), depth=1) for _ in range(count)))
+
+    def _drain(self) -> Drain:
+        dice = self._dice
+        return Drain(dice.choice(TOPICS), dice.choice((4, 7, 50)), dice.random() < 0.4)
+
+    def _side_by_side(self) -> Branches:
+        """Several drain one topic."""
+        drain = self._drain()
+        return Branches(((drain,),) * self._dice.randint(2, 3))
 
     def _limit(self) -> float | None:
         return self._dice.choice((1.0, 5.0)) if self._dice.random() < 0.05 else None

@@ -42,8 +42,6 @@ from tidings.error import (
 
 VERSION: Final = "simulation"
 
-_MOST_DRAINED: Final = 50
-
 _EXPECTED = (
     DBOSAwaitedWorkflowCancelledError,
     DBOSMaxStepRetriesExceeded,
@@ -160,12 +158,15 @@ def _do(  # noqa: PLR0912  (a case for each act)
         case Send(to, topic, count):
             return (yield from _send(to, topic, count, f"{workflow_id}{branch}", number, workflow_id))
         case Receive(topic, timeout):
-            return (yield Call(DBOS, "recv", topic, timeout))
-        case Drain(topic):
-            for index in range(_MOST_DRAINED):
-                _, value = yield from _recorded(f"{path}+{index}", workflow_id, _await_message(topic, 0))
+            return (yield from _await_message(topic, timeout))
+        case Drain(topic, most, with_steps):
+            for index in range(most):
+                each = f"{path}+{index}"
+                _, value = yield from _recorded(each, workflow_id, _await_message(topic, 0))
                 if value is None:
                     break
+                if with_steps:
+                    yield from _step(Step(), each, workflow_id, earlier)
         case GiveUp(topic, seconds):
             return (yield from _give_up(topic, seconds))
         case Publish():
@@ -218,7 +219,9 @@ def _give_up(topic: str | None, seconds: float) -> Story[Any]:
 
 
 def _await_message(topic: str | None, timeout_seconds: float | None = None) -> Story[Any]:
-    return (yield Call(DBOS, "recv", topic, timeout_seconds))
+    message = yield Call(DBOS, "recv", topic, timeout_seconds)
+    Stage.ledger.received(message)
+    return message
 
 
 def _read(of: str, timeout: float | None) -> Story[Any]:

@@ -84,6 +84,22 @@ class SettingsOfOne:
         return program().settings
 
 
+class LockOfEach:
+    """What stands for a lock of a module: each process has its own.
+
+    Whoever is killed just before it would give a lock back keeps it. That may hold up nobody else.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[str, Lock] = {}
+
+    def __enter__(self) -> None:
+        self._locks.setdefault(playing().current.party.name, Lock()).acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._locks[playing().current.party.name].release()
+
+
 class LockFiles(Protocol):
     """How the death of a process is seen on its own host."""
 
@@ -136,7 +152,7 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
         exchange.put(sharing, name, {})
     exchange.put(loops, "_sentinels", {})
     exchange.put(loops, "_closing", WeakSet())
-    exchange.put(ticket, "_first_waiter", Lock())
+    exchange.put(ticket, "_first_waiter", LockOfEach())
     exchange.put(workers, "_mine", Local())
 
 

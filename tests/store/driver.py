@@ -128,6 +128,16 @@ def taking(workflow_id: str, position: int, topic: str | None = None, otherwise:
     return Unit(workflow_id, 1, entry(position), take=Take(topic, otherwise))
 
 
+def looking(workflow_id: str, position: int, topic: str | None, *, ahead: int, otherwise: Entry | None = None) -> Unit:
+    """A unit that takes a message and looks ahead."""
+    return Unit(workflow_id, 1, entry(position), take=Take(topic, otherwise, ahead))
+
+
+def taking_seen(workflow_id: str, position: int, seen: Taken) -> Unit:
+    """A unit that takes a message that was seen."""
+    return Unit(workflow_id, 1, entry(position), take_seen=seen.seq)
+
+
 def recording(workflow_id: str, *entries: Entry) -> Iterable[Unit]:
     """Units of one entry each."""
     return (Unit(workflow_id, 1, each) for each in entries)

@@ -6,13 +6,14 @@ what the engine does: a unit has at most one of a start, messages, an outcome an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from tests.store.driver import NOW_MS
+from tidings.limits import MAX_AHEAD_BYTES
 from tidings.model import (
     APPLIED,
     NOTHING,
@@ -36,6 +37,7 @@ from tidings.model import (
     StoredMessage,
     StreamItem,
     StreamPage,
+    Take,
     Taken,
     Unit,
     WorkflowFilter,
@@ -125,9 +127,12 @@ class ModelStore:
         return self._as_of_now(batch, answers)
 
     def recall(self, batch: Batch) -> list[Answer] | None:
-        """Repeat the answers of the last batch."""
+        """Repeat the answers of the last batch, without what was seen ahead."""
         number, answers = self.records.landed.get(batch.executor_id, (0, []))
-        return self._as_of_now(batch, answers) if number == batch.number else None
+        if number != batch.number:
+            return None
+        known = [replace(each, ahead=()) if isinstance(each, Taken) else each for each in answers]
+        return self._as_of_now(batch, known)
 
     def _apply(self, batch: Batch) -> list[Answer]:
         units = list(enumerate(batch.units))
@@ -136,9 +141,16 @@ class ModelStore:
         for _, unit in applied:
             for message in unit.messages:
                 self._send(message)
+        for _, unit in applied:
+            if unit.take_seen is not None:
+                self._take_seen(unit, unit.take_seen)
         for index, unit in applied:
             if unit.take is not None:
                 answers[index] = self._take(unit)
+        for index, unit in applied:
+            answer = answers[index]
+            if unit.take is not None and isinstance(answer, Taken):
+                answers[index] = replace(answer, ahead=self._look_ahead(unit.workflow_id, unit.take))
         for index, unit in applied:
             self._write(unit, answers[index])
         return answers
@@ -213,21 +225,37 @@ class ModelStore:
             return
         self.records.messages[len(self.records.messages) + 1] = Sent(message)
 
+    def _take_seen(self, unit: Unit, seq: int) -> None:
+        assert unit.entry is not None
+        there = self.records.messages.get(seq)
+        if there is None or there.read_by is not None or there.message.destination_id != unit.workflow_id:
+            raise DataError("that message is not there to be taken")
+        self.records.messages[seq] = Sent(there.message, unit.entry.ordinal)
+
     def _take(self, unit: Unit) -> Answer:
         assert unit.take is not None
         assert unit.entry is not None
+        for taken in self._waiting(unit.workflow_id, unit.take.topic):
+            self.records.messages[taken.seq] = Sent(self.records.messages[taken.seq].message, unit.entry.ordinal)
+            return taken
+        return NOTHING
+
+    def _look_ahead(self, workflow_id: str | None, take: Take) -> tuple[Taken, ...]:
+        seen = list(self._waiting(workflow_id, take.topic))[: take.ahead]
+        while len("".join(each.body for each in seen).encode()) > MAX_AHEAD_BYTES:
+            seen.pop()
+        return tuple(seen)
+
+    def _waiting(self, workflow_id: str | None, topic: str | None) -> Iterator[Taken]:
         for seq, stored in self.records.messages.items():
             message = stored.message
-            wanted = (message.destination_id, message.topic) == (unit.workflow_id, unit.take.topic)
-            if wanted and stored.read_by is None:
-                self.records.messages[seq] = Sent(message, unit.entry.ordinal)
-                return Taken(seq, message.body, message.topic, message.sender_id, message.sent_at_ms)
-        return NOTHING
+            if (message.destination_id, message.topic) == (workflow_id, topic) and stored.read_by is None:
+                yield Taken(seq, message.body, message.topic, message.sender_id, message.sent_at_ms)
 
     def _write(self, unit: Unit, answer: Answer) -> None:
         if unit.put_back is not None:
             self.records.messages[unit.put_back] = replace(self.records.messages[unit.put_back], read_by=None)
-        seq = answer.seq if isinstance(answer, Taken) else None
+        seq = answer.seq if isinstance(answer, Taken) else unit.take_seen
         entry = unit.take.otherwise if unit.take is not None and seq is None else unit.entry
         if entry is not None:
             place = (unit.workflow_id or "", entry.branch, entry.position)

@@ -85,6 +85,15 @@ class Receive(Struct, frozen=True):
     position: int
     topic: str | None
     leave_open: bool
+    ahead: int
+
+
+class Collect(Struct, frozen=True):
+    """Take one of the messages that were seen and not taken, if any were; or that once were, by mistake."""
+
+    which: int
+    position: int
+    by_mistake: bool
 
 
 class PutBack(Struct, frozen=True):
@@ -127,7 +136,7 @@ class Cancel(Struct, frozen=True):
 
 
 SimplePart = Start | Record | Send | Receive | Publish | Write | End | Cancel
-Part = SimplePart | PutBack
+Part = SimplePart | PutBack | Collect
 
 
 class Commit(Struct, frozen=True):
@@ -205,8 +214,8 @@ parts = st.one_of(
     st.builds(Start, workflows, st.sampled_from(NAMES), st.sampled_from(VERSIONS), st.none() | workflows),
     st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
     st.builds(Send, st.lists(sent, min_size=1, max_size=3), st.none() | workflows),
-    st.builds(Receive, workflows, positions, topics, st.booleans()),
-    st.builds(Receive, workflows, positions, topics, st.booleans()),
+    *[st.builds(Receive, workflows, positions, topics, st.booleans(), st.sampled_from((0, 0, 1, 2, 100)))] * 2,
+    *[st.builds(Collect, st.integers(0, 2), positions, st.sampled_from((False, False, False, True)))] * 2,
     st.builds(PutBack, st.integers(0, 2)),
     st.builds(PutBack, st.integers(0, 2)),
     st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans()),
@@ -298,6 +307,8 @@ class World:
         self.lengths: dict[tuple[str, str], int] = {}
         # What each store took at a place: its number of the message.
         self.taken: dict[tuple[str, int], tuple[int, int]] = {}
+        # What each store has seen for a workflow: its numbers of the messages.
+        self.seen: dict[tuple[int, int], str] = {}
 
     def perform(self, operation: Operation) -> None:
         """Perform one operation, and read everything."""
@@ -356,6 +367,8 @@ class World:
             for (unit, _), mine, theirs in zip(pairs, *answers, strict=True):
                 if isinstance(mine, Taken) and isinstance(theirs, Taken) and unit.entry is not None:
                     self.taken[unit.workflow_id or "", unit.entry.position] = (mine.seq, theirs.seq)
+                    for a, b in zip(mine.ahead, theirs.ahead, strict=True):
+                        self.seen[a.seq, b.seq] = unit.workflow_id or ""
 
     def forget_takes_of(self, workflow_ids: set[str | None]) -> None:
         """Nobody recalls a take of a run that somebody else has gone on with: it had one owner at a time."""
@@ -380,10 +393,29 @@ class World:
             entry = Entry("r", position, next(self.counter), "recv", EntryState.ABANDONED)
             back = Unit(workflow_id, 1, entry, put_back=numbers[0])
             return back, replace(back, put_back=numbers[1])
+        if isinstance(part, Collect):
+            return self.collect(part, touched)
         if not self.can_be(part, exist, touched):
             return None
         unit = self.unit(part)
         return unit, unit
+
+    def collect(self, part: Collect, touched: set[tuple[str, str, int]]) -> tuple[Unit, Unit] | None:
+        """Make the units that take what was seen; what is read by now, only by mistake."""
+        unread = {seq for seq, each in self.model.records.messages.items() if each.read_by is None}
+        wanted = [
+            each for each in self.seen if part.by_mistake or (each[0] in unread and ("", "m", each[0]) not in touched)
+        ]
+        if not wanted:
+            return None
+        numbers = wanted[part.which % len(wanted)]
+        place = (self.seen[numbers], "r", part.position)
+        there = self.model.records.entries.get(place)
+        if place in touched or not (there is None or there.entry.state is EntryState.OPEN):
+            return None
+        touched |= {place, ("", "m", numbers[0])}
+        unit = Unit(place[0], 1, Entry("r", part.position, next(self.counter), "recv"), take_seen=numbers[0])
+        return unit, replace(unit, take_seen=numbers[1])
 
     def can_be(self, part: SimplePart, exist: set[str], touched: set[tuple[str, str, int]]) -> bool:
         """Whether the engine would make such a unit: a run extends its own history, each place once."""
@@ -424,10 +456,10 @@ class World:
                     for n, (to, topic, key) in enumerate(messages)
                 )
                 return Unit(self.owner(sender), 1, self.step(sender), messages=letters)
-            case Receive(workflow, position, topic, leave_open):
+            case Receive(workflow, position, topic, leave_open, ahead):
                 done = Entry("r", position, number, "recv")
                 waiting = replace(done, state=EntryState.OPEN, deadline_ms=NOW_MS)
-                return Unit(self.prefix + workflow, 1, done, take=Take(topic, waiting if leave_open else None))
+                return Unit(self.prefix + workflow, 1, done, take=Take(topic, waiting if leave_open else None, ahead))
             case Publish(workflow, key, known_version, in_step):
                 latest = self.versions.get((workflow, key), 1)
                 event = PublishedEvent(key, known_version or latest + 1, f"event {number}", NOW_MS + number)
@@ -498,7 +530,7 @@ class World:
         """Receive what is left, and compare everything that can be read."""
         topics = None, "", "t"
         takes = itertools.product(WORKFLOWS, topics, range(2))
-        left: list[Part] = [Receive(each, 100 + n, topic, False) for n, (each, topic, _) in enumerate(takes)]
+        left: list[Part] = [Receive(each, 100 + n, topic, False, 2) for n, (each, topic, _) in enumerate(takes)]
         self.perform(Commit("p", left, recall=True))
         ids = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
         self.same(lambda store: store.workflows(ids))
@@ -544,7 +576,9 @@ def even(answer: Any) -> Any:
     match answer:
         case list() | tuple():
             return [even(each) for each in answer]
-        case Taken() | StoredMessage():
+        case Taken():
+            return replace(answer, seq=0, ahead=even(answer.ahead))
+        case StoredMessage():
             return replace(answer, seq=0)
         case RecordedEntry():
             return replace(answer, message=even(answer.message))

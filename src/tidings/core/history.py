@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
+from tidings.core.ahead import Ahead
 from tidings.core.effects import Standing
 from tidings.error import DBOSException, DBOSStreamClosedError, DBOSUnexpectedStepError
 from tidings.model import (
@@ -77,6 +78,7 @@ class Run:
         "_ordinal",
         "_recorded",
         "_stream_lengths",
+        "ahead",
         "begun",
         "broken",
         "deadline_ms",
@@ -105,6 +107,7 @@ class Run:
         self.serializer = serializer
         self.deadline_ms = deadline_ms  # When the workflow is cancelled, if it has not ended.
         self.root = Branch()
+        self.ahead = Ahead()
         self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
         self.standing: Standing | None = None  # Its take has the last number, and no operation has begun since.
         entries: Iterable[RecordedEntry] = history.entries if history else ()
@@ -217,6 +220,7 @@ class Run:
         *,
         messages: tuple[Message, ...] = (),
         take: Take | None = None,
+        take_seen: int | None = None,
         put_back: Taken | None = None,
         event: PublishedEvent | None = None,
         start: NewWorkflow | None = None,
@@ -227,6 +231,8 @@ class Run:
         """Make a unit of this run."""
         if put_back is not None:
             return Unit(self.workflow_id, self.epoch, entry, put_back=put_back.seq, put_back_topic=put_back.topic)
+        if take_seen is not None:
+            return Unit(self.workflow_id, self.epoch, entry, take_seen=take_seen)
         return Unit(
             self.workflow_id, self.epoch, entry, messages, take, None, event, start, outcome, item=item, closes=closes
         )

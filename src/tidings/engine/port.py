@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from tidings.core.ahead import Ahead
 from tidings.core.effects import (
     Barrier,
     Call,
@@ -51,10 +52,13 @@ class Parts(Struct, frozen=True):
 class Port:
     """Performs effects for one run, or for code outside of any."""
 
-    __slots__ = ("_parts", "_workflow_id", "chain", "is_detached", "no_more_steps", "steps", "turns")
+    __slots__ = ("_ahead", "_parts", "_workflow_id", "chain", "is_detached", "no_more_steps", "steps", "turns")
 
-    def __init__(self, parts: Parts, workflow_id: str | None = None, chain: Chain | None = None) -> None:
+    def __init__(
+        self, parts: Parts, workflow_id: str | None = None, chain: Chain | None = None, ahead: Ahead | None = None
+    ) -> None:
         self._parts = parts
+        self._ahead = ahead  # what its run has seen of its messages
         self._workflow_id = workflow_id
         self.chain = chain or Chain(parts.committer)
         self.is_detached = False
@@ -141,6 +145,7 @@ class Port:
         """Let an arrival's ticket, or a new one, end at the deadline and with the run."""
         ticket = wait.arrival if wait.arrival is not None else Ticket()
         self.chain.wait(ticket)
+        self._forget_ahead()
         try:
             if wait.deadline_ms is not None:
                 self._parts.timers.at(wait.deadline_ms, ticket)
@@ -172,10 +177,16 @@ class Port:
             self.chain.wait(arrival)
         except BaseException as refusal:
             return refusal
+        self._forget_ahead()
         if arrival.stand is not None and arrival.stand.deadline_ms is not None:
             self._parts.timers.at(arrival.stand.deadline_ms, arrival)
         self._parts.probes.passes(Point.WAITING, arrival)
         return None
+
+    def _forget_ahead(self) -> None:
+        """Keep nothing for a run that waits, perhaps for days."""
+        if self._ahead is not None:
+            self._ahead.forget_all()
 
     def withdraw_take(self, arrival: Arrival) -> bool:
         """Take the take of a receive back before its first look; False if it is too late for that."""

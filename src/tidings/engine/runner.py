@@ -151,7 +151,7 @@ class Runner:
             if generation != self.generation:
                 return None
             self._claiming.discard(run.workflow_id)
-            live = self._add(LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs))
+            live = self._add(LiveRun(run, Port(self._parts, run.workflow_id, ahead=run.ahead), function, args, kwargs))
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 
@@ -193,7 +193,7 @@ class Runner:
         not among those that were dropped if it was taken over. If it was not, it is found unattended. So it
         may have been found meanwhile, by this very process, and have been executed to its end.
         """
-        live = LiveRun(run, Port(self._parts, run.workflow_id), function, args, kwargs)
+        live = LiveRun(run, Port(self._parts, run.workflow_id, ahead=run.ahead), function, args, kwargs)
         with self._lock:
             if generation is None or (generation == self.generation and run.workflow_id not in self._claimed_anew):
                 self._add(live)

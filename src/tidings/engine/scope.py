@@ -103,6 +103,8 @@ def of_task() -> Scope | None:
     if not isinstance(owner, asyncio.Task) or task is None or owner.get_loop() is not task.get_loop():
         raise _elsewhere(scope)
     branched = Scope(scope.run, scope.port, scope.branch.open_child(task))
+    scope.run.ahead.branch_opens()
+    task.add_done_callback(scope.run.ahead.branch_ends)
     _scope.set(branched)
     return branched
 

@@ -144,21 +144,23 @@ class Store(Protocol):
 
         The first statement renews the executor's row under its fence and notes `batch.number`.
         Within a batch: starts, then destinations are looked up, then outcomes, cancellations,
-        messages (`seq` in list order), takes (each a different message, the oldest first, in list
-        order per topic), then the rest. An entry replaces an OPEN one at its place and no other.
+        messages (`seq` in list order), takes (first those of messages that were seen; then each takes a
+        different one, the oldest first, in list order per topic), then looks ahead at what is unread
+        still, then the rest. An entry replaces an OPEN one at its place and no other. A look ahead stops
+        before the bodies it gives take more than `MAX_AHEAD_BYTES` of UTF-8.
         What answers show of other workflows (`InUse`, `Applied.ended`) is as of the batch's end.
 
         A batch is tried again under its number. One that has landed is never written twice.
 
         Raises:
             DataError: also for a version of an event, or an item at an offset of a stream, that is
-                there already.
+                there already; and for a message seen before that is not there, or not unread any more.
             Fenced: also for a batch that has landed, if this store was not left in doubt about it.
             Unavailable
         """
 
     def recall(self, batch: Batch) -> list[Answer] | None:
-        """Tell whether `batch` landed: its answers, as `commit` gave them, or `None` if it did not.
+        """Tell whether `batch` landed: its answers, as `commit` gave them but without a look ahead, or `None`.
 
         Waits until a backend that still works on it has ended. What answers show of other workflows
         is as of now. Without the executor's row nothing tells, and it counts as not landed.

@@ -7,7 +7,8 @@ Receiving: the oldest unread message of the topic and the entry that consumed it
 crash loses or repeats a message. Watch before looking: the waiter is registered first, so a message
 that arrives between the look and the wait wakes it. The first look that finds nothing writes the
 deadline in the same unit, and its take stands: a message sent in this process is taken in the batch
-that brings it. The last look, at the deadline, takes a message or records the timeout.
+that brings it. The last look, at the deadline, takes a message or records the timeout. Of messages that
+wait already a look may see several; they are received one after the other without a look (`core.ahead`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tidings.core.effects import NOW, Commit, Failed, Operation, Receive, WakeKey, Watch
+from tidings.core.effects import NOW, Commit, Defer, Failed, Operation, Receive, WakeKey, Watch
 from tidings.core.history import Slot, unexpected
 from tidings.core.operations.recorded import abandonable, finished, load_result, recorded, refuse, timing
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
@@ -88,7 +89,6 @@ def send_unrecorded(letters: Letters) -> Operation[Any]:
 
 def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
     """Take the next message of `topic`, waiting for it until the deadline; `None` past it."""
-    taken: Taken | None
     if slot.is_finished:
         entry = yield from finished(slot)
         taken = slot.recorded.message if slot.recorded else None
@@ -97,17 +97,35 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         if taken.topic != topic:
             raise slot.run.diverge(slot.branch, slot.number, f"{RECV} on {taken.topic!r}", f"{RECV} on {topic!r}")
     else:
-        taken = yield from abandonable(slot, _take(slot, topic, timeout_seconds))
-        if taken is None:
-            return None
+        received = yield from abandonable(slot, _receive(slot, topic, timeout_seconds))
+        if not isinstance(received, Taken):
+            return received
+        taken = received
     try:
         return _open(slot, taken)
     except DBOSSerializationError as error:
         if slot.is_finished:
             raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
         # Left unread, for code that can rebuild it; and recorded, so that a replay takes the same path.
+        slot.run.ahead.forget(topic)  # It comes before what was seen behind it.
         failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken)
         return cast("Message | None", failed)  # The driver raises it.
+
+
+def _receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | Taken | None]:
+    """Take what was seen of `topic` already, and go on at once; else look."""
+    run = slot.run
+    seen = run.ahead.next(topic)
+    if seen is None:
+        return (yield from _take(slot, topic, timeout_seconds))
+    try:
+        message = _open(slot, seen)
+    except DBOSSerializationError:
+        run.ahead.forget(topic)  # A look takes it, and what follows is that of any message that cannot be rebuilt.
+        return (yield from _take(slot, topic, timeout_seconds))
+    now: int = yield NOW
+    yield Defer(lambda: run.unit(slot.done(now, now), take_seen=seen.seq))
+    return message
 
 
 def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Taken | None]:
@@ -119,19 +137,24 @@ def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Opera
     while not over:
         arrival = yield Watch((arrival_key(run.workflow_id, topic),))
         now = yield NOW
-        unit = run.unit(slot.done(started, now), take=Take(topic, otherwise))
+        outlook = run.ahead.look(topic)
+        unit = run.unit(slot.done(started, now), take=Take(topic, otherwise, outlook.wanted))
         run.standing = arrival
         answer = yield Receive(unit, arrival, deadline)
         if isinstance(answer, Taken):
+            run.ahead.saw(topic, outlook, answer)
             return answer
         otherwise, over = None, not answer
     now = yield NOW
     last = slot.done(started, now)
-    answer = yield Commit(run.unit(last, take=Take(topic, last)))
+    outlook = run.ahead.look(topic)
+    answer = yield Commit(run.unit(last, take=Take(topic, last, outlook.wanted)))
     match answer:
         case Taken():
+            run.ahead.saw(topic, outlook, answer)
             return answer
         case Nothing():
+            run.ahead.saw(topic, outlook, None)
             return None
         case _:
             raise unexpected(answer)

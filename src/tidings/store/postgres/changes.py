@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from tidings.limits import MAX_AHEAD_BYTES
 from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, StreamItem, Unit
 from tidings.store import refusals
 from tidings.store.postgres.arrays import bigints, texts
@@ -43,7 +44,9 @@ def write(units: Units, batch: Batch) -> Iterator[Call]:
     yield from _note_recoveries(units)
     yield from _check_destinations(units)
     yield from _send(units)
+    yield from _take_seen(units)
     yield from _take(units)
+    yield from _look_ahead(units)
     yield from _put_back(units)
     yield from _record(units)
     yield from _publish(units)
@@ -133,11 +136,36 @@ def _send(units: Units) -> Iterator[Call]:
         yield Call("send_messages", _columns_of_messages(messages))
 
 
+def _take_seen(units: Units) -> Iterator[Call]:
+    """Take messages that looks ahead have seen; one that is not there to be taken ends the batch."""
+    taking = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take_seen is not None]
+    if taking:
+        seqs = bigints(unit.take_seen for unit in units if unit.take_seen is not None)
+        yield Call("take_seen_messages", _columns_of_entries(taking) | {"seq": seqs})
+
+
 def _take(units: Units) -> Iterator[Call]:
     taking = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take is not None]
     if taking:
         topics = texts(unit.take.topic for unit in units if unit.take is not None)
         yield Call("take_messages", _columns_of_entries(taking) | {"topic": topics})
+
+
+def _look_ahead(units: Units) -> Iterator[Call]:
+    """Look at what waits behind what was taken. A take is known by its number, as in the answer to `_take`."""
+    takes = enumerate(((unit.workflow_id, unit.take) for unit in units if unit.take is not None), 1)
+    looks = [(number, workflow_id, take) for number, (workflow_id, take) in takes if take.ahead]
+    if looks:
+        yield Call(
+            "see_messages",
+            {
+                "number": bigints(number for number, _, _ in looks),
+                "workflow_id": texts(workflow_id for _, workflow_id, _ in looks),
+                "topic": texts(take.topic for _, _, take in looks),
+                "ahead": bigints(take.ahead for _, _, take in looks),
+                "max_bytes": MAX_AHEAD_BYTES,
+            },
+        )
 
 
 def _put_back(units: Units) -> Iterator[Call]:
@@ -160,10 +188,12 @@ def _record(units: Units) -> Iterator[Call]:
     """Write entries; of several at one place, an open one gives way to what comes after it.
 
     The `otherwise` of a take is written as if nothing was taken: where something was, it meets an
-    entry that is done, and changes nothing.
+    entry that is done, and changes nothing. The entry of a message that was seen is written with its take.
     """
     entries: dict[tuple[str | None, str, int], Entry] = {}
     for unit in units:
+        if unit.take_seen is not None:
+            continue
         entry = unit.entry if unit.take is None else unit.take.otherwise
         if entry is not None:
             place = (unit.workflow_id, entry.branch, entry.position)

@@ -30,6 +30,7 @@ MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an erro
 # What `refuse` in the schema raises.
 FENCE_MOVED: Final = "TD001"
 UNIT_REFUSED: Final = "TD002"
+MESSAGE_GONE: Final = "TD003"
 
 _SETTINGS: Final = {
     # The promises. A commit that was answered is on disk.

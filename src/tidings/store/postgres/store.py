@@ -9,11 +9,13 @@ decided in one place.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+from msgspec.structs import replace
 
 from tidings.error import DBOSInitializationError
 from tidings.model import (
@@ -36,7 +38,7 @@ from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import bigints, texts
-from tidings.store.postgres.connect import FENCE_MOVED, UNIT_REFUSED, Database, classify, lost_prepared
+from tidings.store.postgres.connect import FENCE_MOVED, MESSAGE_GONE, UNIT_REFUSED, Database, classify, lost_prepared
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
@@ -137,7 +139,8 @@ class PostgresStore:
             _read_workflows(refusals.ids_in_use(refused)),
         )
         decision = Decision(refused, _states(answers["workflow_states"]))
-        return _answers(batch, decision, answers["messages_taken_at"], answers["read_workflows"])
+        taken = {"take_messages": answers["messages_taken_at"]}
+        return _answers(batch, decision, taken, answers["read_workflows"])
 
     def reconnect(self) -> None:
         """See `Store.reconnect`."""
@@ -310,7 +313,7 @@ class PostgresStore:
             _COMMIT,
         )
         decision = Decision({}, _states(answers.get("check_destinations", ())))
-        return _answers(batch, decision, answers.get("take_messages", ()), ())
+        return _answers(batch, decision, answers, ())
 
     def _commit_what_applies(self, batch: Batch) -> list[Answer]:
         """Decide under locks which units apply, and write those.
@@ -340,7 +343,7 @@ class PostgresStore:
                 _read_workflows(refusals.ids_in_use(decision.refusals)),
                 _COMMIT,
             )
-        return _answers(batch, decision, answers.get("take_messages", ()), answers["read_workflows"])
+        return _answers(batch, decision, answers, answers["read_workflows"])
 
     # --- connections -------------------------------------------------------------------------------
 
@@ -363,6 +366,8 @@ class PostgresStore:
                 raise Fenced("the fence of this executor has moved") from error
             if error.sqlstate == UNIT_REFUSED:
                 raise _UnitRefused from error
+            if error.sqlstate == MESSAGE_GONE:
+                raise DataError("a message that was seen is not there to be taken any more") from error
             if lost_prepared(error):
                 self._prepared = False
                 wire.close()
@@ -428,9 +433,12 @@ def _read_workflows(workflow_ids: Collection[str]) -> Call:
     return Call("read_workflows", {"workflow_ids": texts(workflow_ids)})
 
 
-def _answers(batch: Batch, decision: Decision, taken: Iterable[Row], in_use: Sequence[Row]) -> list[Answer]:
-    """Put answers together. `taken` says which take, counted from 1, got which message."""
+def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence[Row]) -> list[Answer]:
+    """Put answers together. Takes are counted from 1: which got which message, and what waits behind it."""
     refused, states = decision
+    ahead: defaultdict[int, list[Taken]] = defaultdict(list)
+    for number, *message in found.get("see_messages", ()):
+        ahead[number].append(Taken(*message))
     answers: list[Answer] = [
         refusals.applied(unit, states) if unit.messages and index not in refused else APPLIED
         for index, unit in enumerate(batch.units)
@@ -438,8 +446,9 @@ def _answers(batch: Batch, decision: Decision, taken: Iterable[Row], in_use: Seq
     takes = [index for index, unit in enumerate(batch.units) if unit.take is not None and index not in refused]
     for index in takes:
         answers[index] = NOTHING
-    for number, *message in taken:
-        answers[takes[number - 1]] = Taken(*message)
+    for number, *message in found.get("take_messages", ()):
+        taken = Taken(*message)
+        answers[takes[number - 1]] = replace(taken, ahead=tuple(ahead[number])) if number in ahead else taken
     if refused:
         records = workflows_by_id(in_use)
         for index, refusal in refused.items():

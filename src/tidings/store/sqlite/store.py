@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tidings.error import DBOSInitializationError
+from tidings.limits import MAX_AHEAD_BYTES
 from tidings.model import (
     NOTHING,
     Answer,
@@ -29,6 +31,7 @@ from tidings.model import (
     Status,
     StoredMessage,
     StreamPage,
+    Take,
     Taken,
     Unit,
     WorkflowFilter,
@@ -36,7 +39,7 @@ from tidings.model import (
 )
 from tidings.store import refusals
 from tidings.store.lists import search_for
-from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced, Unavailable
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
 from tidings.store.sqlite import rows, schema
@@ -392,13 +395,32 @@ def _send(db: sqlite3.Connection, units: _Numbered) -> None:
 
 
 def _take(db: sqlite3.Connection, units: _Numbered) -> dict[int, Taken | None]:
+    seen = [(*_place(unit), unit.take_seen, unit.workflow_id) for _, unit in units if unit.take_seen is not None]
+    if seen and db.executemany(_SQL["take_seen_message"], seen).rowcount != len(seen):
+        raise DataError("a message that was seen is not there to be taken any more")
     taken: dict[int, Taken | None] = {}
     for index, unit in units:
         if unit.take is not None:
             wanted = (*_place(unit), unit.workflow_id, unit.take.topic)
             found = db.execute(_SQL["take_message"], wanted).fetchall()
             taken[index] = Taken(*found[0]) if found else None
+    for index, unit in units:
+        if unit.take is not None and unit.take.ahead and (message := taken[index]) is not None:
+            taken[index] = replace(message, ahead=_look_ahead(db, unit.workflow_id, unit.take))
     return taken
+
+
+def _look_ahead(db: sqlite3.Connection, workflow_id: str | None, take: Take) -> tuple[Taken, ...]:
+    """Read what waits for a run on a topic, up to what would be too much to keep."""
+    seen: list[Taken] = []
+    size = 0
+    for row in db.execute(_SQL["see_messages"], (workflow_id, take.topic, take.ahead)):
+        message = Taken(*row)
+        size += _utf8_length(message.body)
+        if size > MAX_AHEAD_BYTES:
+            break
+        seen.append(message)
+    return tuple(seen)
 
 
 def _write_history(db: sqlite3.Connection, units: _Numbered, taken: dict[int, Taken | None]) -> None:
@@ -406,7 +428,7 @@ def _write_history(db: sqlite3.Connection, units: _Numbered, taken: dict[int, Ta
     _write_all(db, "put_back_message", put_back)
     entries = []
     for index, unit in units:
-        entry, seq = unit.entry, None
+        entry, seq = unit.entry, unit.take_seen
         if unit.take is not None:
             message = taken[index]
             if message is None:
@@ -467,10 +489,14 @@ def _items(db: sqlite3.Connection, seq: int, key: str, offset: int, limit: int, 
         if found != expected:
             break
         values.append(value)
-        size += len(value) if value.isascii() else len(value.encode())
+        size += _utf8_length(value)
         if size >= max_bytes:
             break
     return values
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _write_all(db: sqlite3.Connection, query: str, parameters: Sequence[Row]) -> None:

@@ -97,6 +97,75 @@ recorded as (
 )
 select number, seq, body, topic, sender_id, sent_at_ms from taken;
 
+-- name: take_seen_messages
+-- Messages that looks ahead have seen, each named by its number. Only the executor under whose fence this
+-- runs takes them, so all are there and unread: or the caller errs, and nothing is written.
+-- That they are unread is asked of the position, for which there is no index: by that of the branch the
+-- planner would walk through all that is unread.
+with taken as (
+    update {schema}.messages as m
+    set read_by_branch = t.branch, read_by_position = t.position
+    from unnest(:workflow_id::text[], :seq::bigint[], :branch::text[], :position::bigint[])
+        as t (workflow_id, seq, branch, position)
+    where m.seq = t.seq and m.destination_id = t.workflow_id and m.read_by_position is null
+    returning 1
+),
+recorded as (
+    insert into {schema}.entries as e (
+        workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
+        deadline_ms, started_at_ms, completed_at_ms, finished, begun
+    )
+    select * from unnest(
+        :workflow_id::text[], :branch::text[], :position::bigint[], :ordinal::bigint[], :name::text[],
+        :state::text[], :output::text[], :error::text[], :child_workflow_id::text[], :seq::bigint[],
+        :deadline_ms::bigint[], :started_at_ms::bigint[], :completed_at_ms::bigint[],
+        :finished::bigint[], :begun::bigint[]
+    )
+    on conflict (workflow_id, branch, position) do update set
+        ordinal = excluded.ordinal,
+        name = excluded.name,
+        state = excluded.state,
+        output = excluded.output,
+        error = excluded.error,
+        child_workflow_id = excluded.child_workflow_id,
+        message_seq = excluded.message_seq,
+        deadline_ms = excluded.deadline_ms,
+        started_at_ms = excluded.started_at_ms,
+        completed_at_ms = excluded.completed_at_ms,
+        finished = excluded.finished,
+        begun = excluded.begun
+    where e.state = 'OPEN'
+)
+select {schema}.refuse('TD003') where (select count(*) from taken) <> cardinality(:seq::bigint[]);
+
+-- name: see_messages
+-- What waits behind what the takes of a batch took, which this later statement finds read; up to what
+-- would be too much to keep. The two arms are those of `take_messages`. A long body stays where it is
+-- stored until it is known to be wanted: its length is known without it.
+select w.number, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
+from unnest(:number::bigint[], :workflow_id::text[], :topic::text[], :ahead::bigint[])
+    as w (number, workflow_id, topic, ahead)
+cross join lateral (
+    select *, sum(octet_length(body)) over (order by seq) as bytes
+    from (
+        (
+            select seq, body, topic, sender_id, sent_at_ms from {schema}.messages
+            where destination_id = w.workflow_id and topic = w.topic and read_by_branch is null
+            order by seq
+            limit w.ahead
+        )
+        union all
+        (
+            select seq, body, topic, sender_id, sent_at_ms from {schema}.messages
+            where w.topic is null and destination_id = w.workflow_id and topic is null and read_by_branch is null
+            order by topic, seq
+            limit w.ahead
+        )
+    ) as waiting
+) as m
+where m.bytes <= :max_bytes::bigint
+order by w.number, m.seq;
+
 -- name: put_back_messages
 update {schema}.messages as m set read_by_branch = null, read_by_position = null
 from unnest(:workflow_id::text[], :seq::bigint[]) as p (workflow_id, seq)

@@ -18,6 +18,23 @@ where seq = (
 )
 returning seq, body, topic, sender_id, sent_at_ms;
 
+-- name: take_seen_message
+-- One that a look ahead has seen. Only the run takes what was sent to it, so it is unread: or the caller errs.
+update tidings_messages set read_by_branch = ?, read_by_position = ?
+where seq = ?
+    and destination_seq = (select seq from tidings_workflows where workflow_id = ?)
+    and read_by_branch is null;
+
+-- name: see_messages
+-- Read row by row, so that no more is read than is kept, and the one that is too much.
+select seq, body, topic, sender_id, sent_at_ms
+from tidings_messages
+where destination_seq = (select seq from tidings_workflows where workflow_id = ?)
+    and topic is ?
+    and read_by_branch is null
+order by seq
+limit ?;
+
 -- name: put_back_message
 update tidings_messages set read_by_branch = null, read_by_position = null
 where seq = ? and destination_seq = (select seq from tidings_workflows where workflow_id = ?);
