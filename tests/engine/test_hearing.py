@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, register, running, wait_until
 from tests.support.faulty import FaultyStore, Moment, Trap, hears_nothing, hears_only_probes, move_fence
+from tests.support.postgres import end_listeners
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings import store as stores
 from tidings.api.caller import Process as CurrentProcess
@@ -217,8 +217,7 @@ def test_postgres_ends_the_listening_connection(postgres_url: str) -> None:
         here.engine.probes.set(Point.HEARS, proven.append)
         event = aside(lambda: DBOS.get_event("w", "state", HOUR))
         here.await_waiting(1)
-        with psycopg.connect(postgres_url, autocommit=True) as admin:
-            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+        end_listeners(postgres_url)
         wait_until(lambda: proven == [False, True])
         with launched(make_engine(postgres_url)) as there:
             start("w")
@@ -374,8 +373,7 @@ def test_postgres_ends_the_listening_connection_of_a_client(postgres_url: str, m
         client._engine.probes.set(Point.HEARS, proven.append)
         event = aside(lambda: client.get_event("w", "state", HOUR))
         wait_until(lambda: len(client._port.chain._waits) == 1)
-        with psycopg.connect(postgres_url, autocommit=True) as admin:
-            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+        end_listeners(postgres_url)
         wait_until(lambda: proven == [False, True])
         start("w")
         there.await_waiting(1)

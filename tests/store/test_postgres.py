@@ -488,7 +488,10 @@ def test_a_batch_that_lands_after_its_recall_is_not_written_twice(
 
 
 def test_a_store_whose_reader_was_killed_reads_again(store: PostgresStore, admin: psycopg.Connection) -> None:
-    admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidings'")
+    admin.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where datname = current_database() and application_name = 'tidings'"
+    )
     with pytest.raises(Unavailable):
         store.executors()
     store.reconnect_reader()
