@@ -148,6 +148,8 @@ class ModelStore:
         for index, unit in enumerate(batch.units):
             if answers[index] is APPLIED:
                 answers[index] = self._find_destinations(unit)
+            if answers[index] is APPLIED and unit.publishes:
+                answers[index] = self._pending(unit.workflow_id, unit.epoch)
         for index, unit in enumerate(batch.units):
             if answers[index] is APPLIED and unit.outcome is not None:
                 end = unit.outcome
@@ -197,14 +199,23 @@ class ModelStore:
         error: str | None,
         at_ms: int,
     ) -> Answer:
+        answer = self._pending(workflow_id, epoch)
+        if answer is APPLIED:
+            self.records.workflows[workflow_id or ""] = replace(
+                self.records.workflows[workflow_id or ""],
+                status=status,
+                output=output,
+                error=error,
+                updated_at_ms=at_ms,
+            )
+        return answer
+
+    def _pending(self, workflow_id: str | None, epoch: int | None) -> Answer:
         workflow = self.records.workflows.get(workflow_id or "")
         if workflow is None:
             return NoSuchWorkflow((workflow_id or "",))
         if workflow.status is not Status.PENDING or epoch not in (None, workflow.epoch):
             return Stale(workflow.status)
-        self.records.workflows[workflow.workflow_id] = replace(
-            workflow, status=status, output=output, error=error, updated_at_ms=at_ms
-        )
         return APPLIED
 
     def _send(self, message: Message) -> None:

@@ -143,9 +143,10 @@ class Store(Protocol):
         """Write `batch` in one transaction, durably, and answer each unit in its order.
 
         The first statement renews the executor's row under its fence and notes `batch.number`.
-        Within a batch: starts, then destinations are looked up, then outcomes, cancellations,
-        messages (`seq` in list order), takes (each a different message, the oldest first, in list
-        order per topic), then the rest. An entry replaces an OPEN one at its place and no other.
+        Within a batch: starts, then destinations are looked up, and whether who publishes (events,
+        items, closings) is pending under its epoch, then outcomes, cancellations, messages (`seq` in list
+        order), takes (each a different message, the oldest first, in list order per topic), then the
+        rest. An entry replaces an OPEN one at its place and no other.
         What answers show of other workflows (`InUse`, `Applied.ended`) is as of the batch's end.
 
         A batch is tried again under its number. One that has landed is never written twice.

@@ -45,6 +45,7 @@ def workflows_in_question(units: Sequence[Unit]) -> set[str]:
     ids.update(unit.start.workflow_id for unit in units if unit.start is not None)
     ids.update(unit.workflow_id for unit in units if unit.outcome is not None and unit.workflow_id is not None)
     ids.update(unit.cancel for unit in units if unit.cancel is not None)
+    ids.update(workflow_id for workflow_id, _ in published_for(units))
     return ids
 
 
@@ -53,12 +54,17 @@ def destinations(units: Sequence[Unit]) -> set[str]:
     return {message.destination_id for unit in units for message in unit.messages}
 
 
+def published_for(units: Sequence[Unit]) -> set[tuple[str, int]]:
+    """Return the runs, id and epoch, whose units publish."""
+    return {(unit.workflow_id or "", unit.epoch) for unit in units if unit.publishes}
+
+
 def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Decision:
     """Decide on a batch, given the states of `workflows_in_question` before it.
 
-    All starts come first, then destinations, then outcomes, then cancellations, so one part of a
-    unit may have been counted on before another part is refused. Such a unit is withdrawn, and all
-    is decided anew without it.
+    All starts come first, then destinations and what is published, then outcomes, then cancellations,
+    so one part of a unit may have been counted on before another part is refused. Such a unit is
+    withdrawn, and all is decided anew without it.
     """
     withdrawn: Refusals = {}
     while True:
@@ -83,6 +89,9 @@ class _Attempt(NamedTuple):
             if unit.messages and index not in self.refusals:
                 self._find_destinations(index, unit)
         for index, unit in enumerate(units):
+            if unit.publishes and index not in self.refusals:
+                self._is_pending(index, unit.workflow_id or "", unit.epoch)
+        for index, unit in enumerate(units):
             if unit.outcome is not None and index not in self.refusals:
                 self._end(index, unit.workflow_id or "", unit.outcome.status, unit.epoch)
         for index, unit in enumerate(units):
@@ -103,15 +112,22 @@ class _Attempt(NamedTuple):
 
     def _end(self, index: int, workflow_id: str, into: Status, epoch: int | None) -> None:
         """Let the workflow end. Without an epoch, that of any run will do."""
-        if workflow_id not in self.states:
-            self.refusals[index] = Refusal("no such workflow", (workflow_id,))
-            return
-        status, current = self.states[workflow_id]
-        if status != Status.PENDING or (epoch is not None and epoch != current):
-            self.refusals[index] = Refusal("stale", (status,))
-        else:
+        if self._is_pending(index, workflow_id, epoch):
+            _, current = self.states[workflow_id]
             self.states[workflow_id] = (into.value, current)
             self.counted_on.add(index)
+
+    def _is_pending(self, index: int, workflow_id: str, epoch: int | None) -> bool:
+        """Tell whether the workflow is pending, under this epoch if there is one; if not, refuse the unit."""
+        state = self.states.get(workflow_id)
+        if state is None:
+            self.refusals[index] = Refusal("no such workflow", (workflow_id,))
+            return False
+        status, current = state
+        if status != Status.PENDING or (epoch is not None and epoch != current):
+            self.refusals[index] = Refusal("stale", (status,))
+            return False
+        return True
 
 
 # --- the answers -------------------------------------------------------------------------------------
