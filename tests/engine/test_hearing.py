@@ -54,7 +54,7 @@ def publish(what: str) -> None:
             DBOS.run_step({"name": "write"}, lambda: DBOS.write_stream("stream", 1))
         case "event of a step":
             DBOS.run_step({"name": "set"}, lambda: DBOS.set_event("key", 1))
-        case "closing of a step":
+        case _:
             DBOS.run_step({"name": "close"}, lambda: DBOS.close_stream("stream"))
     DBOS.run_step({"name": "go on"}, lambda: _went_on.append(what))
 

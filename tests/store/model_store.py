@@ -149,7 +149,7 @@ class ModelStore:
             if answers[index] is APPLIED:
                 answers[index] = self._find_destinations(unit)
             if answers[index] is APPLIED and unit.publishes:
-                answers[index] = self._pending(unit.workflow_id, unit.epoch)
+                answers[index] = self._may_publish(unit)
         for index, unit in enumerate(batch.units):
             if answers[index] is APPLIED and unit.outcome is not None:
                 end = unit.outcome
@@ -209,6 +209,9 @@ class ModelStore:
                 updated_at_ms=at_ms,
             )
         return answer
+
+    def _may_publish(self, unit: Unit) -> Answer:
+        return self._pending(unit.workflow_id, unit.epoch)
 
     def _pending(self, workflow_id: str | None, epoch: int | None) -> Answer:
         workflow = self.records.workflows.get(workflow_id or "")

@@ -7,7 +7,7 @@ afterwards cannot fail on a condition. Refusals are kept with the executor, for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal, NamedTuple, assert_never
 
 import msgspec
@@ -55,8 +55,12 @@ def destinations(units: Sequence[Unit]) -> set[str]:
 
 
 def published_for(units: Sequence[Unit]) -> set[tuple[str, int]]:
-    """Return the runs, id and epoch, whose units publish."""
-    return {(unit.workflow_id or "", unit.epoch) for unit in units if unit.publishes}
+    """Return the runs, id and epoch, for which units publish."""
+    return {
+        (unit.workflow_id or "", unit.epoch)
+        for unit in units
+        if unit.item is not None or unit.event is not None or unit.closes  # `publishes`; a stream has many items
+    }
 
 
 def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Decision:
@@ -67,9 +71,10 @@ def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Deci
     withdrawn, and all is decided anew without it.
     """
     withdrawn: Refusals = {}
+    published = published_for(units)
     while True:
         attempt = _Attempt(dict(withdrawn), dict(states), set())
-        attempt.decide(units)
+        attempt.decide(units, published)
         torn = attempt.counted_on & attempt.refusals.keys()
         if not torn:
             return Decision(attempt.refusals, attempt.states)
@@ -81,16 +86,18 @@ class _Attempt(NamedTuple):
     states: States
     counted_on: set[int]  # the units that changed `states`
 
-    def decide(self, units: Sequence[Unit]) -> None:
+    def decide(self, units: Sequence[Unit], published: Set[tuple[str, int]]) -> None:
         for index, unit in enumerate(units):
             if unit.start is not None and index not in self.refusals:
                 self._start(index, unit.start.workflow_id)
         for index, unit in enumerate(units):
             if unit.messages and index not in self.refusals:
                 self._find_destinations(index, unit)
-        for index, unit in enumerate(units):
-            if unit.publishes and index not in self.refusals:
-                self._is_pending(index, unit.workflow_id or "", unit.epoch)
+        over = {run for run in published if self.states.get(run[0]) != (Status.PENDING, run[1])}
+        if over:
+            for index, unit in enumerate(units):
+                if unit.publishes and (unit.workflow_id or "", unit.epoch) in over and index not in self.refusals:
+                    self._is_pending(index, unit.workflow_id or "", unit.epoch)
         for index, unit in enumerate(units):
             if unit.outcome is not None and index not in self.refusals:
                 self._end(index, unit.workflow_id or "", unit.outcome.status, unit.epoch)

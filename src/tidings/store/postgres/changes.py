@@ -43,13 +43,13 @@ def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
         published.difference_update((unit.workflow_id or "", unit.epoch) for unit in units if unit.outcome is not None)
     ids.update(workflow_id for workflow_id, _ in published)
     if published or len(ids) >= (2 if all_or_nothing else 1):
-        checked = sorted(published) if all_or_nothing else []
+        checked = published if all_or_nothing else ()
         yield Call(
             "lock_workflows",
             {
                 "workflow_ids": texts(ids),
-                "published_for": texts(workflow_id for workflow_id, _ in checked),
-                "epoch": bigints(epoch for _, epoch in checked),
+                "published_for": texts([workflow_id for workflow_id, _ in checked]),
+                "epoch": bigints([epoch for _, epoch in checked]),
                 "pending": Status.PENDING,
             },
         )
