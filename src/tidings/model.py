@@ -155,7 +155,8 @@ class Unit(Struct, frozen=True, gc=False):
     `workflow_id` and `epoch` name the run whose history it extends; both are empty for a unit that
     comes from outside any run. What may keep a unit from applying is an *answer*, never an
     exception: a destination that does not exist (`NoSuchWorkflow`), an id in use (`InUse`), an
-    outcome for a run that is no longer pending under this epoch (`Stale`). A `Take` always applies.
+    outcome, an event, an item or a closing of a run that is no longer pending under this epoch
+    (`Stale`). An entry alone, and a `Take`, always apply.
 
     `take_seen` names a message that was seen to wait for the run, and is taken instead of the oldest one. Only
     the run takes what is sent to it, so that one is there and unread; if it is not, the unit is at fault.
@@ -176,6 +177,11 @@ class Unit(Struct, frozen=True, gc=False):
     closes: tuple[str, ...] = ()  # keys of streams that take no more items; one may be closed already
     recovery: Recovery | None = None
     take_seen: int | None = None  # the seq of an unread message to take; the entry points at it
+
+    @property
+    def publishes(self) -> bool:
+        """Whether it shows something to readers, who trust that a workflow that has ended says nothing more."""
+        return self.item is not None or self.event is not None or bool(self.closes)
 
 
 # --- answers: what a committed unit says back ---------------------------------------------------
@@ -206,7 +212,7 @@ class Nothing(Struct, frozen=True):
 
 
 class NoSuchWorkflow(Struct, frozen=True):
-    """These destinations do not exist (for `cancel`: that workflow); nothing was written."""
+    """These destinations (or the workflow to end, to cancel or to publish for) do not exist; nothing was written."""
 
     workflow_ids: tuple[str, ...]
 
@@ -218,7 +224,7 @@ class InUse(Struct, frozen=True):
 
 
 class Stale(Struct, frozen=True):
-    """The workflow to end or to cancel is not pending (under this epoch); nothing was written."""
+    """The workflow to end, to cancel or to publish for is not pending (under this epoch); nothing was written."""
 
     status: Status
 

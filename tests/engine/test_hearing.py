@@ -6,6 +6,7 @@ the watchdog.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, register, running, wait_until
 from tests.support.faulty import FaultyStore, Moment, Trap, hears_nothing, hears_only_probes, move_fence
+from tests.support.postgres import end_listeners
+from tests.support.records import read_records
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings import store as stores
 from tidings.api.caller import Process as CurrentProcess
@@ -37,19 +39,56 @@ def receive() -> Any:
     return DBOS.recv("topic", HOUR)
 
 
-@DBOS.workflow(name="hearing.write")
-def write() -> None:
-    """Write to a stream, when told."""
-    _may_write.wait(60)
-    DBOS.write_stream("stream", 1)
+@DBOS.workflow(name="hearing.publish")
+def publish(what: str) -> None:
+    """Publish, when told; and go on, if that may be."""
+    _may_publish.wait(60)
+    match what:
+        case "item":
+            DBOS.write_stream("stream", 1)
+        case "event":
+            DBOS.set_event("key", 1)
+        case "closing":
+            DBOS.close_stream("stream")
+        case "item of a step":
+            DBOS.run_step({"name": "write"}, lambda: DBOS.write_stream("stream", 1))
+        case "event of a step":
+            DBOS.run_step({"name": "set"}, lambda: DBOS.set_event("key", 1))
+        case _:
+            DBOS.run_step({"name": "close"}, lambda: DBOS.close_stream("stream"))
+    DBOS.run_step({"name": "go on"}, lambda: _went_on.append(what))
 
 
-_may_write = threading.Event()
+@DBOS.workflow(name="hearing.publish_async")
+async def publish_async(what: str) -> None:
+    """The same, awaiting."""
+
+    async def close() -> None:
+        await DBOS.close_stream_async("stream")
+
+    async def write() -> None:
+        await DBOS.write_stream_async("stream", 1)
+
+    async def set_event() -> None:
+        await DBOS.set_event_async("key", 1)
+
+    await asyncio.to_thread(_may_publish.wait, 60)
+    act = {"item": write, "event": set_event, "closing": close}[what.removesuffix(" of a step")]
+    await (DBOS.run_step_async({"name": "act"}, act) if what.endswith(" of a step") else act())
+    await DBOS.run_step_async({"name": "go on"}, _go_on, what)
+
+
+async def _go_on(what: str) -> None:
+    _went_on.append(what)
+
+
+_may_publish = threading.Event()
+_went_on: list[str] = []
 
 
 @pytest.fixture(autouse=True)
 def _registered() -> None:
-    register(receive, write)
+    register(receive, publish, publish_async)
 
 
 @pytest.fixture
@@ -122,22 +161,33 @@ def test_a_cancellation_is_heard_that_comes_when_a_workflow_is_recorded_and_not_
         wait_until(lambda: over == ["w"])
 
 
-@pytest.mark.xfail(strict=True, reason="what the run of a cancelled workflow writes before it hears of it is kept")
-def test_a_stream_does_not_grow_behind_the_end_that_a_cancellation_gave_it(
-    database_url: str, neighbour: FaultyEngine
+@pytest.mark.parametrize("workflow", [publish, publish_async], ids=["blocking", "async"])
+@pytest.mark.parametrize("what", ["item", "event", "closing", "item of a step", "event of a step", "closing of a step"])
+def test_nothing_is_published_behind_the_end_that_a_cancellation_gave(
+    database_url: str, neighbour: FaultyEngine, caplog: pytest.LogCaptureFixture, what: str, workflow: Any
 ) -> None:
-    _may_write.clear()
+    """A reader has seen that there is nothing more. The run that has not heard of it learns it from what is refused."""
+    _may_publish.clear()
+    _went_on.clear()
     neighbour.store.is_audible = hears_only_probes
     over = neighbour.executions_over()
     with launched_beside(neighbour), SetWorkflowID("w"):
-        DBOS.start_workflow(write)
-    with running(database_url, **ONLY_HEARD):
+        DBOS.start_workflow(workflow, what)
+    with running(database_url, **ONLY_HEARD) as here:
         DBOS.cancel_workflow("w")
         assert list(DBOS.read_stream("w", "stream")) == []
+        assert DBOS.get_event("w", "key", HOUR) is None
         with launched_beside(neighbour):
-            _may_write.set()
+            _may_publish.set()
             wait_until(lambda: over == ["w"])
         assert list(DBOS.read_stream("w", "stream")) == []
+        assert DBOS.get_all_events("w") == {}
+        [history] = here.store.histories(["w"])
+        assert history.closed_streams == ()
+        assert here.store.workflows(["w"])["w"].error is None
+    assert _went_on == []
+    assert read_records(database_url).workflow("w").status == "CANCELLED"
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 def test_with_every_wake_up_lost_everything_arrives_all_the_same(
@@ -217,8 +267,7 @@ def test_postgres_ends_the_listening_connection(postgres_url: str) -> None:
         here.engine.probes.set(Point.HEARS, proven.append)
         event = aside(lambda: DBOS.get_event("w", "state", HOUR))
         here.await_waiting(1)
-        with psycopg.connect(postgres_url, autocommit=True) as admin:
-            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+        end_listeners(postgres_url)
         wait_until(lambda: proven == [False, True])
         with launched(make_engine(postgres_url)) as there:
             start("w")
@@ -374,8 +423,7 @@ def test_postgres_ends_the_listening_connection_of_a_client(postgres_url: str, m
         client._engine.probes.set(Point.HEARS, proven.append)
         event = aside(lambda: client.get_event("w", "state", HOUR))
         wait_until(lambda: len(client._port.chain._waits) == 1)
-        with psycopg.connect(postgres_url, autocommit=True) as admin:
-            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+        end_listeners(postgres_url)
         wait_until(lambda: proven == [False, True])
         start("w")
         there.await_waiting(1)

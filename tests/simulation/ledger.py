@@ -212,6 +212,9 @@ class Ledger:
     def landed(self, batch: Batch, answers: Sequence[Answer]) -> None:
         """Look at a batch that was just committed."""
         self.counts["batches"] += 1
+        for unit, answer in zip(batch.units, answers, strict=True):  # Before the ends that this batch brings.
+            if isinstance(answer, Applied) and unit.publishes and unit.workflow_id in self.outcomes:
+                self.violate(f"{unit.workflow_id} has ended, and readers may know; it published more: {unit!r}")
         for unit, answer in zip(batch.units, answers, strict=True):
             self.counts["units"] += 1
             if not isinstance(answer, (NoSuchWorkflow, InUse, Stale)):

@@ -75,6 +75,11 @@ def a_store_that_forgets_the_last_entry() -> AbstractContextManager[object]:
     return patch.object(ModelStore, "_history", history)
 
 
+def a_store_that_lets_what_has_ended_publish() -> AbstractContextManager[object]:
+    """What a run writes behind the end of its workflow is kept."""
+    return patch.object(ModelStore, "_may_publish", lambda self, unit: APPLIED)
+
+
 def a_fence_that_is_not_checked() -> AbstractContextManager[object]:
     """Every executor may write."""
 
@@ -175,6 +180,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_store_that_loses_a_message,
     a_store_whose_events_run_backwards,
     a_store_that_forgets_the_last_entry,
+    a_store_that_lets_what_has_ended_publish,
     a_fence_that_is_not_checked,
     a_claim_that_raises_no_fence,
     a_committer_that_tells_before_the_commit,

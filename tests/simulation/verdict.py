@@ -125,9 +125,7 @@ def _judge_streams(ledger: Ledger, server: Server) -> None:
     for workflow_id, key, offset, values, came_to_end in ledger.streams_read:
         items = streams[workflow_id, key]
         final = [items[each] for each in range(min(offset, len(items)), len(items))]
-        # What the run of a cancelled workflow writes before it hears of it is kept, behind the end that readers saw.
-        is_whole = came_to_end and server.records.workflows[workflow_id].status is not Status.CANCELLED
-        if values != (final if is_whole else final[: len(values)]):
+        if values != (final if came_to_end else final[: len(values)]):
             ledger.violate(f"{values} was read of {key!r} of {workflow_id} from {offset} on, where {final} is")
 
 

@@ -150,9 +150,9 @@ def event(key: str, version: int, value: str, position: int | None = None) -> Pu
     return PublishedEvent(key, version, value, NOW_MS, "", position, position)
 
 
-def publishing(workflow_id: str, *events: PublishedEvent) -> Iterable[Unit]:
+def publishing(workflow_id: str, *events: PublishedEvent, epoch: int = 1) -> Iterable[Unit]:
     """Units of one event each."""
-    return (Unit(workflow_id, 1, event=each) for each in events)
+    return (Unit(workflow_id, epoch, event=each) for each in events)
 
 
 def item(key: str, offset: int, value: str, position: int | None = None, *, attempt: int | None = None) -> StreamItem:
@@ -161,19 +161,20 @@ def item(key: str, offset: int, value: str, position: int | None = None, *, atte
     return StreamItem(key, offset, value, NOW_MS, "", place, place, attempt)
 
 
-def appending(workflow_id: str, *items: StreamItem) -> Iterable[Unit]:
+def appending(workflow_id: str, *items: StreamItem, epoch: int = 1) -> Iterable[Unit]:
     """Units of one item each."""
-    return (Unit(workflow_id, 1, item=each) for each in items)
+    return (Unit(workflow_id, epoch, item=each) for each in items)
 
 
-def streaming(workflow_id: str, key: str, *values: str, offset: int = 0) -> Iterable[Unit]:
+def streaming(workflow_id: str, key: str, *values: str, offset: int = 0, epoch: int = 1) -> Iterable[Unit]:
     """Units that write these values to a stream, from an offset on."""
-    return appending(workflow_id, *(item(key, number, value) for number, value in enumerate(values, offset)))
+    items = (item(key, number, value) for number, value in enumerate(values, offset))
+    return appending(workflow_id, *items, epoch=epoch)
 
 
-def closing(workflow_id: str, *keys: str) -> Unit:
+def closing(workflow_id: str, *keys: str, epoch: int = 1) -> Unit:
     """A unit that closes streams."""
-    return Unit(workflow_id, 1, closes=keys)
+    return Unit(workflow_id, epoch, closes=keys)
 
 
 def ending(workflow_id: str, status: Status = Status.SUCCESS, *, epoch: int = 1) -> Unit:

@@ -160,6 +160,8 @@ class ModelStore:
         for index, unit in enumerate(batch.units):
             if answers[index] is APPLIED:
                 answers[index] = self._find_destinations(unit)
+            if answers[index] is APPLIED and unit.publishes:
+                answers[index] = self._may_publish(unit)
         for index, unit in enumerate(batch.units):
             if answers[index] is APPLIED and unit.outcome is not None:
                 end = unit.outcome
@@ -209,14 +211,26 @@ class ModelStore:
         error: str | None,
         at_ms: int,
     ) -> Answer:
+        answer = self._pending(workflow_id, epoch)
+        if answer is APPLIED:
+            self.records.workflows[workflow_id or ""] = replace(
+                self.records.workflows[workflow_id or ""],
+                status=status,
+                output=output,
+                error=error,
+                updated_at_ms=at_ms,
+            )
+        return answer
+
+    def _may_publish(self, unit: Unit) -> Answer:
+        return self._pending(unit.workflow_id, unit.epoch)
+
+    def _pending(self, workflow_id: str | None, epoch: int | None) -> Answer:
         workflow = self.records.workflows.get(workflow_id or "")
         if workflow is None:
             return NoSuchWorkflow((workflow_id or "",))
         if workflow.status is not Status.PENDING or epoch not in (None, workflow.epoch):
             return Stale(workflow.status)
-        self.records.workflows[workflow.workflow_id] = replace(
-            workflow, status=status, output=output, error=error, updated_at_ms=at_ms
-        )
         return APPLIED
 
     def _send(self, message: Message) -> None:

@@ -23,12 +23,14 @@ from tests.store.driver import (
     ending,
     entry,
     event,
+    item,
     message,
     new,
     opened,
     publishing,
     recording,
     sending,
+    streaming,
     taking,
 )
 from tests.support.crowd import await_crowd, start_crowd
@@ -407,6 +409,95 @@ def test_refused_units_leave_no_trace_and_their_neighbours_apply(process: Proces
     assert [each.position for each in entries_of(process.store, "w")] == [1, 5, 7, 8, 9]
     assert status_of(process.store, "child") is Status.PENDING
     assert process.store.all_events("w") == {"k": "v"}
+
+
+@pytest.mark.parametrize("what", ["event", "item", "closing", "result that closes"])
+def test_what_is_published_counts_only_while_its_workflow_is_pending_under_that_epoch(
+    process: Process, what: str
+) -> None:
+    def publication(workflow_id: str, epoch: int) -> Unit:
+        match what:
+            case "event":
+                return Unit(workflow_id, epoch, event=event("k", 1, "v"))
+            case "item":
+                return Unit(workflow_id, epoch, item=item("k", 0, "v"))
+            case "closing":
+                return Unit(workflow_id, epoch, closes=("k",))
+            case _:
+                return Unit(workflow_id, epoch, entry(9), closes=("k",))
+
+    process.start("pending", "cancelled", "succeeded", "failed", "claimed")
+    process.commit(Unit(cancel="cancelled"), ending("succeeded"), ending("failed", Status.ERROR))
+    process.store.reclaim(process.executor, ["claimed"])
+    wanted: list[tuple[str, int, Answer]] = [
+        ("pending", 1, APPLIED),
+        ("pending", 2, Stale(Status.PENDING)),
+        ("cancelled", 1, Stale(Status.CANCELLED)),
+        ("succeeded", 1, Stale(Status.SUCCESS)),
+        ("failed", 1, Stale(Status.ERROR)),
+        ("claimed", 1, Stale(Status.PENDING)),
+        ("claimed", 2, APPLIED),
+        ("nowhere", 1, NoSuchWorkflow(("nowhere",))),
+    ]
+    for workflow_id, epoch, answer in wanted:
+        batch = process.batch(publication(workflow_id, epoch), *recording("pending", entry(1)))
+        if answer is not APPLIED:
+            assert process.store.commit(batch) == [answer, APPLIED], (workflow_id, epoch)
+            assert process.store.recall(batch) == [answer, APPLIED]
+    together = process.batch(*(publication(workflow_id, epoch) for workflow_id, epoch, _ in wanted))
+    answers = [answer for _, _, answer in wanted]
+    assert process.store.commit(together) == answers
+    assert process.store.recall(together) == answers
+    for workflow_id, epoch, _ in wanted:
+        [history] = process.store.histories([workflow_id])
+        count = len(history.event_versions + history.stream_lengths + history.closed_streams)
+        assert count == (workflow_id in ("pending", "claimed")), (workflow_id, epoch)
+
+
+def test_what_is_published_is_looked_at_after_the_starts_of_its_batch_and_before_its_ends(process: Process) -> None:
+    process.start("w")
+    assert (
+        process.commit(
+            ending("w"),
+            Unit(cancel="v"),
+            *publishing("w", event("k", 1, "at the end")),
+            *publishing("v", event("k", 1, "at once")),
+            Unit(start=new("v")),
+            ending("u"),
+            *streaming("u", "k", "a"),
+            Unit(start=new("u")),
+        )
+        == [APPLIED] * 8
+    )
+    assert process.store.all_events("w") == {"k": "at the end"}
+    assert process.store.all_events("v") == {"k": "at once"}
+    assert [status_of(process.store, each) for each in "wvu"] == [Status.SUCCESS, Status.CANCELLED, Status.SUCCESS]
+
+
+def test_what_is_published_for_a_start_that_is_refused_is_refused_too(process: Process) -> None:
+    process.start("ended")
+    process.commit(ending("ended"))
+    answers = process.commit(
+        Unit(start=new("w"), messages=(message("nowhere"),)),
+        *streaming("w", "k", "a"),
+        Unit(start=new("ended")),
+        *streaming("ended", "k", "a"),
+        *streaming("v", "k", "a", epoch=2),
+        Unit(start=new("v")),
+    )
+    ended = InUse(process.store.workflows(["ended"])["ended"])
+    refused = [NoSuchWorkflow(("nowhere",)), NoSuchWorkflow(("w",)), ended, Stale(Status.SUCCESS)]
+    assert answers == [*refused, Stale(Status.PENDING), APPLIED]
+    assert [page.length for page in process.store.read_streams([(each, "k", 0) for each in ("ended", "v")], 9, 9)] == [
+        0,
+        0,
+    ]
+
+
+def test_a_start_is_withdrawn_with_what_its_unit_may_not_publish(process: Process) -> None:
+    process.start("w")
+    answers = process.commit(Unit("w", 2, event=event("k", 1, "v"), start=new("v")), sending(message("v")))
+    assert answers == [Stale(Status.PENDING), NoSuchWorkflow(("v",))]
 
 
 def test_a_start_is_withdrawn_with_the_rest_of_its_unit(process: Process) -> None:

@@ -109,6 +109,7 @@ class Publish(Struct, frozen=True):
     key: str
     known_version: int | None
     in_step: bool
+    late: bool  # under another epoch than its workflow has
 
 
 class Write(Struct, frozen=True):
@@ -119,6 +120,7 @@ class Write(Struct, frozen=True):
     other_offset: int | None
     in_step: bool
     closes: tuple[str, ...]
+    late: bool
 
 
 class End(Struct, frozen=True):
@@ -208,6 +210,7 @@ topics = st.sampled_from((None, None, "", "t"))
 sent = st.tuples(maybe_unknown, topics, st.sampled_from((None, None, "key")))
 
 other_offsets = st.sampled_from((*[None] * 7, 0, 4))
+late = st.sampled_from((False, False, False, False, True))
 closes = st.sampled_from(((), (), (), ("k",), ("l", "k"), ("m",)))
 
 parts = st.one_of(
@@ -218,8 +221,8 @@ parts = st.one_of(
     *[st.builds(Collect, st.integers(0, 2), positions, st.sampled_from((False, False, False, True)))] * 2,
     st.builds(PutBack, st.integers(0, 2)),
     st.builds(PutBack, st.integers(0, 2)),
-    st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans()),
-    *[st.builds(Write, workflows, st.sampled_from(KEYS), other_offsets, st.booleans(), closes)] * 2,
+    st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans(), late),
+    *[st.builds(Write, workflows, st.sampled_from(KEYS), other_offsets, st.booleans(), closes, late)] * 2,
     st.builds(End, maybe_unknown, st.sampled_from((1, 1, 2)), st.sampled_from((Status.SUCCESS, Status.ERROR))),
     st.builds(Cancel, maybe_unknown),
 )
@@ -460,21 +463,21 @@ class World:
                 done = Entry("r", position, number, "recv")
                 waiting = replace(done, state=EntryState.OPEN, deadline_ms=NOW_MS)
                 return Unit(self.prefix + workflow, 1, done, take=Take(topic, waiting if leave_open else None, ahead))
-            case Publish(workflow, key, known_version, in_step):
+            case Publish(workflow, key, known_version, in_step, late):
                 latest = self.versions.get((workflow, key), 1)
                 event = PublishedEvent(key, known_version or latest + 1, f"event {number}", NOW_MS + number)
                 self.versions[workflow, key] = max(latest, event.version)
                 if not in_step:
                     event = replace(event, branch="e", position=number, ordinal=number)
-                return Unit(self.prefix + workflow, 1, event=event)
-            case Write(workflow, key, other_offset, in_step, closes):
+                return Unit(self.prefix + workflow, self.epoch(workflow) + late, event=event)
+            case Write(workflow, key, other_offset, in_step, closes, late):
                 length = self.lengths.get((workflow, key), 0)
                 offset = length if other_offset is None else other_offset
                 self.lengths[workflow, key] = max(length, offset + 1)
                 item = StreamItem(key, offset, f"item {number}", NOW_MS + number, "i", number, number)
                 if in_step:
                     item = replace(item, attempt=number % 3 + 1)
-                return Unit(self.prefix + workflow, 1, item=item, closes=closes)
+                return Unit(self.prefix + workflow, self.epoch(workflow) + late, item=item, closes=closes)
             case End(workflow, epoch, status):
                 outcome = Outcome(status, f"value {number}", None, NOW_MS + number)
                 return Unit(self.prefix + workflow, epoch, outcome=outcome)
@@ -482,6 +485,11 @@ class World:
                 return Unit(cancel=self.prefix + workflow)
             case _ as never:
                 assert_never(never)
+
+    def epoch(self, workflow: str) -> int:
+        """The epoch of a workflow; of one that the batch starts, the first."""
+        record = self.model.records.workflows.get(self.prefix + workflow)
+        return 1 if record is None else record.epoch
 
     def owner(self, workflow: str | None) -> str | None:
         """The id of the run that a unit extends, if any."""

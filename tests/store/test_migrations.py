@@ -154,7 +154,7 @@ def test_a_migrated_database_is_worked_on(database_url: str, rows: Rows) -> None
     assert process.claim("old") == ["child", "lost"]
     assert process.commit(*recording("child", entry(2)), sending(letter("child", "message 3"))) == [APPLIED] * 2
     assert process.drain("child") == ["message 2", "message 3"]
-    assert process.commit(*streaming("child", "k", "a", "b"), closing("child", "k")) == [APPLIED] * 3
+    assert process.commit(*streaming("child", "k", "a", "b", epoch=4), closing("child", "k", epoch=4)) == [APPLIED] * 3
     assert process.commit(ending("child", epoch=4)) == [APPLIED]
     assert store.read_streams([("child", "k", 0)], 9, 99) == [StreamPage(("a", "b"), 2, True, Status.SUCCESS)]
     process.start("new")

@@ -20,9 +20,11 @@ from tests.store.driver import (
     Process,
     ending,
     entry,
+    event,
     message,
     new,
     opened,
+    publishing,
     recording,
     sending,
     streaming,
@@ -31,7 +33,7 @@ from tests.store.driver import (
 from tests.support.crowd import await_crowd, start_crowd
 from tests.support.postgres import new_database
 from tidings.error import DBOSInitializationError
-from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Taken, Unit
+from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Status, Taken, Unit
 from tidings.store.migrate import SCHEMA_VERSION
 from tidings.store.postgres import connect
 from tidings.store.postgres.statements import Call, Statement, prepare
@@ -267,7 +269,7 @@ def test_a_thousand_items_are_one_statement(
 
     monkeypatch.setattr(store._writer, "run", note)
     process.commit(*streaming("w", "k", *["v"] * 1_000))
-    assert names == ["begin", "renew_executor", "append_items", "commit"]
+    assert names == ["begin", "renew_executor", "lock_workflows", "append_items", "commit"]
 
 
 @pytest.mark.parametrize("topic", [None, "topic"])
@@ -488,7 +490,10 @@ def test_a_batch_that_lands_after_its_recall_is_not_written_twice(
 
 
 def test_a_store_whose_reader_was_killed_reads_again(store: PostgresStore, admin: psycopg.Connection) -> None:
-    admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidings'")
+    admin.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where datname = current_database() and application_name = 'tidings'"
+    )
     with pytest.raises(Unavailable):
         store.executors()
     store.reconnect_reader()
@@ -574,6 +579,88 @@ def test_committers_whose_batches_cross_never_deadlock(open_store: OpenStore) ->
         for future in futures:
             future.result()
     assert len(a.drain("w0")) == rounds
+
+
+def test_committers_that_publish_for_what_the_other_one_cancels_never_deadlock(
+    open_store: OpenStore, threads: ThreadPoolExecutor
+) -> None:
+    """Each sends to the other's workflows, publishes for its own, and cancels one of the other's."""
+    a, b = Process(open_store(), "a"), Process(open_store(), "b")
+    a.start("in a")
+    b.start("in b")
+    meet = threading.Barrier(2)
+    rounds = 150
+
+    def run(process: Process, other: Process) -> int:
+        refused = 0
+        for turn in range(rounds):
+            mine, theirs = f"{process.executor_id}/{turn}", f"{other.executor_id}/{turn}"
+            process.start(mine)
+            meet.wait()
+            answers = process.commit(
+                sending(message(f"in {other.executor_id}", key=f"{turn}"), message(theirs)),
+                *streaming(f"in {process.executor_id}", "k", "v", offset=turn),
+                Unit(cancel=theirs),
+                *publishing(mine, event("k", 1, "v")),
+                Unit(start=new(f"{theirs}/child")),
+            )
+            refused += answers[3] == Stale(Status.CANCELLED)
+            assert answers[1:3] == [APPLIED] * 2
+            meet.wait()
+        return refused
+
+    futures = [threads.submit(run, a, b), threads.submit(run, b, a)]
+    for future in futures:
+        future.add_done_callback(lambda done: meet.abort() if done.exception() else None)
+    assert sum(future.result() for future in futures) == rounds, "one batch of two comes second, and hears of the first"
+    assert [page.length for page in a.store.read_streams([("in a", "k", 0), ("in b", "k", 0)], 1, 1)] == [rounds] * 2
+
+
+@pytest.mark.parametrize("first", ["publisher", "canceller"])
+def test_of_a_publication_and_a_cancellation_the_first_one_counts(
+    open_store: OpenStore, admin: psycopg.Connection, threads: ThreadPoolExecutor, first: str
+) -> None:
+    """The second waits for the first to be committed, between its check and the end of its batch."""
+    a, b = open_store(), open_store()
+    owner, other = Process(a, "owner"), Process(b, "other")
+    owner.start("w")
+    with psycopg.connect(admin.info.dsn, options=f"-c search_path={SCHEMA}") as blocker:
+        # Behind its check, and before the end of its batch, the first one waits here.
+        if first == "publisher":
+            blocker.execute("lock table stream_items in exclusive mode")
+            publishing = threads.submit(owner.commit, *streaming("w", "k", "v"))
+            await_waiting(admin, pid_of(a))
+            cancelling = threads.submit(other.commit, Unit(cancel="w"))
+            await_waiting(admin, pid_of(b))
+        else:
+            blocker.execute("lock table messages in exclusive mode")
+            cancelling = threads.submit(other.commit, Unit(cancel="w"), sending(message("w")))
+            await_waiting(admin, pid_of(b))
+            publishing = threads.submit(owner.commit, *streaming("w", "k", "v"))
+            await_waiting(admin, pid_of(a))
+        [page] = a.read_streams([("w", "k", 0)], 9, 9)
+        assert (page.length, page.status) == (0, Status.PENDING)
+        blocker.rollback()
+    assert cancelling.result()[0] == APPLIED
+    assert publishing.result() == [APPLIED if first == "publisher" else Stale(Status.CANCELLED)]
+    [page] = a.read_streams([("w", "k", 0)], 9, 9)
+    assert (page.length, page.status) == (1 if first == "publisher" else 0, Status.CANCELLED)
+
+
+def test_a_row_that_is_published_for_is_locked_though_another_one_does_not_fit(
+    open_store: OpenStore, admin: psycopg.Connection, threads: ThreadPoolExecutor
+) -> None:
+    """All are locked before any is decided on, whatever plan the server makes: or batches would meet in two orders."""
+    a = open_store()
+    owner = Process(a, "owner")
+    owner.start("a", "m", "z")
+    owner.commit(Unit(cancel="a"))
+    with psycopg.connect(admin.info.dsn, options=f"-c search_path={SCHEMA}") as blocker:
+        blocker.execute("select from workflows where workflow_id = 'z' for update")
+        publishing = threads.submit(owner.commit, *(unit for each in "zam" for unit in streaming(each, "k", "v")))
+        await_waiting(admin, pid_of(a))
+        blocker.rollback()
+    assert publishing.result() == [APPLIED, Stale(Status.CANCELLED), APPLIED]
 
 
 def test_one_start_wins_and_the_other_sees_it(open_store: OpenStore, threads: ThreadPoolExecutor) -> None:

@@ -227,10 +227,24 @@ def test_the_end_of_its_workflow_comes_with_the_last_items(process: Process, sta
     assert read(process.store, offset=1) == StreamPage(("b",), 2, False, status)
 
 
-def test_a_cancelled_workflow_may_still_have_written(process: Process) -> None:
+@pytest.mark.parametrize("end", [Unit(cancel="w"), ending("w")], ids=["cancelled", "ended"])
+def test_a_stream_does_not_grow_behind_the_end_of_its_workflow(process: Process, end: Unit) -> None:
     process.start("w")
-    process.commit(Unit(cancel="w"))
-    assert process.commit(*streaming("w", "k", "a"), closing("w", "k")) == [APPLIED, APPLIED]
+    process.commit(*streaming("w", "k", "a"))
+    process.commit(end)
+    page = read(process.store)
+    late = process.batch(*streaming("w", "k", "b", offset=1), closing("w", "k"), *recording("w", entry(7)))
+    assert page.status is not None
+    answers: list[Answer] = [Stale(page.status), Stale(page.status), APPLIED]
+    assert process.store.commit(late) == answers
+    assert process.store.recall(late) == answers
+    assert read(process.store) == page
+    assert page.values == ("a",)
+
+
+def test_what_is_written_in_the_batch_that_cancels_is_there(process: Process) -> None:
+    process.start("w")
+    assert process.commit(Unit(cancel="w"), *streaming("w", "k", "a"), closing("w", "k")) == [APPLIED] * 3
     assert read(process.store) == StreamPage(("a",), 1, True, Status.CANCELLED)
 
 
@@ -304,7 +318,7 @@ def test_a_batch_under_an_old_fence_writes_no_item_and_closes_nothing(open_store
         old.commit(*streaming("w", "k", "late", offset=1), closing("w", "k"))
     assert read(heir.store) == StreamPage(("a",), 1, False, Status.PENDING)
     assert history_of(heir.store).stream_lengths == (("k", 1),)
-    heir.commit(*streaming("w", "k", "b", offset=1))
+    heir.commit(*streaming("w", "k", "b", offset=1, epoch=2))
     assert values(old.store) == ["a", "b"]
 
 

@@ -12,8 +12,10 @@ import tidings.store
 from tests.store.conftest import OpenStore
 from tests.store.driver import LEASE_MS, NOW_MS, Process, sending
 from tests.store.driver import message as a_message
+from tests.support.postgres import end_listeners
 from tests.support.rows import Rows
 from tidings.model import NoSuchWorkflow, Unit
+from tidings.store.postgres.connect import Database
 from tidings.store.protocol import PROBE, WAKE_ALL, Batch, DataError, Fenced, Listener, Store, Unavailable
 
 # What should be heard is heard in a moment; what should not is heard by nobody once a later name was.
@@ -174,8 +176,7 @@ def test_old_names_are_pruned_and_the_newest_is_kept(sqlite_url: str) -> None:
 def test_a_listener_whose_connection_is_cut_says_so(postgres_url: str) -> None:
     store = _opened(postgres_url)
     listener = store.listen("there")
-    with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen %'")
+    end_listeners(postgres_url)
     with pytest.raises(Unavailable):
         heard(listener, "nothing")
     listener.close()
@@ -185,11 +186,10 @@ def test_a_listener_whose_connection_is_cut_says_so(postgres_url: str) -> None:
 def test_nonsense_on_the_channel_is_passed_over(postgres_url: str) -> None:
     store = _opened(postgres_url)
     listener, process = store.listen("there"), Process(store)
+    channel = Database(postgres_url, "tidings").channel  # Of who listens one may see listeners that are about to end.
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        listening = "select query from pg_stat_activity where query like 'listen %' and datname = current_database()"
-        [channel] = [row[0] for row in admin.execute(listening)]
         for payload in ("", "alone", "  ", "x !nonsense é"):
-            admin.execute("select pg_notify(%s, %s)", (channel.split('"')[1], payload))
+            admin.execute("select pg_notify(%s, %s)", (channel, payload))
     store.commit(waking(process, "a"))
     assert heard(listener, "a")[-1] == "a"
     listener.close()

@@ -246,6 +246,17 @@ def empty_database(url: str) -> None:
     _execute(url, sql.SQL(_EMPTY))
 
 
+def end_listeners(url: str) -> None:
+    """End the connections that listen in this database, as an administrator may."""
+    _execute(
+        url,
+        sql.SQL(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and query like 'listen %'"
+        ),
+    )
+
+
 def _execute(url: str, statement: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)

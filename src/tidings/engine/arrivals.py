@@ -32,6 +32,9 @@ class Sender(Protocol):
     def refusal(self) -> BaseException | None:
         """Why no unit of this chain may commit now."""
 
+    def kill(self, error: BaseException) -> None:
+        """Refuse everything from now on."""
+
 
 class Waiting(Protocol):
     """Whose take stands."""

@@ -39,9 +39,9 @@ from tidings.engine.outage import HELD_UP_SECONDS, STOP_SECONDS, Asking, GivenUp
 from tidings.engine.probes import Point, Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.waiters import Waiters, cancelled_name, wake_name
-from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError
+from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
 from tidings.limits import MAX_BATCH_BYTES, MAX_BATCH_UNITS, MAX_BYTES_IN_FLIGHT, MAX_UNITS_IN_FLIGHT
-from tidings.model import Answer, Applied, Executor, Nothing, Take, Unit
+from tidings.model import Answer, Applied, Executor, Nothing, Stale, Status, Take, Unit
 from tidings.store.protocol import WAKE_ALL, Batch, DataError, Fenced, Store
 
 logger = logging.getLogger("tidings")
@@ -390,8 +390,9 @@ class Committer:
                 applied.append(job.unit)
                 if job.unit.cancel is not None:
                     self._owner.was_cancelled(job.unit.cancel)
-            elif job.deferred:
-                job.chain.failure = DBOSRunEndedError(job.unit.workflow_id or "", f"a write was refused: {answer!r}")
+            elif job.unit.publishes:
+                results.append((job, None, _end_of_run(job, answer)))
+                continue
             results.append((job, answer, None))
         if not self._waiters.is_empty:
             results += [(arrival, True, None) for arrival in self._waiters.take(_wake_keys(applied))]
@@ -409,6 +410,18 @@ class Committer:
         if self.died is not None:
             return DBOSShutdownError(f"tidings stopped in this process after an error: {self.died!r}")
         return DBOSShutdownError()
+
+
+def _end_of_run(job: Job, answer: Answer) -> BaseException:
+    """End a run that may publish nothing more: before it heard of that, its workflow was cancelled, for example."""
+    workflow_id = job.unit.workflow_id or ""
+    error: BaseException
+    if answer == Stale(Status.CANCELLED):
+        error = DBOSWorkflowCancelledError(workflow_id)
+    else:
+        error = DBOSRunEndedError(workflow_id, "it was taken over or has ended elsewhere")
+    job.chain.kill(error)
+    return job.chain.dead or error
 
 
 def _batch_from(items: list[Job | Errand], start: int) -> list[Job]:

@@ -143,11 +143,12 @@ class Store(Protocol):
         """Write `batch` in one transaction, durably, and answer each unit in its order.
 
         The first statement renews the executor's row under its fence and notes `batch.number`.
-        Within a batch: starts, then destinations are looked up, then outcomes, cancellations,
-        messages (`seq` in list order), takes (first those of messages that were seen; then each takes a
-        different one, the oldest first, in list order per topic), then looks ahead at what is unread
-        still, then the rest. An entry replaces an OPEN one at its place and no other. A look ahead stops
-        before the bodies it gives take more than `MAX_AHEAD_BYTES` of UTF-8.
+        Within a batch: starts, then destinations are looked up, and whether who publishes (events,
+        items, closings) is pending under its epoch, then outcomes, cancellations, messages (`seq` in list
+        order), takes (first those of messages that were seen; then each takes a different one, the oldest
+        first, in list order per topic), then looks ahead at what is unread still, then the rest. An entry
+        replaces an OPEN one at its place and no other. A look ahead stops before the bodies it gives take
+        more than `MAX_AHEAD_BYTES` of UTF-8.
         What answers show of other workflows (`InUse`, `Applied.ended`) is as of the batch's end.
 
         A batch is tried again under its number. One that has landed is never written twice.

@@ -7,7 +7,7 @@ afterwards cannot fail on a condition. Refusals are kept with the executor, for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal, NamedTuple, assert_never
 
 import msgspec
@@ -45,6 +45,7 @@ def workflows_in_question(units: Sequence[Unit]) -> set[str]:
     ids.update(unit.start.workflow_id for unit in units if unit.start is not None)
     ids.update(unit.workflow_id for unit in units if unit.outcome is not None and unit.workflow_id is not None)
     ids.update(unit.cancel for unit in units if unit.cancel is not None)
+    ids.update(workflow_id for workflow_id, _ in published_for(units))
     return ids
 
 
@@ -53,17 +54,27 @@ def destinations(units: Sequence[Unit]) -> set[str]:
     return {message.destination_id for unit in units for message in unit.messages}
 
 
+def published_for(units: Sequence[Unit]) -> set[tuple[str, int]]:
+    """Return the runs, id and epoch, for which units publish."""
+    return {
+        (unit.workflow_id or "", unit.epoch)
+        for unit in units
+        if unit.item is not None or unit.event is not None or unit.closes  # `publishes`; a stream has many items
+    }
+
+
 def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Decision:
     """Decide on a batch, given the states of `workflows_in_question` before it.
 
-    All starts come first, then destinations, then outcomes, then cancellations, so one part of a
-    unit may have been counted on before another part is refused. Such a unit is withdrawn, and all
-    is decided anew without it.
+    All starts come first, then destinations and what is published, then outcomes, then cancellations,
+    so one part of a unit may have been counted on before another part is refused. Such a unit is
+    withdrawn, and all is decided anew without it.
     """
     withdrawn: Refusals = {}
+    published = published_for(units)
     while True:
         attempt = _Attempt(dict(withdrawn), dict(states), set())
-        attempt.decide(units)
+        attempt.decide(units, published)
         torn = attempt.counted_on & attempt.refusals.keys()
         if not torn:
             return Decision(attempt.refusals, attempt.states)
@@ -75,13 +86,18 @@ class _Attempt(NamedTuple):
     states: States
     counted_on: set[int]  # the units that changed `states`
 
-    def decide(self, units: Sequence[Unit]) -> None:
+    def decide(self, units: Sequence[Unit], published: Set[tuple[str, int]]) -> None:
         for index, unit in enumerate(units):
             if unit.start is not None and index not in self.refusals:
                 self._start(index, unit.start.workflow_id)
         for index, unit in enumerate(units):
             if unit.messages and index not in self.refusals:
                 self._find_destinations(index, unit)
+        over = {run for run in published if self.states.get(run[0]) != (Status.PENDING, run[1])}
+        if over:
+            for index, unit in enumerate(units):
+                if unit.publishes and (unit.workflow_id or "", unit.epoch) in over and index not in self.refusals:
+                    self._is_pending(index, unit.workflow_id or "", unit.epoch)
         for index, unit in enumerate(units):
             if unit.outcome is not None and index not in self.refusals:
                 self._end(index, unit.workflow_id or "", unit.outcome.status, unit.epoch)
@@ -103,15 +119,22 @@ class _Attempt(NamedTuple):
 
     def _end(self, index: int, workflow_id: str, into: Status, epoch: int | None) -> None:
         """Let the workflow end. Without an epoch, that of any run will do."""
-        if workflow_id not in self.states:
-            self.refusals[index] = Refusal("no such workflow", (workflow_id,))
-            return
-        status, current = self.states[workflow_id]
-        if status != Status.PENDING or (epoch is not None and epoch != current):
-            self.refusals[index] = Refusal("stale", (status,))
-        else:
+        if self._is_pending(index, workflow_id, epoch):
+            _, current = self.states[workflow_id]
             self.states[workflow_id] = (into.value, current)
             self.counted_on.add(index)
+
+    def _is_pending(self, index: int, workflow_id: str, epoch: int | None) -> bool:
+        """Tell whether the workflow is pending, under this epoch if there is one; if not, refuse the unit."""
+        state = self.states.get(workflow_id)
+        if state is None:
+            self.refusals[index] = Refusal("no such workflow", (workflow_id,))
+            return False
+        status, current = state
+        if status != Status.PENDING or (epoch is not None and epoch != current):
+            self.refusals[index] = Refusal("stale", (status,))
+            return False
+        return True
 
 
 # --- the answers -------------------------------------------------------------------------------------

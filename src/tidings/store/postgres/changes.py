@@ -29,12 +29,31 @@ def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Ite
         yield Call("start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing})
 
 
-def lock(units: Units, *, at_least: int) -> Iterator[Call]:
-    """Lock the workflows that units end, cancel or note, in order, if there are so many."""
+def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
+    """Lock the workflows that units end, cancel, note or publish for, all in one order: see `lock_workflows`.
+
+    With `all_or_nothing` one that is published for, and not pending under that epoch, ends the batch.
+    Where the batch itself starts or ends a run, those statements see to that, without a look more.
+    And a single row that is only changed needs no order.
+    """
     ids = {unit.workflow_id for unit in units if unit.workflow_id is not None and (unit.outcome or unit.recovery)}
     ids.update(unit.cancel for unit in units if unit.cancel is not None)
-    if len(ids) >= at_least:
-        yield Call("lock_workflows", {"workflow_ids": texts(ids)})
+    published = refusals.published_for(units)
+    if all_or_nothing and published:
+        published.difference_update((unit.start.workflow_id, 1) for unit in units if unit.start is not None)
+        published.difference_update((unit.workflow_id or "", unit.epoch) for unit in units if unit.outcome is not None)
+    ids.update(workflow_id for workflow_id, _ in published)
+    if published or len(ids) >= (2 if all_or_nothing else 1):
+        checked = published if all_or_nothing else ()
+        yield Call(
+            "lock_workflows",
+            {
+                "workflow_ids": texts(ids),
+                "published_for": texts([workflow_id for workflow_id, _ in checked]),
+                "epoch": bigints([epoch for _, epoch in checked]),
+                "pending": Status.PENDING,
+            },
+        )
 
 
 def write(units: Units, batch: Batch) -> Iterator[Call]:

@@ -307,7 +307,7 @@ class PostgresStore:
             _BEGIN,
             _renew(batch),
             *changes.start(batch.units, batch.executor_id),
-            *changes.lock(batch.units, at_least=2),  # one row needs no order
+            *changes.lock(batch.units),
             *changes.write(batch.units, batch),
             *changes.wake(batch.executor_id, batch.wakes, self._database.channel),
             _COMMIT,
@@ -325,7 +325,7 @@ class PostgresStore:
             answers = self._write(
                 _renew(batch),
                 *changes.start(batch.units, batch.executor_id, all_or_nothing=False),
-                *changes.lock(batch.units, at_least=1),
+                *changes.lock(batch.units, all_or_nothing=False),
                 _workflow_states(refusals.workflows_in_question(batch.units)),
             )
             started = {workflow_id for (workflow_id,) in answers.get("start_workflows", ())}

@@ -55,11 +55,33 @@ union all
 select {schema}.refuse('TD002'), null, null where exists (select from found where status is null);
 
 -- name: lock_workflows
--- Rows that are about to change, in key order: an UPDATE locks in an order of the planner's choice.
-select workflow_id from {schema}.workflows
-where workflow_id = any(:workflow_ids::text[])
-order by workflow_id
-for update;
+-- Rows that are about to change or are published for, in key order: an UPDATE locks in an order of the
+-- planner's choice. All in one statement, and no workflow is locked before it but those that this
+-- transaction has inserted, which nobody else can see. So two batches that each publish for what the
+-- other one cancels meet in one order, whichever row comes first.
+--
+-- Why nothing is published behind a cancellation that somebody has seen. A cancellation is an UPDATE of
+-- the row, so it and we exclude each other until the first of the two has committed.
+-- * We are first: it waits for our commit. Whoever sees it, in one snapshot with the items, sees ours.
+-- * It is first: we wait, and get the row's new version (READ COMMITTED). That is not pending, the
+--   transaction ends here, and nothing of the batch is written.
+-- This would break if the status came from a look without a lock, which may be older than the
+-- cancellation. The same holds for a claim, which raises the epoch.
+--
+-- Counting all that was locked, whether it fits or not, lets no plan stop before the last of them.
+with locked as materialized (
+    select workflow_id, status, epoch from {schema}.workflows
+    where workflow_id = any(:workflow_ids::text[])
+    order by workflow_id
+    for update
+),
+counted as (
+    select count(*) filter (where l.status = :pending::text and l.epoch = p.epoch) as pending
+    from locked as l
+    left join unnest(:published_for::text[], :epoch::bigint[]) as p (workflow_id, epoch)
+        on p.workflow_id = l.workflow_id
+)
+select {schema}.refuse('TD002') from counted where pending <> cardinality(:published_for::text[]);
 
 -- name: workflow_states
 -- What the conditions of units are decided on.
