@@ -15,6 +15,7 @@ from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS, SetWorkflowID
 from tidings.engine.probes import Point
 from tidings.error import (
+    DBOSContextError,
     DBOSMaxStepRetriesExceeded,
     DBOSNonExistentWorkflowError,
     DBOSRecordedError,
@@ -541,6 +542,57 @@ async def test_w3_should_retry_decides_by_the_error(app: App, face: Face, awaita
     with pytest.raises(OutOfStock, match="3"):
         await order()
     assert asked == [repr(error) for error in errors]
+
+
+async def test_w3_should_retry_may_call_no_operation(app: App, face: Face) -> None:
+    """It would take a place in the workflow, of which a replay, which does not ask again, knew nothing."""
+
+    async def should_retry_async(error: BaseException) -> bool:
+        await DBOS.set_event_async("asked", True)
+        return False
+
+    def should_retry(error: BaseException) -> bool:
+        DBOS.start_workflow(other)
+        return False
+
+    decide = should_retry_async if isinstance(face, Awaiting) else should_retry
+
+    @face.workflow()
+    async def other() -> None:
+        """Do nothing."""
+
+    @face.step(name="work", retries_allowed=True, should_retry=decide)
+    async def fails() -> None:
+        raise OutOfStock("shoes")
+
+    @face.workflow()
+    async def order() -> Any:
+        with pytest.raises(DBOSContextError, match=f"{decide.__name__}'.*should_retry of step 'work'"):
+            await fails()
+        await face.set_event("here", True)
+        return await face.recv("go", 3_600)
+
+    handle = await face.start(order, workflow_id="w")
+    await app.waiting("message", "w", "go")
+    await app.crash_and_restart()
+    await face.send("w", "on", "go")
+    assert await face.get_result("w") == "on"
+    names = [step["function_name"] for step in await DBOS.list_workflow_steps_async(handle.workflow_id)]
+    assert names == ["work", "DBOS.set_event", "DBOS.recv"]
+
+
+def test_a_decorator_without_parentheses_says_what_to_write() -> None:
+    def work() -> None:
+        """Do nothing."""
+
+    for decorator, name in ((DBOS.workflow, "workflow"), (DBOS.step, "step")):
+        with pytest.raises(TypeError, match=rf"write @DBOS.{name}\(\), with parentheses, above .*work"):
+            decorator(work)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=rf"write @DBOS.{name}\(\), with parentheses, above .*work"):
+            decorator(staticmethod(work))  # type: ignore[arg-type]
+
+        with pytest.raises(TypeError, match=rf"@DBOS.{name} takes keywords only, such as name=..., not 'work'"):
+            decorator("work")  # type: ignore[arg-type]
 
 
 async def test_w3_sleep_goes_on_where_the_crash_left_it(app: App, face: Face, clock: ManualClock) -> None:

@@ -559,6 +559,22 @@ def test_a_query_that_hangs_when_tidings_stops_closes_the_store_when_it_ends(
     assert here.store.calls["close"] == 1
 
 
+def test_stopping_does_not_wait_for_a_store_that_takes_long_to_close(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an SQLite file does whose side lock others hold."""
+    monkeypatch.setattr("tidings.engine.reader._STOP_SECONDS", 0.05)
+    here = make_engine(database_url)
+    with launched(here):
+        gate = here.store.hold("close")
+        stopping = aside(here.stop)
+        try:
+            gate.await_reached()
+            stopping.result(timeout=20)
+        finally:
+            gate.open()
+
+
 def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
     ran: list[int] = []
 

@@ -1,4 +1,4 @@
-"""One try of a step: where it runs, what it stands in, and what it may take.
+"""One try of a step: where it runs, what it stands in, and what it may take; and asking whether there is another.
 
 Without a time limit a blocking step runs where it was called. With one it runs in a thread of its
 own, because nothing can interrupt it where it is.
@@ -16,13 +16,15 @@ from typing import Any
 from tidings.api.caller import Caller, current_host
 from tidings.core.history import Slot
 from tidings.engine.registry import StepFunction
-from tidings.engine.scope import Attempt, Scope, standing
+from tidings.engine.scope import Attempt, Decision, Scope, standing
 from tidings.engine.within import TimeLimit
 from tidings.error import DBOSStepTimeoutError
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 Try = Callable[[Scope, Slot, int], Any]
+Decide = Callable[[BaseException], Any]
+Asking = Callable[[Decide, Scope, Slot, BaseException], Any]
 
 
 def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
@@ -110,3 +112,24 @@ def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) ->
         finally:
             attempt.over = True
             workflow.port.end_step()
+
+
+# --- whether to try again -----------------------------------------------------------------------------
+
+
+def asking(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
+    """Ask a step's `should_retry`, where no operation may be called."""
+    with standing(_deciding(decide, workflow, slot)):
+        return decide(error)
+
+
+async def asking_async(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
+    """Ask a step's `should_retry`, and await what it answers."""
+    with standing(_deciding(decide, workflow, slot)):
+        answer = decide(error)
+        return await answer if isawaitable(answer) else answer
+
+
+def _deciding(decide: Decide, workflow: Scope, slot: Slot) -> Scope:
+    decision = Decision(getattr(decide, "__qualname__", repr(decide)), slot)
+    return Scope(workflow.run, workflow.port, workflow.branch, decision)

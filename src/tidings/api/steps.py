@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import MethodType
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
-from tidings.api.attempts import Try, awaiting_attempt, blocking_attempt
+from tidings.api.attempts import Asking, Try, asking, asking_async, awaiting_attempt, blocking_attempt
 from tidings.api.caller import Caller, caller_in_app, refuse_running_loop
-from tidings.api.workflows import REGISTRY
+from tidings.api.workflows import REGISTRY, refuse_bare
 from tidings.core.effects import Operation
 from tidings.core.operations import steps
 from tidings.core.retry import RetryPolicy
@@ -45,6 +45,8 @@ class Steps:
     @classmethod
     def step(
         cls,
+        nothing: None = None,
+        /,
         *,
         name: str | None = None,
         retries_allowed: bool = False,
@@ -57,12 +59,14 @@ class Steps:
         """Make a function a step. Called in a workflow it is recorded; elsewhere it is a plain function.
 
         Args:
+            nothing: the decorator is called, with keywords or without.
             name: what it is recorded under; its qualified name by default.
             retries_allowed: whether a failed step is tried again.
             interval_seconds: the pause before the second try.
             max_attempts: tries in all, the first included.
             backoff_rate: what each further pause is multiplied with; one hour is the longest.
-            should_retry: asked about each error; tries go on while it says True.
+            should_retry: asked about each error; tries go on while it says True. It calls no operation: a
+                replay does not ask it again.
             timeout_seconds: what each try may take, at most; `None` is no limit. A try that is not done in
                 time fails like any other. An `async def` step is then cancelled, as `asyncio.timeout` would.
                 A `def` step with a limit runs in a thread of its own, with the context variables of the
@@ -78,6 +82,7 @@ class Steps:
         Durable: when it returns. A step that completed never runs again: a replay returns its value,
         or raises the error it finally failed with. A step during which the process dies runs again.
         """
+        refuse_bare("@DBOS.step", nothing)
         policy = _policy(retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry)
         limit = check_time_limit(timeout_seconds, "timeout_seconds")
 
@@ -148,7 +153,7 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return step.function(*args, **kwargs)
     refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
     caller = caller_in_app(scopes.of_thread)
-    return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs)), caller.port)
+    return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking), caller.port)
 
 
 async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -157,14 +162,18 @@ async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)
-    return await drive_async(_operation(caller, step, awaiting_attempt(caller, step, args, kwargs)), caller.port)
+    attempt = awaiting_attempt(caller, step, args, kwargs)
+    return await drive_async(_operation(caller, step, attempt, asking_async), caller.port)
 
 
-def _operation(caller: Caller, step: StepFunction, attempt: Try) -> Operation[Any]:
+def _operation(caller: Caller, step: StepFunction, attempt: Try, ask: Asking) -> Operation[Any]:
     workflow = caller.workflow
     assert workflow is not None
     slot = workflow.begin(step.name)
-    return steps.step(slot, functools.partial(attempt, workflow, slot), step.policy)
+    policy = step.policy
+    if policy.should_retry is not None:
+        policy = dataclasses.replace(policy, should_retry=functools.partial(ask, policy.should_retry, workflow, slot))
+    return steps.step(slot, functools.partial(attempt, workflow, slot), policy)
 
 
 def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFunction:

@@ -44,16 +44,35 @@ R = TypeVar("R")
 REGISTRY = Registry()
 
 
+def refuse_bare(decorator: str, given: object) -> None:
+    """Refuse what a decorator is given that takes keywords only.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if given is None:
+        return
+    if callable(given) or isinstance(given, (classmethod, staticmethod)):
+        raise TypeError(f"write {decorator}(), with parentheses, above {getattr(given, '__qualname__', given)}")
+    raise TypeError(f"{decorator} takes keywords only, such as name=..., not {given!r}")
+
+
 class Workflows(Face):
     """Durable functions: after a crash they go on from the last recorded step."""
 
     @classmethod
     def workflow(
-        cls, *, name: str | None = None, max_recovery_attempts: int | None = DEFAULT_RECOVERY_ATTEMPTS
+        cls,
+        nothing: None = None,
+        /,
+        *,
+        name: str | None = None,
+        max_recovery_attempts: int | None = DEFAULT_RECOVERY_ATTEMPTS,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a function a durable workflow. It stays callable: a call runs it durably.
 
         Args:
+            nothing: the decorator is called, with keywords or without.
             name: what it is recorded under; its qualified name by default. A recovered workflow is
                 executed by the function of its name.
             max_recovery_attempts: how often it is recovered after a process died while it executed the
@@ -66,7 +85,9 @@ class Workflows(Face):
         Raises:
             DBOSConflictingRegistrationError: the name belongs to another function.
             DBOSLimitError: `max_recovery_attempts` is negative.
+            TypeError: it was written without parentheses.
         """
+        refuse_bare("@DBOS.workflow", nothing)
         attempts = check_recovery_attempts(max_recovery_attempts)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:

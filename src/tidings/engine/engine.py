@@ -103,7 +103,10 @@ def _do_nothing() -> None:
 
 
 class _LastOut:
-    """Closes a store when the last of those who use its connections is through: never under a thread that uses one."""
+    """Closes a store in the last of the threads that use its connections: never under one, nor under who waits for it.
+
+    Closing takes its time where other processes queue for the file.
+    """
 
     def __init__(self, store: Store, users: int) -> None:
         self._store = store
@@ -129,11 +132,11 @@ class Engine:
         self.clock = clock or SystemClock()
         self.store: Store = stores.open(connection.database_url, connection.schema)
         self.waiters = Waiters()
-        self._last_out = _LastOut(self.store, 3)  # The committer, the reader, and `stop`.
+        last_out = _LastOut(self.store, 2)  # the committer and the reader
         self.committer = Committer(
-            self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, self._last_out
+            self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, last_out
         )
-        self.reader = Reader(self.store, self.probes, self._last_out)
+        self.reader = Reader(self.store, self.probes, last_out)
         self.timers = Timers(self.clock)
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes)
@@ -242,7 +245,7 @@ class Engine:
     def stop(self) -> None:
         """End all parts, promptly. What is being committed is kept.
 
-        A thread that the database holds up is left behind. It closes the store when the database has let it go.
+        A thread that the database holds up is left behind. The last one closes the store, when it is let go.
         """
         if self.pid != os.getpid():
             return  # A forked child has none of the threads, and must not touch the parent's connections.
@@ -252,7 +255,6 @@ class Engine:
         self.committer.stop()
         self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
         self.reader.stop()
-        self._last_out()
 
     # --- what the committer asks of the owner of the runs --------------------------------------------
 

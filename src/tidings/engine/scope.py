@@ -36,6 +36,24 @@ class Attempt:
             )
 
 
+class Decision(Attempt):
+    """A step's `should_retry` is asked. What it called in the workflow would take a place there, of which a replay,
+    which does not ask again, knows nothing.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, slot: Slot) -> None:
+        super().__init__(name, slot, 0)
+
+    def check_running(self) -> None:
+        """Refuse everything."""
+        raise DBOSContextError(
+            f"{self.name!r}, which is the should_retry of step {self.slot.name!r}, called an operation; it may only "
+            "look at the error, for a replay does not ask it again. Do this in the step, or in the workflow after it"
+        )
+
+
 class Scope:
     """Where code stands. In a step if `attempt` is set, else in the workflow function."""
 
