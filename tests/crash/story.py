@@ -1,8 +1,9 @@
 """Two workflows that talk: everything one process can do, in one story with one possible end.
 
 `left` is async and has parallel branches; `right` is told twice, once in each face. They exchange messages
-on topics and without, events, steps, sleeps, a child each, refusals, timeouts and an abandoned receive. All
-that they compute follows from what they receive, so however often the process dies, the end is the same.
+on topics and without, some of which are drained, events, steps, sleeps, a child each, refusals, timeouts and
+an abandoned receive. All that they compute follows from what they receive, so however often the process dies,
+the end is the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ FOREVER = 3_600.0
 
 LEFT, RIGHT = "left", "right"
 ENDS: dict[str, Any] = {
-    LEFT: {"branches": [3, 30], "answer": 40, "offer": 40, "pair": ["twin", "twin"], "nothing": "late", "child": 8},
+    LEFT: {
+        "branches": [3, 30],
+        "answer": 40,
+        "offer": 40,
+        "pair": ["twin", "twin"],
+        "items": [*range(6)],
+        "nothing": "late",
+        "child": 8,
+    },
     RIGHT: {"status": "begun", "child": 41, "refused": ["nobody"], "bye": None, "never": "ended", "failed": "40"},
 }
 
@@ -60,6 +69,7 @@ async def left(right_id: str) -> Any:
     offer = await DBOS.get_event_async(right_id, "offer", FOREVER)
     await DBOS.sleep_async(0.001)
     pair = await asyncio.gather(DBOS.recv_async("pair", FOREVER), DBOS.recv_async("pair", FOREVER))
+    items = [await DBOS.recv_async("item", FOREVER) for _ in range(6)]
     nothing = await DBOS.recv_async("never", 0, default="late")
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(DBOS.recv_async("never", FOREVER), 0.001)
@@ -71,6 +81,7 @@ async def left(right_id: str) -> Any:
         "answer": answer,
         "offer": offer,
         "pair": pair,
+        "items": items,
         "nothing": nothing,
         "child": child,
     }
@@ -91,6 +102,12 @@ async def child_async(key: str, value: int) -> Any:
     return await _step(key, value)
 
 
+def _gifts(left_id: str) -> list[SendMessage]:
+    """What left receives side by side, and what it drains."""
+    twins = [SendMessage(left_id, "twin", "pair")] * 2
+    return twins + [SendMessage(left_id, number, "item") for number in range(6)]
+
+
 # --- right, in both faces ----------------------------------------------------------------------------
 
 
@@ -106,7 +123,7 @@ def right_blocking(left_id: str) -> Any:
     DBOS.send(left_id, total, "answer")
     DBOS.sleep(0.001)
     child = DBOS.start_workflow(child_blocking, "right child", total + 1).get_result()
-    DBOS.send_bulk([SendMessage(left_id, "twin", "pair"), SendMessage(left_id, "twin", "pair")])
+    DBOS.send_bulk(_gifts(left_id))
     try:
         DBOS.send("nobody", 1)
         refused: tuple[str, ...] = ()
@@ -148,7 +165,7 @@ async def right_async(left_id: str) -> Any:
     await DBOS.sleep_async(0.001)
     handle = await DBOS.start_workflow_async(child_async, "right child", total + 1)
     child = await handle.get_result()
-    await DBOS.send_bulk_async([SendMessage(left_id, "twin", "pair"), SendMessage(left_id, "twin", "pair")])
+    await DBOS.send_bulk_async(_gifts(left_id))
     try:
         await DBOS.send_async("nobody", 1)
         refused: tuple[str, ...] = ()

@@ -144,8 +144,8 @@ class Port:
     def waiting(self, wait: Wait) -> Iterator[Ticket]:
         """Let an arrival's ticket, or a new one, end at the deadline and with the run."""
         ticket = wait.arrival if wait.arrival is not None else Ticket()
-        self.chain.wait(ticket)
         self._forget_ahead()
+        self.chain.wait(ticket)
         try:
             if wait.deadline_ms is not None:
                 self._parts.timers.at(wait.deadline_ms, ticket)
@@ -173,11 +173,11 @@ class Port:
 
     def stay(self, arrival: Arrival) -> BaseException | None:
         """See `engine.arrivals.Waiting`. Called by the committer."""
+        self._forget_ahead()
         try:
             self.chain.wait(arrival)
         except BaseException as refusal:
             return refusal
-        self._forget_ahead()
         if arrival.stand is not None and arrival.stand.deadline_ms is not None:
             self._parts.timers.at(arrival.stand.deadline_ms, arrival)
         self._parts.probes.passes(Point.WAITING, arrival)
