@@ -22,7 +22,7 @@ from typing import Any, Protocol, cast
 from weakref import WeakSet
 
 from tests.simulation.loops import SimLoop, all_tasks
-from tests.simulation.primitives import Local, Lock, OrderedSet, RLock, Threading, Time, Uuid
+from tests.simulation.primitives import Local, LockOfEachProcess, OrderedSet, RLock, Threading, Time, Uuid
 from tests.simulation.scheduler import playing
 from tidings import store as stores
 from tidings.api import caller, client, dbos
@@ -131,12 +131,12 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(dbos, "_ON_TERM", _NoSignals())
     exchange.put(client, "_open", OrderedSet())
     exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
-    exchange.put(sharing, "_lock", Lock())
+    exchange.put(sharing, "_lock", LockOfEachProcess())
     for name in ("_doors", "_shared", "_users"):
         exchange.put(sharing, name, {})
     exchange.put(loops, "_sentinels", {})
     exchange.put(loops, "_closing", WeakSet())
-    exchange.put(ticket, "_first_waiter", Lock())
+    exchange.put(ticket, "_first_waiter", LockOfEachProcess())
     exchange.put(workers, "_mine", Local())
 
 
