@@ -354,6 +354,14 @@ class Executor(Struct, frozen=True, gc=False):
     app_version: str | None = None
 
 
+class ExecutorState(Struct, frozen=True):
+    """How the store has an executor: its fence, the number of its last batch, and its pending runs, id to epoch."""
+
+    fence: int
+    last_batch: int | None
+    owned: dict[str, int]
+
+
 class PendingGroup(Struct, frozen=True):
     """How many workflows of one name and code version are pending with one executor, or with nobody."""
 

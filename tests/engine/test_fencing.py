@@ -99,7 +99,7 @@ def test_a_process_taken_for_dead_goes_on_as_a_new_one(database_url: str, other:
         assert len(move_fence(other, former, names=["waits"], version=VERSION)) == 1
         found = other.refence(former)
         assert found is not None
-        other.retire(former, found[0])  # As it happens to a row that nobody has asked for in a day.
+        other.retire(former, found.fence)  # As it happens to a row that nobody has asked for in a day.
         DBOS.send("lost", "on", "go")  # Finds the fence moved, and the row gone; is written all the same, once.
         wait_until(lambda: over == ["lost"])
         assert here.executor_id != former

@@ -295,7 +295,7 @@ def test_a_process_that_goes_on_as_a_new_executor_knows_its_own_names(database_u
         move_fence(other, former, names=[], version=VERSION)
         found = other.refence(former)
         assert found is not None
-        other.retire(former, found[0])  # As it happens to a row that nobody has asked for in a day.
+        other.retire(former, found.fence)  # As it happens to a row that nobody has asked for in a day.
         start("w")
         wait_until(lambda: here.executor_id != former)
         wait_until(lambda: here.engine.hearing._listening_as == here.executor_id and here.engine.hearing.is_proven)

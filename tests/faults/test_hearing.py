@@ -50,7 +50,8 @@ class Other:
     def _commit(self, units: Iterable[Unit], *names: str) -> None:
         self._number += 1
         now_ms = self._store.now_ms()
-        self._store.commit(Batch("other", self._fence, self._number, now_ms, LEASE_MS, list(units), names))
+        landed = self._number - 1 or None
+        self._store.commit(Batch("other", self._fence, self._number, now_ms, LEASE_MS, list(units), names, landed))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from tests.simulation.scheduler import Killed, SimThread, playing
+from tests.simulation.scheduler import Killed, Party, SimThread, playing
 
 TIMEOUT_MAX: Final = 1e9
 EPOCH_SECONDS: Final = 1_700_000_000.0
@@ -70,6 +70,22 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+class LockOfEachProcess:
+    """A lock that a module has, as many times as there are processes: one that dies takes its own with it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Party, Lock] = {}
+
+    def __enter__(self) -> bool:
+        return self._own().acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._own().release()
+
+    def _own(self) -> Lock:
+        return self._locks.setdefault(playing().current.party, Lock())
 
 
 class RLock:

@@ -22,7 +22,7 @@ from typing import Any, Protocol, cast
 from weakref import WeakSet
 
 from tests.simulation.loops import SimLoop, all_tasks
-from tests.simulation.primitives import Local, Lock, OrderedSet, RLock, Threading, Time, Uuid
+from tests.simulation.primitives import Local, LockOfEachProcess, OrderedSet, RLock, Threading, Time, Uuid
 from tests.simulation.scheduler import playing
 from tidings import store as stores
 from tidings.api import caller, client, dbos
@@ -84,22 +84,6 @@ class SettingsOfOne:
         return program().settings
 
 
-class LockOfEach:
-    """What stands for a lock of a module: each process has its own.
-
-    Whoever is killed just before it would give a lock back keeps it. That may hold up nobody else.
-    """
-
-    def __init__(self) -> None:
-        self._locks: dict[str, Lock] = {}
-
-    def __enter__(self) -> None:
-        self._locks.setdefault(playing().current.party.name, Lock()).acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._locks[playing().current.party.name].release()
-
-
 class LockFiles(Protocol):
     """How the death of a process is seen on its own host."""
 
@@ -147,12 +131,12 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(dbos, "_ON_TERM", _NoSignals())
     exchange.put(client, "_open", OrderedSet())
     exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
-    exchange.put(sharing, "_lock", Lock())
+    exchange.put(sharing, "_lock", LockOfEachProcess())
     for name in ("_doors", "_shared", "_users"):
         exchange.put(sharing, name, {})
     exchange.put(loops, "_sentinels", {})
     exchange.put(loops, "_closing", WeakSet())
-    exchange.put(ticket, "_first_waiter", LockOfEach())
+    exchange.put(ticket, "_first_waiter", LockOfEachProcess())
     exchange.put(workers, "_mine", Local())
 
 

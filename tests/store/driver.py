@@ -34,6 +34,8 @@ class Process:
         self.executor_id = executor_id
         self._label = label
         self._number = 0
+        self._landed: int | None = None
+        self._is_known = True  # whether that is the last one
         self.fence = 0
         self.fence = store.enlist(self.executor)
 
@@ -44,12 +46,19 @@ class Process:
 
     def batch(self, *units: Unit) -> Batch:
         """Make the next batch, without committing it."""
+        if not self._is_known:  # A test committed one itself, or did not.
+            found = self.store.refence(self.executor_id)
+            self._landed = None if found is None else found.last_batch
         self._number += 1
-        return Batch(self.executor_id, self.fence, self._number, NOW_MS, LEASE_MS, units)
+        self._is_known = False
+        return Batch(self.executor_id, self.fence, self._number, NOW_MS, LEASE_MS, units, landed=self._landed)
 
     def commit(self, *units: Unit) -> list[Answer]:
         """Commit the next batch."""
-        return self.store.commit(self.batch(*units))
+        batch = self.batch(*units)
+        answers = self.store.commit(batch)
+        self._landed, self._is_known = batch.number, True
+        return answers
 
     def start(self, *workflow_ids: str, name: str = "flow", app_version: str = VERSION) -> None:
         """Start workflows, each in a unit of its own."""
@@ -73,6 +82,12 @@ class Process:
         while isinstance(answer := self.take(workflow_id, first_position + len(bodies), topic), Taken):
             bodies.append(answer.body)
         return bodies
+
+
+def owned(store: Store, executor_id: str) -> tuple[int, dict[str, int]] | None:
+    """Return the fence of an executor, and the pending runs it owns."""
+    found = store.refence(executor_id)
+    return None if found is None else (found.fence, found.owned)
 
 
 # --- short ways to say records -----------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tidings.model import (
     EntryState,
     EventRead,
     Executor,
+    ExecutorState,
     History,
     InUse,
     Message,
@@ -115,6 +116,8 @@ class ModelStore:
     def commit(self, batch: Batch) -> list[Answer]:
         """Apply a batch to a copy, which replaces the records if all went well."""
         executor = self._own(batch.executor_id, batch.fence)
+        if self._last_batch(batch.executor_id) != batch.landed:
+            raise Fenced(batch.executor_id)
         before, self.records = self.records, self.records.copy()
         try:
             answers = self._apply(batch)
@@ -329,12 +332,16 @@ class ModelStore:
         for workflow_id in self._pending_of(executor_id):
             self._change(workflow_id, None, raise_epoch=False)
 
-    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
-        """The executor's fence, and what it owns."""
+    def refence(self, executor_id: str) -> ExecutorState | None:
+        """The executor's fence, its last batch, and what it owns."""
         executor = self.records.executors.get(executor_id)
         if executor is None:
             return None
-        return executor.fence, {each: self.records.workflows[each].epoch for each in self._pending_of(executor_id)}
+        owned = {each: self.records.workflows[each].epoch for each in self._pending_of(executor_id)}
+        return ExecutorState(executor.fence, self._last_batch(executor_id), owned)
+
+    def _last_batch(self, executor_id: str) -> int | None:
+        return self.records.landed[executor_id][0] if executor_id in self.records.landed else None
 
     def claim(
         self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int

@@ -27,6 +27,7 @@ from tests.store.driver import (
     message,
     new,
     opened,
+    owned,
     publishing,
     recording,
     sending,
@@ -44,6 +45,7 @@ from tidings.model import (
     EntryState,
     EventRead,
     Executor,
+    ExecutorState,
     History,
     InUse,
     NewWorkflow,
@@ -612,6 +614,35 @@ def test_a_batch_that_landed_is_not_written_again(process: Process) -> None:
     assert process.drain("w") == ["hello"]
 
 
+@pytest.mark.parametrize("believed", ["none", "an earlier one", "a later one"])
+def test_a_batch_that_builds_on_another_last_batch_than_the_store_has_is_fenced(
+    process: Process, believed: str
+) -> None:
+    process.start("w")
+    process.commit(*recording("w", entry(1)))
+    batch = process.batch(*recording("w", entry(2)), sending(message("w")))
+    assert batch.landed is not None
+    wrong = {"none": None, "an earlier one": batch.landed - 1, "a later one": batch.number + 1}[believed]
+    with pytest.raises(Fenced):
+        process.store.commit(replace(batch, landed=wrong))
+    assert process.store.recall(batch) is None
+    found = process.store.refence(process.executor_id)
+    assert found == ExecutorState(process.fence, batch.landed, {"w": 1}), "which tells it from a fence that has moved"
+    assert [each.position for each in entries_of(process.store, "w")] == [1]
+    assert process.store.commit(batch) == [APPLIED, APPLIED]
+
+
+def test_an_executor_begins_without_a_batch_and_keeps_its_last_one_when_it_is_renewed(process: Process) -> None:
+    assert process.store.refence(process.executor_id) == ExecutorState(process.fence, None, {})
+    with pytest.raises(Fenced):
+        process.store.commit(replace(process.batch(Unit()), landed=0))
+    process.commit(Unit())
+    landed = process.batch().landed
+    assert process.store.enlist(replace(process.executor, label="another")) == process.fence
+    assert process.store.refence(process.executor_id) == ExecutorState(process.fence, landed, {})
+    assert process.commit(Unit()) == [APPLIED]
+
+
 def test_nothing_is_recalled_of_an_executor_that_is_gone(process: Process) -> None:
     batch = process.batch(Unit(start=new("w")))
     process.store.commit(batch)
@@ -670,7 +701,7 @@ def test_an_executor_that_lost_some_runs_goes_on_with_the_rest(open_store: OpenS
     old.start("lost", "kept", "ended")
     old.commit(ending("ended"))
     heir.claim("old", limit=1)
-    assert old.store.refence("old") == (old.fence + 1, {"kept": 1})
+    assert owned(old.store, "old") == (old.fence + 1, {"kept": 1})
     old.fence += 1
     assert old.commit(*recording("kept", entry(1)), ending("lost")) == [APPLIED, Stale(Status.PENDING)]
     assert heir.commit(ending("lost", epoch=2)) == [APPLIED]
@@ -678,7 +709,7 @@ def test_an_executor_that_lost_some_runs_goes_on_with_the_rest(open_store: OpenS
 
 def test_an_executor_without_a_row_has_no_fence(process: Process) -> None:
     assert process.store.refence("nobody") is None
-    assert process.store.refence(process.executor_id) == (process.fence, {})
+    assert owned(process.store, process.executor_id) == (process.fence, {})
 
 
 def test_a_claim_raises_the_epoch_and_takes_ownership(open_store: OpenStore) -> None:
@@ -689,7 +720,7 @@ def test_a_claim_raises_the_epoch_and_takes_ownership(open_store: OpenStore) -> 
     assert claimed == heir.store.workflows(["w"])["w"]
     assert (claimed.epoch, claimed.executor_id, claimed.status) == (2, "heir", Status.PENDING)
     assert (claimed.inputs, claimed.created_at_ms) == (before.inputs, before.created_at_ms)
-    assert heir.store.refence("heir") == (heir.fence, {"w": 2})
+    assert owned(heir.store, "heir") == (heir.fence, {"w": 2})
 
 
 def test_claims_are_by_age_name_version_and_owner_and_limited(open_store: OpenStore) -> None:
@@ -711,7 +742,7 @@ def test_claims_are_by_age_name_version_and_owner_and_limited(open_store: OpenSt
     assert heir.claim("dead", app_version="v2") == ["other version"]
     assert {each.executor_id for each in heir.store.executors()} == {"alive", "heir"}
     assert dead.store.refence("dead") is None
-    assert alive.store.refence("alive") == (alive.fence, {"alive": 1})
+    assert owned(alive.store, "alive") == (alive.fence, {"alive": 1})
 
 
 def test_the_fence_of_a_dead_executor_moves_even_if_nothing_of_it_is_claimed(open_store: OpenStore) -> None:
@@ -720,7 +751,7 @@ def test_the_fence_of_a_dead_executor_moves_even_if_nothing_of_it_is_claimed(ope
     assert heir.claim("old") == []
     with pytest.raises(Fenced):
         old.commit(*recording("w", entry(1)))
-    assert old.store.refence("old") == (old.fence + 1, {"w": 1})
+    assert owned(old.store, "old") == (old.fence + 1, {"w": 1})
 
 
 def test_runs_of_nobody_are_claimed(open_store: OpenStore) -> None:
@@ -749,7 +780,7 @@ def test_a_claim_under_an_old_fence_changes_nothing(open_store: OpenStore) -> No
     with pytest.raises(Fenced):
         first.store.reclaim(first.executor, ["w"])
     assert second.commit(*recording("v", entry(1))) == [APPLIED]
-    assert first.store.refence("first") == (first.fence + 1, {"w": 1, "x": 1})
+    assert owned(first.store, "first") == (first.fence + 1, {"w": 1, "x": 1})
 
 
 def test_retiring_under_an_old_fence_changes_nothing(open_store: OpenStore) -> None:
@@ -757,7 +788,7 @@ def test_retiring_under_an_old_fence_changes_nothing(open_store: OpenStore) -> N
     old.start("w", name="strange")
     heir.claim("old")
     old.store.retire("old", old.fence)
-    assert old.store.refence("old") == (old.fence + 1, {"w": 1})
+    assert owned(old.store, "old") == (old.fence + 1, {"w": 1})
 
 
 def test_reclaiming_raises_the_epoch_of_what_is_ones_own_and_pending(open_store: OpenStore) -> None:
@@ -767,7 +798,7 @@ def test_reclaiming_raises_the_epoch_of_what_is_ones_own_and_pending(open_store:
     mine.commit(ending("ended"))
     again = mine.store.reclaim(mine.executor, ["v", "others", "w", "ended", "unknown"])
     assert {each.workflow_id: (each.epoch, each.executor_id) for each in again} == {"w": (2, "mine"), "v": (2, "mine")}
-    assert mine.store.refence("mine") == (mine.fence, {"w": 2, "v": 2, "left alone": 1})
+    assert owned(mine.store, "mine") == (mine.fence, {"w": 2, "v": 2, "left alone": 1})
     assert mine.commit(ending("w"), ending("w", epoch=2)) == [Stale(Status.PENDING), APPLIED]
 
 

@@ -25,6 +25,7 @@ from tidings.model import (
     Entry,
     EntryState,
     Executor,
+    ExecutorState,
     History,
     Message,
     NewWorkflow,
@@ -142,11 +143,15 @@ Part = SimplePart | PutBack | Collect
 
 
 class Commit(Struct, frozen=True):
-    """Commit a batch, and perhaps recall it; a process that finds itself fenced asks what it still owns."""
+    """Commit a batch, and perhaps recall it; a process that finds itself fenced asks what it still owns.
+
+    One that `believes` in a batch that the store does not have is fenced.
+    """
 
     process: str
     parts: list[Part]
     recall: bool = False
+    believes: bool = False
 
 
 class Recall(Struct, frozen=True):
@@ -228,7 +233,7 @@ parts = st.one_of(
 )
 operations = st.one_of(
     st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6), st.booleans()),
-    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6), st.booleans()),
+    st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6), st.booleans(), late),
     st.builds(Recall, processes, st.booleans()),
     st.builds(
         Claim,
@@ -306,6 +311,7 @@ class World:
         self.counter = itertools.count(1)
         self.fences: dict[str, int] = {}
         self.last: dict[str, tuple[Batch, Batch]] = {}
+        self.landed: dict[str, tuple[int, int]] = {}  # the numbers of each process's last batch that did
         self.versions: dict[tuple[str, str], int] = {}
         self.lengths: dict[tuple[str, str], int] = {}
         # What each store took at a place: its number of the message.
@@ -321,8 +327,8 @@ class World:
             enlisted = Executor(name, "label", NOW_MS, 0, host="host", pid=7, started_at_ms=5, app_version="v1")
             self.fences[process] = self.same(lambda store: store.enlist(enlisted))
         match operation:
-            case Commit(_, wanted, recall):
-                self.commit(process, wanted)
+            case Commit(_, wanted, recall, believes):
+                self.commit(process, wanted, believes)
                 if recall:
                     self.recall(process)
             case Recall(_, committed):
@@ -346,16 +352,20 @@ class World:
                 # One that had lost runs is still there, as it would be for the others to declare dead.
                 found = self.same(lambda store: store.refence(name))
                 if found is not None:
-                    self.fences[process] = found[0]
+                    self.fences[process] = found.fence
+                else:
+                    self.landed.pop(process, None)
 
-    def commit(self, process: str, wanted: list[Part]) -> None:
+    def commit(self, process: str, wanted: list[Part], believes: bool) -> None:
         """Commit a batch: the same to both, but for the numbers of messages put back."""
         touched: set[tuple[str, str, int]] = set()
         exist = {each.removeprefix(self.prefix) for each in self.model.records.workflows}
         starts = [part for part in wanted if isinstance(part, Start)]
         exist |= {start.workflow for start in starts if start.parent is None or start.parent in exist}
         pairs = [pair for part in wanted if (pair := self.units(part, exist, touched)) is not None]
-        both = (self.batch(process, [a for a, _ in pairs]), self.batch(process, [b for _, b in pairs]))
+        mine_landed, landed = (2**40, 2**40) if believes else self.landed.get(process, (None, None))
+        of_model, of_store = [a for a, _ in pairs], [b for _, b in pairs]
+        both = (self.batch(process, of_model, mine_landed), self.batch(process, of_store, landed))
         if any(unit.put_back is not None for unit, _ in pairs):
             self.last.clear()  # Nobody recalls a take that somebody else has put back: a run has one owner at a time.
         self.forget_takes_of({unit.workflow_id for unit, _ in pairs})
@@ -367,6 +377,7 @@ class World:
             return answers[-1]
 
         if not self.fenced(process, self.same(commit)) and answers:
+            self.landed[process] = both[0].number, both[1].number
             for (unit, _), mine, theirs in zip(pairs, *answers, strict=True):
                 if isinstance(mine, Taken) and isinstance(theirs, Taken) and unit.entry is not None:
                     self.taken[unit.workflow_id or "", unit.entry.position] = (mine.seq, theirs.seq)
@@ -502,9 +513,10 @@ class World:
         number = next(self.counter)
         return Entry("s", number, number, "step", child_workflow_id=f"child {number}")
 
-    def batch(self, process: str, units: list[Unit]) -> Batch:
+    def batch(self, process: str, units: list[Unit], landed: int | None = None) -> Batch:
         """Number a batch; model and store may well see different numbers."""
-        return Batch(self.prefix + process, self.fences[process], next(self.counter), NOW_MS, LEASE_MS, units)
+        executor_id, number = self.prefix + process, next(self.counter)
+        return Batch(executor_id, self.fences[process], number, NOW_MS, LEASE_MS, units, landed=landed)
 
     def executor(self, process: str) -> Executor:
         """The executor as the process knows it."""
@@ -519,8 +531,9 @@ class World:
         if found is None:
             del self.fences[process]
             self.last.pop(process, None)
+            self.landed.pop(process, None)
         else:
-            self.fences[process] = found[0]
+            self.fences[process] = found.fence
         return True
 
     def same(self, ask: Callable[[Store], Any]) -> Any:
@@ -588,6 +601,8 @@ def even(answer: Any) -> Any:
             return replace(answer, seq=0, ahead=even(answer.ahead))
         case StoredMessage():
             return replace(answer, seq=0)
+        case ExecutorState(_, int()):
+            return replace(answer, last_batch=0)
         case RecordedEntry():
             return replace(answer, message=even(answer.message))
         case History():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 import tidings.store
-from tests.store.driver import NOW_MS, VERSION, Process, closing, ending, entry, recording, sending, streaming
+from tests.store.driver import NOW_MS, VERSION, Process, closing, ending, entry, owned, recording, sending, streaming
 from tests.store.driver import message as letter
 from tests.support.rows import Rows
 from tidings.model import (
@@ -158,7 +158,7 @@ def test_a_migrated_database_is_worked_on(database_url: str, rows: Rows) -> None
     assert process.commit(ending("child", epoch=4)) == [APPLIED]
     assert store.read_streams([("child", "k", 0)], 9, 99) == [StreamPage(("a", "b"), 2, True, Status.SUCCESS)]
     process.start("new")
-    assert store.refence(process.executor_id) == (process.fence, {"lost": 4, "new": 1})
+    assert owned(store, process.executor_id) == (process.fence, {"lost": 4, "new": 1})
     # The number of the one that is gone is not used again.
     assert rows.run("select workflow_id from {workflows} where seq > 4") == [("new",)]
     store.close()

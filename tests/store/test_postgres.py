@@ -390,8 +390,8 @@ def test_two_executors_that_take_each_other_for_dead_do_not_deadlock(
         assert all(each is None or isinstance(each, Fenced) for each in outcomes)
         assert None in outcomes
         for process in (a, b):
-            fence = process.store.refence(process.executor_id)
-            process.fence = fence[0] if fence else process.store.enlist(process.executor)
+            found = process.store.refence(process.executor_id)
+            process.fence = found.fence if found else process.store.enlist(process.executor)
 
 
 # --- lost connections ------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 import tidings.store
 from tests.store.conftest import OpenStore
-from tests.store.driver import LEASE_MS, NOW_MS, Process, sending
+from tests.store.driver import NOW_MS, Process, sending
 from tests.store.driver import message as a_message
 from tests.support.postgres import end_listeners
 from tests.support.rows import Rows
@@ -40,8 +41,7 @@ def listen(store: Store) -> Iterator[Listen]:
 
 def waking(process: Process, *wakes: str, units: tuple[Unit, ...] = (Unit(),)) -> Batch:
     """Make the process's next batch, with these names."""
-    batch = process.batch(*units)
-    return Batch(batch.executor_id, batch.fence, batch.number, NOW_MS, LEASE_MS, batch.units, wakes)
+    return replace(process.batch(*units), wakes=wakes)
 
 
 def heard(listener: Listener, last: str) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_batch_that_does_not_land_is_not_heard_of(store: Store, process: Proce
     listener = listen("there")
     fenced = waking(process, "fenced")
     with pytest.raises(Fenced):
-        store.commit(Batch("here", process.fence + 1, fenced.number, NOW_MS, LEASE_MS, (Unit(),), ("fenced",)))
+        store.commit(replace(fenced, fence=process.fence + 1))
     with pytest.raises(DataError):
         store.commit(waking(process, "poison", units=(sending(a_message("w", body="lone \ud800")),)))
     store.commit(waking(process, "landed"))
@@ -167,8 +167,7 @@ def test_old_names_are_pruned_and_the_newest_is_kept(sqlite_url: str) -> None:
     store = _opened(sqlite_url)
     process = Process(store)
     for after_ms in (0, 60_000, 120_000):
-        batch = waking(process, f"at-{after_ms}")
-        store.commit(Batch("here", process.fence, batch.number, NOW_MS + after_ms, LEASE_MS, batch.units, batch.wakes))
+        store.commit(replace(waking(process, f"at-{after_ms}"), now_ms=NOW_MS + after_ms))
     assert Rows(sqlite_url).run("select id, names from tidings_wakes") == [(3, "at-120000")]
     store.close()
 

@@ -20,6 +20,7 @@ from tidings.model import (
     Answer,
     EventRead,
     Executor,
+    ExecutorState,
     History,
     PendingGroup,
     RecordedEntry,
@@ -193,7 +194,7 @@ class FaultyStore:
         def write() -> list[Answer]:
             if any(map(self._is_poison, batch.units)):
                 found = self.inner.refence(batch.executor_id)
-                if found is not None and found[0] == batch.fence:
+                if found is not None and found.fence == batch.fence:
                     raise DataError("this cannot be stored")
             answers = self.inner.commit(batch)
             self.batches.append(batch)
@@ -213,7 +214,7 @@ class FaultyStore:
     def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         self._read("retire", lambda: self.inner.retire(executor_id, fence, wakes))
 
-    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+    def refence(self, executor_id: str) -> ExecutorState | None:
         return self._read("refence", lambda: self.inner.refence(executor_id))
 
     def claim(

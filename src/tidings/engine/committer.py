@@ -7,7 +7,8 @@ not go through:
 - a unit whose data cannot be stored is found by splitting the batch; it alone fails, and what its
   run handed over behind it is refused;
 - a moved fence changes nothing in the database: the owner re-reads what it still owns, lost runs are
-  dropped, and the rest is committed under the new fence;
+  dropped, and the rest is committed under the new fence. So does a database that lacks the last batch
+  that landed: there all runs are lost;
 - anything else is tried again, the batch whole and under its number, until the store is back. Where
   a commit may have landed, the number that the store remembers tells, and its answers are recalled:
   never done twice, never dropped.
@@ -97,8 +98,11 @@ class Errand(Ticket):
 class Owner(Protocol):
     """Who answers for the runs of this process."""
 
-    def fence_moved(self, store: Store) -> Executor:
-        """Drop the runs that are no longer this process's; return the executor to go on as."""
+    def fence_moved(self, store: Store, landed: int | None) -> Executor:
+        """Drop the runs that are no longer this process's; return the executor to go on as.
+
+        `landed` is the last batch of this one that is known to have landed.
+        """
 
     def was_cancelled(self, workflow_id: str) -> None:
         """Stop the run of a workflow that is now CANCELLED, if it is here."""
@@ -135,6 +139,7 @@ class Committer:
         self._begin = threading.Lock()
         self._gauge = threading.Lock()
         self._number = 0
+        self._landed = ("", 0)  # the last batch known to have landed: whose, and its number
         self._bytes = 0
         self._units = 0
         self._taken: list[Job | Errand] = []  # What the thread is at.
@@ -219,6 +224,12 @@ class Committer:
     def lease_ends_ms(self) -> int:
         """Until when nobody takes this process for dead, as far as it knows."""
         return self.last_commit_ms + self._lease_ms
+
+    @property
+    def landed(self) -> int | None:
+        """The number of this executor's last batch that is known to have landed. For the thread itself."""
+        whose, number = self._landed
+        return number if whose == self.executor.executor_id else None
 
     @property
     def is_full(self) -> bool:
@@ -328,7 +339,9 @@ class Committer:
             now = self._clock.now_ms()
             units = [job.unit for job in jobs]
             wakes = self._names_for_others(jobs)
-            batch = Batch(executor.executor_id, executor.fence, self._number, now, self._lease_ms, units, wakes)
+            batch = Batch(
+                executor.executor_id, executor.fence, self._number, now, self._lease_ms, units, wakes, self.landed
+            )
             try:
                 answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
             except Fenced:
@@ -338,6 +351,7 @@ class Committer:
                     return [], []
                 continue
             self.last_commit_ms = now
+            self._landed = executor.executor_id, batch.number
             return jobs, answers
 
     def _names_for_others(self, jobs: list[Job]) -> list[str]:
@@ -374,7 +388,7 @@ class Committer:
 
     def _refence(self) -> None:
         """Go on under the fence as it is now, without the runs that were taken over."""
-        self.executor = self._retrying(partial(self._owner.fence_moved, self._store))
+        self.executor = self._retrying(partial(self._owner.fence_moved, self._store, self.landed))
 
     def _retrying(self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None) -> T:
         return retrying(ask, self._store.reconnect, self._stop, self._probes, self.asking, recall, self.tell_dead)

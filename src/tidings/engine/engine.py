@@ -144,6 +144,7 @@ class Engine:
         self._look: Callable[[], None] = _do_nothing
         self._ports: list[Port] = []
         self._looks: list[Ticket] = []
+        self._lost = ""  # the executor of ours of whose batches the database lost some
         self._lease = Lease(connection.lease_ms, self.clock)
 
     # --- life -------------------------------------------------------------------------------------
@@ -258,22 +259,41 @@ class Engine:
 
     # --- what the committer asks of the owner of the runs --------------------------------------------
 
-    def fence_moved(self, store: Store) -> Executor:
-        """Another process has changed who owns runs of ours: drop those, and keep the rest."""
+    def fence_moved(self, store: Store, landed: int | None) -> Executor:
+        """Another process has changed who owns runs of ours: drop those, and keep the rest.
+
+        Or the database has not what it had: then what we know of any run may be wrong. All are dropped, and
+        with a new executor this process takes up what is pending there, as any other would.
+        """
         self._runs.ownership_changes()
         executor = self.committer.executor
         found = store.refence(executor.executor_id)
-        if found is None:
-            if self._runs.has_live:
-                logger.error(
-                    "the database does not know this process any more (it was taken for dead long ago, or the database "
-                    "was replaced); its workflows go on as the database has them, and the process goes on as a new one"
-                )
-            self._runs.kill_all(TAKEN_OVER)
-            return self._become_another(store, executor.label, executor.app_version)
-        fence, owned = found
-        self._runs.kill_lost(owned)
-        return replace(executor, fence=fence)
+        if found is not None and found.last_batch == landed:
+            self._runs.kill_lost(found.owned)
+            return replace(executor, fence=found.fence)
+        if found is not None:
+            self._say_what_is_lost(executor.executor_id, found.last_batch, landed)
+        elif self._runs.has_live:
+            logger.error(
+                "the database does not know this process any more (it was taken for dead long ago, or the database "
+                "was replaced); its workflows go on as the database has them, and the process goes on as a new one"
+            )
+        self._runs.kill_all(TAKEN_OVER)
+        return self._become_another(store, executor.label, executor.app_version)
+
+    def _say_what_is_lost(self, executor_id: str, found: int | None, landed: int | None) -> None:
+        if self._lost == executor_id:
+            return  # It was said, and then the database went away once more.
+        self._lost = executor_id
+        logger.critical(
+            "the database at %s has lost what it had acknowledged (it was restored to an earlier time, overwritten, or "
+            "a standby took over that lagged): of this process it has the batches up to %d, and had them up to %d. "
+            "Messages, events and results that were there may be missing, and steps run again whose results are. The "
+            "workflows go on as the database has them, and this process goes on as a new one",
+            stores.redact(self.connection.database_url),
+            found or 0,
+            landed or 0,
+        )
 
     def was_cancelled(self, workflow_id: str) -> None:
         """A workflow is CANCELLED: wake its run from whatever it waits for."""

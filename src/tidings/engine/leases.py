@@ -86,7 +86,7 @@ class Lease:
         """Give everything back: the row, its workflows, the file. Other processes hear `wakes`."""
         found = store.refence(executor.executor_id)
         if found is not None:  # Its fence may have moved unnoticed; what it still owns is given back all the same.
-            store.retire(executor.executor_id, found[0], wakes)
+            store.retire(executor.executor_id, found.fence, wakes)
         self.release()
         forget(executor.executor_id)
 

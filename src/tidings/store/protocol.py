@@ -8,7 +8,8 @@ from another (the reader's); each side has its own connection and no lock. `migr
 both, `close` after both.
 
 Errors: `DataError` says that a unit's data cannot be stored, and nothing of the batch was written.
-`Fenced` says that this executor's fence has moved, and nothing was written. `Unavailable` is
+`Fenced` says that this executor's fence has moved, or that the store has not what it had, and
+nothing was written. `Unavailable` is
 everything that may pass (connection, disk, lock, timeout): the same call may be made again after
 `reconnect`; if `ambiguous`, a commit may or may not have landed, and `recall` tells.
 """
@@ -24,6 +25,7 @@ from tidings.model import (
     Answer,
     EventRead,
     Executor,
+    ExecutorState,
     History,
     PendingGroup,
     RecordedEntry,
@@ -55,7 +57,8 @@ class DataError(StoreError):
 
 
 class Fenced(StoreError):
-    """This executor's fence has moved: ownership of runs has changed. Nothing was written."""
+    """This executor may not write: ownership of runs has changed, or the store lacks its last batch. Nothing was
+    written; `refence` tells which."""
 
 
 class Unavailable(StoreError):
@@ -69,7 +72,9 @@ class Unavailable(StoreError):
 class Batch(Struct, frozen=True):
     """Units that are committed together, under one executor's fence.
 
-    `number` grows with every batch of the executor and is written with it. `now_ms` and
+    `number` grows with every batch of the executor and is written with it. `landed` is that of the last
+    one known to have landed, `None` before the first: a store that has another one has lost something,
+    and fences the batch. `now_ms` and
     `lease_ms` renew the lease: it runs until `now_ms + lease_ms`. `wakes` are the names, short and
     without spaces, that listeners of other executors hear once the batch is durable, and not before;
     they are part of it. A name that begins with `PROBE` is heard by this executor's own listener alone.
@@ -82,6 +87,7 @@ class Batch(Struct, frozen=True):
     lease_ms: int
     units: Sequence[Unit]
     wakes: Sequence[str] = ()
+    landed: int | None = None
 
 
 class Listener(Protocol):
@@ -156,7 +162,8 @@ class Store(Protocol):
         Raises:
             DataError: also for a version of an event, or an item at an offset of a stream, that is
                 there already; and for a message seen before that is not there, or not unread any more.
-            Fenced: also for a batch that has landed, if this store was not left in doubt about it.
+            Fenced: also for a batch that has landed, if this store was not left in doubt about it; and
+                where the executor's last batch is another than `batch.landed`.
             Unavailable
         """
 
@@ -171,7 +178,10 @@ class Store(Protocol):
         """Replace the writing connection. Raises `Unavailable` if that fails."""
 
     def enlist(self, executor: Executor) -> int:
-        """Add an executor's row, or renew all of it but the fence. Returns the fence it has, whatever was given."""
+        """Add an executor's row, or renew all of it but the fence and the last batch.
+
+        Returns the fence it has, whatever was given.
+        """
 
     def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         """Remove the row of an executor under this fence; its pending workflows lose their owner.
@@ -179,8 +189,8 @@ class Store(Protocol):
         Listeners of other executors then hear the names in `wakes`. Changes nothing under another fence.
         """
 
-    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
-        """Return the executor's fence and the pending runs it owns, id to epoch, as of now.
+    def refence(self, executor_id: str) -> ExecutorState | None:
+        """Return the executor's fence, its last batch, and the pending runs it owns, as of now.
 
         Waits for a takeover in progress. `None` if it has no row any more.
         """

@@ -24,6 +24,7 @@ from tidings.model import (
     Answer,
     EventRead,
     Executor,
+    ExecutorState,
     History,
     PendingGroup,
     RecordedEntry,
@@ -173,7 +174,7 @@ class PostgresStore:
                     _COMMIT,
                 )
 
-    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+    def refence(self, executor_id: str) -> ExecutorState | None:
         """See `Store.refence`. The second statement sees what the first one waited for."""
         answers = self._write(
             _BEGIN,
@@ -182,7 +183,7 @@ class PostgresStore:
             _COMMIT,
         )
         row = _only(answers["lock_executors"])
-        return None if row is None else (row[1], dict(answers["owned_workflows"]))
+        return None if row is None else ExecutorState(row[1], row[2], dict(answers["owned_workflows"]))
 
     def claim(
         self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
@@ -388,7 +389,8 @@ class PostgresStore:
             writer.rollback()
 
     def _lock_executors(self, executor_ids: Sequence[str]) -> dict[str, int]:
-        return dict(self._write(Call("lock_executors", {"executor_ids": texts(executor_ids)}))["lock_executors"])
+        found = self._write(Call("lock_executors", {"executor_ids": texts(executor_ids)}))["lock_executors"]
+        return {executor_id: fence for executor_id, fence, _ in found}
 
     def _check_fence(self, executor: Executor, fences: Mapping[str, int]) -> None:
         if fences.get(executor.executor_id) != executor.fence:
@@ -417,6 +419,7 @@ def _renew(batch: Batch) -> Call:
             "lease_until_ms": batch.now_ms + batch.lease_ms,
             "executor_id": batch.executor_id,
             "fence": batch.fence,
+            "landed": batch.landed,
         },
     )
 

@@ -25,6 +25,7 @@ from tidings.model import (
     Answer,
     EventRead,
     Executor,
+    ExecutorState,
     History,
     PendingGroup,
     RecordedEntry,
@@ -111,9 +112,11 @@ class SqliteStore:
         """See `Store.commit`."""
         with self._writing() as db:
             self._check_not_stranded(batch.executor_id)
-            renewal = (batch.number, batch.now_ms + batch.lease_ms, batch.executor_id, batch.fence)
+            renewal = (batch.number, batch.now_ms + batch.lease_ms, batch.executor_id, batch.fence, batch.landed)
             if not db.execute(_SQL["renew_executor"], renewal).rowcount:
-                raise Fenced(f"the fence of executor {batch.executor_id} has moved from {batch.fence}")
+                raise Fenced(
+                    f"executor {batch.executor_id} has not fence {batch.fence} and batch {batch.landed} any more"
+                )
             decision = refusals.decide(batch.units, _states(db, refusals.workflows_in_question(batch.units)))
             units = [(index, unit) for index, unit in enumerate(batch.units) if index not in decision.refusals]
             _write_workflows(db, units, batch)
@@ -164,7 +167,7 @@ class SqliteStore:
                 db.execute(_SQL["disown_workflows"], (executor_id,))
                 self._wake(db, executor_id, wakes, self.now_ms())
 
-    def refence(self, executor_id: str) -> tuple[int, dict[str, int]] | None:
+    def refence(self, executor_id: str) -> ExecutorState | None:
         """See `Store.refence`. What another file knew of an executor tells nothing of its runs in this one."""
         with self._writing() as db:
             if executor_id in self._stranded:
@@ -172,7 +175,7 @@ class SqliteStore:
             row = db.execute(_SQL["read_fence"], (executor_id,)).fetchone()
             if row is None:
                 return None
-            return row[0], dict(db.execute(_SQL["owned_workflows"], (executor_id,)).fetchall())
+            return ExecutorState(row[0], row[1], dict(db.execute(_SQL["owned_workflows"], (executor_id,)).fetchall()))
 
     def claim(
         self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int

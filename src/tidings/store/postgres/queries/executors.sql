@@ -12,15 +12,19 @@
 -- This would break if a raise and the reading of histories were one statement, or if the condition
 -- looked at any row but the locked one, for only that one is read anew after waiting.
 --
--- `last_batch < :number`: if the connection broke while the batch waited in the socket of a
--- stalled backend, that backend may execute it long after we asked and sent it again. Whichever
--- comes second is refused here.
+-- `last_batch` is what we know to have landed last, or the batch is refused here. Two things differ:
+-- * The batch itself has landed. If the connection broke while it waited in the socket of a stalled
+--   backend, that backend may execute it long after we asked and sent it again. Whichever comes
+--   second finds the number of the first. So who was left in doubt asks once more, by the number
+--   (`last_batch`), before it believes that anything else has happened.
+-- * Something that had landed is gone: the database was restored to a time before, or a standby
+--   was promoted that lagged. What this process knows was never there, and it may not build on it.
 with renewed as (
     update {schema}.executors
     set last_batch = :number::bigint, lease_until_ms = :lease_until_ms::bigint, last_refused = null
     where executor_id = :executor_id::text
         and fence = :fence::bigint
-        and (last_batch is null or last_batch < :number::bigint)
+        and last_batch is not distinct from :landed::bigint
     returning 1
 )
 select {schema}.refuse('TD001') where not exists (select from renewed);
@@ -51,8 +55,8 @@ delete from {schema}.executors where executor_id = :executor_id::text;
 
 -- name: lock_executors
 -- In the order of their ids, so that two executors that take each other for dead do not deadlock.
--- Waits for batches in flight and for takeovers in progress, and returns the fences as of then.
-select executor_id, fence from {schema}.executors
+-- Waits for batches in flight and for takeovers in progress, and returns the rows as of then.
+select executor_id, fence, last_batch from {schema}.executors
 where executor_id = any(:executor_ids::text[])
 order by executor_id
 for update;

@@ -1,9 +1,10 @@
 -- name: renew_executor
 -- The first statement of every batch: fence, heartbeat, and proof of landing in one row. No row
--- means that the fence has moved, or that the batch has landed before.
+-- means that the fence has moved, or that `last_batch` is not what we know to have landed last: the
+-- batch itself has landed before, or the file was overwritten with an older one.
 update tidings_executors
 set last_batch = ?1, lease_until_ms = ?2, last_refused = null
-where executor_id = ?3 and fence = ?4 and (last_batch is null or last_batch < ?1);
+where executor_id = ?3 and fence = ?4 and last_batch is ?5;
 
 -- name: note_refusals
 update tidings_executors set last_refused = ? where executor_id = ?;
@@ -26,7 +27,7 @@ returning fence;
 delete from tidings_executors where executor_id = ? and fence = ?;
 
 -- name: read_fence
-select fence from tidings_executors where executor_id = ?;
+select fence, last_batch from tidings_executors where executor_id = ?;
 
 -- name: raise_fences
 -- Before anything of theirs is taken. No batch of theirs is in flight now, since we hold the lock,
