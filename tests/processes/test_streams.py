@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.face import off_loop
 from tidings import DBOS, SendMessage, SetWorkflowID
 
@@ -18,6 +20,7 @@ async def short(number: int) -> None:
     await DBOS.write_stream_async("log", -number)
 
 
+@pytest.mark.timeout(600)  # On a machine that may have other things to do.
 async def test_s5_10_000_workflows_that_write_just_before_they_end_are_read_whole_elsewhere(database_url: str) -> None:
     DBOS(config={"name": "streams", "system_database_url": database_url, "application_version": "1"})
     command = [sys.executable, "-m", "tests.processes.follower", database_url, f"{COUNT}"]
