@@ -8,8 +8,9 @@ A checkpoint follows a commit that made the log's file longer than it may be. It
 the file: what comes next overwrites the log from its beginning, in blocks that the file has already,
 and such a commit takes half as long as one that makes a file longer, for nothing but data must be
 synced. The file is cut back to `CHECKPOINT_BYTES` by the commit that begins anew, so that it is longer
-again only once the log is. Where readers are in the way a checkpoint gives up soon, and is tried again
-when more was written.
+again only once the log is. Another program that writes to the file may be the one that begins anew, and
+leave it as long as it was; the next checkpoint truncates it then, or each commit of ours would bring one.
+Where readers are in the way a checkpoint gives up soon, and is tried again when more was written.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Writer:
         self._path = path
         self._wal = os.path.realpath(path) + "-wal"
         self._checkpoint_at = CHECKPOINT_BYTES
+        self._is_to_be_cut = False  # There was a checkpoint, and the log's file is as long as before.
         self.identity = Identity(path)
         self._connection = connect(path)
         try:
@@ -101,18 +103,21 @@ class Writer:
         """Checkpoint if the log has grown large. The commit stands whatever happens here."""
         try:
             size = os.stat(self._wal).st_size
+            if size <= CHECKPOINT_BYTES:
+                self._is_to_be_cut = False
             if size <= self._checkpoint_at:
                 return
             self._checkpoint_at = size + CHECKPOINT_BYTES
-            if self._checkpoint():
+            if self._checkpoint("truncate" if self._is_to_be_cut else "restart"):
                 self._checkpoint_at = CHECKPOINT_BYTES
+                self._is_to_be_cut = not self._is_to_be_cut
         except (sqlite3.Error, OSError) as error:
             _log.warning("checkpoint of %s failed, to be tried again: %s", self._path, error)
 
-    def _checkpoint(self) -> bool:
+    def _checkpoint(self, mode: str) -> bool:
         self._connection.execute(f"pragma busy_timeout = {CHECKPOINT_TIMEOUT_MS}")
         try:
-            busy, _, _ = self._connection.execute("pragma wal_checkpoint(restart)").fetchone()
+            busy, _, _ = self._connection.execute(f"pragma wal_checkpoint({mode})").fetchone()
         finally:
             self._connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
         return not busy
