@@ -30,6 +30,7 @@ def drawn(ahead: Ahead, topic: str | None = "t") -> list[int]:
     seqs = []
     while (seen := ahead.next(topic)) is not None:
         seqs.append(seen.seq)
+        ahead.took(topic)
     return seqs
 
 
@@ -65,6 +66,12 @@ def test_each_topic_counts_alone(ahead: Ahead) -> None:
     assert wanted(ahead, None) == wanted(ahead, "") == 0
     assert ahead.next(None) is None
     assert drawn(ahead) == [4, 5, 6]
+
+
+def test_what_is_not_taken_comes_again(ahead: Ahead) -> None:
+    assert ahead.next("t") == ahead.next("t") == message(4)
+    ahead.took("t")
+    assert ahead.next("t") == message(5)
 
 
 FORGET: list[Callable[[Ahead], object]] = [Ahead.forget_all, lambda ahead: ahead.forget("t"), Ahead.branch_opens]

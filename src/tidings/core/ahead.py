@@ -60,12 +60,16 @@ class Ahead:
         self._branches = 0  # besides the root
 
     def next(self, topic: str | None) -> Taken | None:
-        """Give the next message of a topic, if it was seen. It is the caller's to take now, or to forget the topic."""
+        """Give the next message of a topic, if it was seen. It stays so until it `took` it, or forgets the topic."""
         outlook = self._topics.get(topic) if self._topics else None
-        if outlook is None or not outlook.seen:
-            return None
-        outlook.found += 1
-        return outlook.seen.popleft()
+        return outlook.seen[0] if outlook is not None and outlook.seen else None
+
+    def took(self, topic: str | None) -> None:
+        """Note that the next message of a topic is being taken."""
+        outlook = self._topics.get(topic) if self._topics else None
+        if outlook is not None:
+            outlook.found += 1
+            outlook.seen.popleft()
 
     def look(self, topic: str | None) -> Outlook:
         """Begin a look; what it `saw` is told with what this gives."""

@@ -124,7 +124,12 @@ def _receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Op
         run.ahead.forget(topic)  # A look takes it, and what follows is that of any message that cannot be rebuilt.
         return (yield from _take(slot, topic, timeout_seconds))
     now: int = yield NOW
-    yield Defer(lambda: run.unit(slot.done(now, now), take_seen=seen.seq))
+
+    def taking() -> Unit:
+        run.ahead.took(topic)  # Not before: who is interrupted until then has taken nothing.
+        return run.unit(slot.done(now, now), take_seen=seen.seq)
+
+    yield Defer(taking)
     return message
 
 
