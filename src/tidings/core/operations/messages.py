@@ -89,6 +89,7 @@ def send_unrecorded(letters: Letters) -> Operation[Any]:
 
 def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
     """Take the next message of `topic`, waiting for it until the deadline; `None` past it."""
+    taken: Taken | None
     if slot.is_finished:
         entry = yield from finished(slot)
         taken = slot.recorded.message if slot.recorded else None
@@ -97,10 +98,12 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         if taken.topic != topic:
             raise slot.run.diverge(slot.branch, slot.number, f"{RECV} on {taken.topic!r}", f"{RECV} on {topic!r}")
     else:
-        received = yield from abandonable(slot, _receive(slot, topic, timeout_seconds))
-        if not isinstance(received, Taken):
-            return received
-        taken = received
+        seen = _seen(slot, topic)
+        if seen is not None:
+            return (yield from abandonable(slot, _take_seen(slot, topic, *seen)))
+        taken = yield from abandonable(slot, _take(slot, topic, timeout_seconds))
+        if taken is None:
+            return None
     try:
         return _open(slot, taken)
     except DBOSSerializationError as error:
@@ -112,17 +115,22 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         return cast("Message | None", failed)  # The driver raises it.
 
 
-def _receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | Taken | None]:
-    """Take what was seen of `topic` already, and go on at once; else look."""
-    run = slot.run
-    seen = run.ahead.next(topic)
+def _seen(slot: Slot, topic: str | None) -> tuple[Taken, Message] | None:
+    """Give the next message of `topic`, and what it says, if it was seen already."""
+    ahead = slot.run.ahead
+    seen = ahead.next(topic)
     if seen is None:
-        return (yield from _take(slot, topic, timeout_seconds))
+        return None
     try:
-        message = _open(slot, seen)
+        return seen, _open(slot, seen)
     except DBOSSerializationError:
-        run.ahead.forget(topic)  # A look takes it, and what follows is that of any message that cannot be rebuilt.
-        return (yield from _take(slot, topic, timeout_seconds))
+        ahead.forget(topic)  # A look takes it, and what follows is that of any message that cannot be rebuilt.
+        return None
+
+
+def _take_seen(slot: Slot, topic: str | None, seen: Taken, message: Message) -> Operation[Message]:
+    """Take what was seen, and go on at once."""
+    run = slot.run
     now: int = yield NOW
 
     def taking() -> Unit:
