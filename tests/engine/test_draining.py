@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,22 +12,11 @@ from tests.support.faulty import move_fence
 from tests.support.records import read_records
 from tidings import DBOS, SendMessage, SetWorkflowID
 from tidings.error import DBOSException
-from tidings.store import open as open_store
 from tidings.store.protocol import Batch, Store
 
 FOREVER = 3_600.0
 
 COUNT = 30
-
-
-@pytest.fixture
-def other(database_url: str) -> Iterator[Store]:
-    """Another process's store on the same database."""
-    store = open_store(database_url)
-    store.migrate()
-    store.connect()
-    yield store
-    store.close()
 
 
 @pytest.fixture(params=[True, False], ids=["async", "blocking"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -22,16 +22,6 @@ from tidings.error import DBOSException, DBOSRunEndedError
 from tidings.model import Unit
 from tidings.store import open as open_store
 from tidings.store.protocol import Batch, Store
-
-
-@pytest.fixture
-def other(database_url: str) -> Iterator[Store]:
-    """Another process's store on the same database."""
-    store = open_store(database_url)
-    store.migrate()
-    store.connect()
-    yield store
-    store.close()
 
 
 def _writes(name: str) -> Callable[[Batch], bool]:
