@@ -50,7 +50,7 @@ class Chain:
         """Number a unit, hand it over and go on. Gives a ticket to wait for if too much is in flight."""
         with self._lock:
             self._check()
-            self._last = self._committer.submit(make(), self, deferred=True)
+            self._last = self._committer.submit(make(), self)
             return self._last if self._committer.is_full else None
 
     def barrier(self) -> Ticket | None:

@@ -56,13 +56,12 @@ MAX_NAMES = 2_000
 class Job(Ticket):
     """A unit on its way to the store. Settled with its answer when it is durable."""
 
-    __slots__ = ("begun", "chain", "deferred", "size", "unit", "wakes", "withdrawn")
+    __slots__ = ("begun", "chain", "size", "unit", "wakes", "withdrawn")
 
-    def __init__(self, unit: Unit, chain: Sender, deferred: bool, wakes: tuple[str, ...] = ()) -> None:
+    def __init__(self, unit: Unit, chain: Sender, wakes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.unit = unit
         self.chain = chain
-        self.deferred = deferred
         self.wakes = wakes
         self.size = _size(unit)
         self.begun = False
@@ -75,7 +74,7 @@ class TakeJob(Job):
     __slots__ = ("_arrival",)
 
     def __init__(self, unit: Unit, chain: Sender, arrival: Arrival) -> None:
-        super().__init__(unit, chain, deferred=False)
+        super().__init__(unit, chain)
         self._arrival = arrival
 
     def _finish(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
@@ -176,9 +175,9 @@ class Committer:
                 self.asking.held_up_seconds,
             )
 
-    def submit(self, unit: Unit, chain: Sender, *, deferred: bool = False, wakes: tuple[str, ...] = ()) -> Job:
+    def submit(self, unit: Unit, chain: Sender, *, wakes: tuple[str, ...] = ()) -> Job:
         """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
-        return self._hand_over(Job(unit, chain, deferred, wakes))
+        return self._hand_over(Job(unit, chain, wakes))
 
     def submit_take(self, unit: Unit, chain: Sender, arrival: Arrival) -> Job:
         """Hand over a unit that takes a message, for an arrival that is held for its answer."""
