@@ -490,10 +490,7 @@ def test_a_script_is_split_into_statements() -> None:
 def nulls_for(statement: str) -> dict[str, None] | list[None]:
     """Parameters that bind, whatever they mean."""
     named = re.findall(r":([a-z_]+)", statement)
-    if named:
-        return dict.fromkeys(named)
-    numbered = [int(each) for each in re.findall(r"\?(\d+)", statement)]
-    return [None] * (max(numbered) if numbered else statement.count("?"))
+    return dict.fromkeys(named) if named else [None] * statement.count("?")
 
 
 @pytest.mark.parametrize("name", sorted(QUERIES))
@@ -506,6 +503,14 @@ def plan_of(store: SqliteStore, name: str) -> str:
     statement = QUERIES[name]
     found = writing_connection(store).execute(f"explain query plan {statement}", nulls_for(statement))
     return "\n".join(row[3] for row in found)
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+def test_parameters_have_no_number_and_are_all_named_or_all_nameless(name: str) -> None:
+    # Python 3.12.0 to 3.12.3 take a numbered parameter for a named one, and warn if it is given in a sequence.
+    text = re.sub(r"'[^']*'", "''", QUERIES[name])
+    assert not re.findall(r"\?\d", text)
+    assert not ("?" in text and re.search(r"[:@$][a-z]", text))
 
 
 def test_a_take_searches_the_index_of_the_unread(store: SqliteStore) -> None:
