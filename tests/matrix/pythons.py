@@ -110,8 +110,14 @@ def _mirror() -> str:
     """Return the address of the Debian archive from which this machine's own apt installs."""
     sources = Path("/etc/apt")
     files = [sources / "sources.list", *sorted((sources / "sources.list.d").glob("*"))]
-    text = "\n".join(each.read_text() for each in files if each.is_file() and each.suffix in {".list", ".sources"})
-    found = re.search(r"^(?:deb\s+(?:\[[^\]]*\]\s+)?|URIs:\s*)(\S+/debian/?)(?:\s|$)", text, re.MULTILINE)
+    texts = [each.read_text() for each in files if each.suffix in {".list", ".sources"} and each.is_file()]
+    found = mirror_of("\n".join(texts))
     if found is None:
         raise Missing("not on the PATH or at pyenv, and apt names no mirror of Debian")
-    return found.group(1)
+    return found
+
+
+def mirror_of(sources: str) -> str | None:
+    """Find the address of a Debian archive in the text of apt's lists of sources."""
+    found = re.search(r"^(?:deb\s+(?:\[[^\]]*\]\s+)?|URIs:\s*)(\S+/debian/?)(?:\s|$)", sources, re.MULTILINE)
+    return found and found.group(1)
