@@ -49,9 +49,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let the watchdog be heard from every process."""
+    """Let the watchdog be heard from every process, and say what repeats the order."""
     if _is_worker(session.config):
         watchdog.speak_up(session.config)
+    elif (seed := _seed(session.config)) is not None:
+        # Now, for a run that is ended never comes to its summary; the header, which says it too, is for the talkative.
+        _terminal(session.config).write_line(f"The order of the tests: SEED={seed}")
+
+
+def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
+    """Say again what repeats the order of a run that failed, where it is looked for."""
+    if exitstatus != pytest.ExitCode.OK and (seed := _seed(config)) is not None:
+        _terminal(config).write_line(f"The same order again: make test SEED={seed}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, in whatever order: one at the end would leave the other processes idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -69,6 +84,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
+
+
+def _seed(config: pytest.Config) -> int | None:
+    """Return the seed of the random order; `None` where there is none (`-p no:randomly`)."""
+    seed: int | None = config.getoption("randomly_seed", None)
+    return seed
+
+
+def _terminal(config: pytest.Config) -> pytest.TerminalReporter:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    assert isinstance(reporter, pytest.TerminalReporter)
+    return reporter
 
 
 @pytest.fixture(scope="session")
