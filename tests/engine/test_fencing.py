@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.engines import VERSION, aside, launched, make_engine, running, wait_until
-from tests.support.faulty import move_fence
+from tests.support.faulty import PATIENCE_SECONDS, move_fence
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
 from tidings.engine.chain import Chain
@@ -117,7 +117,7 @@ def test_what_landed_before_the_process_was_taken_for_dead_is_not_written_again(
         gate.await_reached()
         move_fence(other, here.executor_id, names=["witness"], version=VERSION)
         gate.open()
-        sending.result(timeout=20)
+        sending.result(timeout=PATIENCE_SECONDS)
     assert [message.body for message in read_records(database_url).messages] == ['"once"']
 
 
@@ -222,7 +222,7 @@ def test_a_claim_that_meets_a_moved_fence_is_made_again(database_url: str, other
         move_fence(other, here.executor_id, names=["nobody's"], version=VERSION)
         gate.open()
         DBOS.send("w", "home", "go")
-        assert DBOS.get_result("w", timeout_seconds=20) == "home"
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "home"
 
 
 @pytest.mark.parametrize("landed", [True, False])
@@ -239,7 +239,7 @@ def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, lande
     second.store.lose("claim", landed=landed)
     with launched(second):
         DBOS.send("w", "found", "go")
-        assert DBOS.get_result("w", timeout_seconds=20) == "found"
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "found"
 
 
 def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database_url: str, other: Store) -> None:
