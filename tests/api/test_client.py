@@ -478,7 +478,7 @@ async def test_a_client_is_a_context_manager(app: App, face: Face) -> None:
 
 
 PROGRAM = """
-import os, sys, threading
+import os, sys, threading, warnings
 from tidings import DBOSClient
 from tidings.engine.probes import Point
 from tidings.error import DBOSShutdownError
@@ -492,7 +492,9 @@ daemon = how != "interrupt"
 threading.Thread(target=client.get_event, args=("nobody", "key", 3600), daemon=daemon).start()
 waiting.wait()
 if how == "forks":
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads, which this is about.
+        pid = os.fork()
     if not pid:
         try:
             client.get_event("nobody", "key", 0)
