@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.engines import FaultyEngine, aside, running, wait_until
-from tests.support.faulty import Gate
+from tests.support.faulty import PATIENCE_SECONDS, Gate
 from tidings import DBOS, SendMessage, SetWorkflowID
 from tidings.engine.arrivals import Arrival
 from tidings.error import DBOSNonExistentWorkflowError, DBOSWorkflowCancelledError
@@ -303,5 +303,5 @@ def test_settling_races_with_letting_go() -> None:
             arrival.settle(True)
 
     for future in [aside(hold), aside(settle)]:
-        future.result(timeout=60)
+        future.result(timeout=PATIENCE_SECONDS)
     assert all(arrival.settled for arrival in arrivals)
