@@ -1,0 +1,126 @@
+"""A primary that is killed and a standby that takes its place, under applications that go on.
+
+With synchronous replication nothing that was acknowledged is lost. With asynchronous replication some may be, and then
+every process says so and goes on with what there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.load import HOUR, Load
+from tests.support.app import App, Sightings
+from tests.support.engines import make_engine, wait_until
+from tests.support.face import Face, off_loop
+from tests.support.replication import ReplicatedPair, ask
+from tests.support.rows import Rows
+from tidings.error import DBOSNonExistentWorkflowError
+
+NOBODY = "nobody reads it"
+
+
+@pytest.fixture
+def synchronous() -> Iterator[ReplicatedPair]:
+    """A pair whose primary acknowledges nothing that the standby has not."""
+    with ReplicatedPair(synchronous=True) as pair:
+        yield pair
+
+
+@pytest.fixture
+def asynchronous() -> Iterator[ReplicatedPair]:
+    """A pair whose standby comes after."""
+    with ReplicatedPair(synchronous=False) as pair:
+        yield pair
+
+
+def alarms(log: Sightings) -> list[str]:
+    """What an operator would be woken for."""
+    return [each for each in log.seen if each.startswith(("ERROR", "CRITICAL"))]
+
+
+# --- synchronous ---------------------------------------------------------------------------------------
+
+
+async def test_with_synchronous_replication_a_failover_under_load_loses_nothing(
+    synchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    app = App(synchronous.url)
+    await app.launch()
+    load = Load(face)
+    turns: list[int] = []
+
+    async def fail_over() -> None:
+        turns.append(len(turns))
+        if len(turns) != 2:
+            return
+        sending = [asyncio.ensure_future(face.send("w0", number, NOBODY)) for number in range(20)]
+        await off_loop(synchronous.primary.kill)
+        late = asyncio.ensure_future(face.send("w0", "late", NOBODY))
+        await log.until(lambda seen: any("it is read-only, as a standby is" in each for each in seen) or True)
+        await off_loop(synchronous.promote)
+        await asyncio.gather(*sending, late)
+
+    await load.run(fail_over)
+    rows = Rows(synchronous.standby.url)
+    assert rows.run("select count(*), count(distinct body) from {messages} where topic = ?", NOBODY) == [(21, 21)]
+    rows.run("delete from {messages} where topic = ?", NOBODY)
+    await load.check(rows)
+    assert alarms(log) == []
+    await app.close()
+
+
+# --- asynchronous --------------------------------------------------------------------------------------
+
+
+async def test_what_the_standby_had_counts_and_every_process_says_what_is_lost(
+    asynchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    app = App(asynchronous.url)
+    await app.launch()
+    load = Load(face, workflows=8)
+    await load.start()
+    await _all_wait(app, 1)
+    idle = make_engine(asynchronous.url, lease_ms=600)
+    idle.open()
+    await off_loop(asynchronous.await_streaming)
+    await off_loop(asynchronous.hold)
+    # All of this is acknowledged, and will be lost: messages, steps, events, items, a start, a sign of life.
+    await load.send(0)
+    await _all_wait(app, 2)
+    await face.start(load.workflow, 0, workflow_id="lost")
+    await app.waiting("message", "lost", "go")
+    before = idle.engine.committer.landed or 0
+    await off_loop(wait_until, lambda: (idle.engine.committer.landed or 0) > before)
+    formers = {app.engine.committer.executor.executor_id, idle.executor_id}
+
+    await off_loop(asynchronous.fail_over)
+
+    for turn in range(3):
+        await load.send(turn)
+    await load.await_results(again=[1])
+    with pytest.raises(DBOSNonExistentWorkflowError):
+        await face.send("lost", None, "go")
+    rows = Rows(asynchronous.standby.url)
+    await load.check(rows)
+    await off_loop(wait_until, lambda: not formers & {app.engine.committer.executor.executor_id, idle.executor_id})
+    said = alarms(log)
+    assert len(said) == 2, said
+    for each in said:
+        found = re.search(r"has the batches up to (\d+), and had them up to (\d+)", each)
+        assert found, each
+        assert int(found[1]) < int(found[2])
+    # Numbers that were drawn and lost may leave a gap; none is drawn again that is there.
+    for table in ("workflows", "messages"):
+        [(highest, drawn)] = rows.run(f"select max(seq), (select last_value from {{{table}_seq}}) from {{{table}}}")
+        assert highest <= drawn
+    idle.stop()
+    await app.close()
+
+
+async def _all_wait(app: App, times: int) -> None:
+    for number in range(8):
+        await app.waiting("message", f"w{number}", "outside", times=times)
