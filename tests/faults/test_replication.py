@@ -110,7 +110,7 @@ async def test_what_the_standby_had_counts_and_every_process_says_what_is_lost(
     said = alarms(log)
     assert len(said) == 2, said
     for each in said:
-        found = re.search(r"has the batches up to (\d+), and had them up to (\d+)", each)
+        found = re.search(r"it has the batches up to (\d+), and it had acknowledged batches up to (\d+)", each)
         assert found, each
         assert int(found[1]) < int(found[2])
     # Numbers that were drawn and lost may leave a gap; none is drawn again that is there.
