@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from tests.faults.load import HOUR, Load
 from tests.support.app import App, Sightings
 from tests.support.engines import make_engine, wait_until
-from tests.support.face import Face, off_loop
+from tests.support.face import Body, Face, off_loop
 from tests.support.replication import ReplicatedPair, ask
 from tests.support.rows import Rows
 from tidings.error import DBOSNonExistentWorkflowError
@@ -37,6 +39,17 @@ def asynchronous() -> Iterator[ReplicatedPair]:
         yield pair
 
 
+@asynccontextmanager
+async def launched(url: str) -> AsyncIterator[App]:
+    """Launch tidings there, and end it, whatever the test found."""
+    app = App(url)
+    await app.launch()
+    try:
+        yield app
+    finally:
+        await app.close()
+
+
 def alarms(log: Sightings) -> list[str]:
     """What an operator would be woken for."""
     return [each for each in log.seen if each.startswith(("ERROR", "CRITICAL"))]
@@ -48,29 +61,77 @@ def alarms(log: Sightings) -> list[str]:
 async def test_with_synchronous_replication_a_failover_under_load_loses_nothing(
     synchronous: ReplicatedPair, face: Face, log: Sightings
 ) -> None:
-    app = App(synchronous.url)
-    await app.launch()
-    load = Load(face)
-    turns: list[int] = []
+    async with launched(synchronous.url) as app:
+        load = Load(face)
+        turns: list[int] = []
 
-    async def fail_over() -> None:
-        turns.append(len(turns))
-        if len(turns) != 2:
-            return
-        sending = [asyncio.ensure_future(face.send("w0", number, NOBODY)) for number in range(20)]
-        await off_loop(synchronous.primary.kill)
-        late = asyncio.ensure_future(face.send("w0", "late", NOBODY))
-        await log.until(lambda seen: any("it is read-only, as a standby is" in each for each in seen) or True)
-        await off_loop(synchronous.promote)
-        await asyncio.gather(*sending, late)
+        async def fail_over() -> None:
+            turns.append(len(turns))
+            if len(turns) != 2:
+                return
+            sending = [asyncio.ensure_future(face.send("w0", number, NOBODY)) for number in range(20)]
+            await off_loop(synchronous.primary.kill)
+            late = asyncio.ensure_future(face.send("w0", "late", NOBODY))
+            await log.until(lambda seen: any("session is read-only" in each for each in seen))
+            await off_loop(synchronous.promote)
+            await asyncio.gather(*sending, late)
 
-    await load.run(fail_over)
-    rows = Rows(synchronous.standby.url)
-    assert rows.run("select count(*), count(distinct body) from {messages} where topic = ?", NOBODY) == [(21, 21)]
-    rows.run("delete from {messages} where topic = ?", NOBODY)
-    await load.check(rows)
-    assert alarms(log) == []
-    await app.close()
+        await load.run(fail_over)
+        rows = Rows(synchronous.standby.url)
+        assert rows.run("select count(*), count(distinct body) from {messages} where topic = ?", NOBODY) == [(21, 21)]
+        rows.run("delete from {messages} where topic = ?", NOBODY)
+        await load.check(rows)
+        assert alarms(log) == []
+
+
+async def test_what_waits_for_the_standby_is_not_acknowledged_and_comes_once_after_a_failover(
+    synchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    """It is on the primary's disk, and dies with it."""
+    async with launched(synchronous.url) as app:
+        handle = await face.start(_receiver(face), workflow_id="w")
+        await app.waiting("message", "w", "topic")
+        await off_loop(synchronous.hold)
+        sending = asyncio.ensure_future(face.send("w", "hello", "topic"))
+        await off_loop(synchronous.await_held_commit)
+        assert not sending.done()
+        await off_loop(synchronous.fail_over)
+        await sending
+        assert await handle.get_result() == "hello"
+        rows = Rows(synchronous.standby.url)
+        assert rows.run("select body from {messages}") == [('"hello"',)]
+        assert alarms(log) == []
+
+
+async def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
+    synchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    """PostgreSQL says that it is done then, with a warning: it is not on the standby."""
+    async with launched(synchronous.url) as app:
+        handle = await face.start(_receiver(face), workflow_id="w")
+        await app.waiting("message", "w", "topic")
+        await off_loop(synchronous.await_streaming)
+        await off_loop(synchronous.hold)
+        sending = asyncio.ensure_future(face.send("w", "hello", "topic"))
+        cancelled = await off_loop(synchronous.await_held_commit)
+        ask(synchronous.primary, "select pg_cancel_backend(%s)", cancelled)
+        await log.until(lambda seen: any("writing to the database has failed" in each for each in seen))
+        assert await off_loop(synchronous.await_held_commit) != cancelled  # It is asked for, and that waits too.
+        assert not sending.done()
+        await off_loop(synchronous.fail_over)
+        await sending
+        assert await handle.get_result() == "hello"
+        rows = Rows(synchronous.standby.url)
+        assert rows.run("select body from {messages}") == [('"hello"',)]
+        assert alarms(log) == []
+
+
+def _receiver(face: Face) -> Body[[], Any]:
+    @face.workflow(name="replication.receive")
+    async def receive() -> Any:
+        return await face.recv("topic", HOUR)
+
+    return receive
 
 
 # --- asynchronous --------------------------------------------------------------------------------------
@@ -79,46 +140,44 @@ async def test_with_synchronous_replication_a_failover_under_load_loses_nothing(
 async def test_what_the_standby_had_counts_and_every_process_says_what_is_lost(
     asynchronous: ReplicatedPair, face: Face, log: Sightings
 ) -> None:
-    app = App(asynchronous.url)
-    await app.launch()
-    load = Load(face, workflows=8)
-    await load.start()
-    await _all_wait(app, 1)
-    idle = make_engine(asynchronous.url, lease_ms=600)
-    idle.open()
-    await off_loop(asynchronous.await_streaming)
-    await off_loop(asynchronous.hold)
-    # All of this is acknowledged, and will be lost: messages, steps, events, items, a start, a sign of life.
-    await load.send(0)
-    await _all_wait(app, 2)
-    await face.start(load.workflow, 0, workflow_id="lost")
-    await app.waiting("message", "lost", "go")
-    before = idle.engine.committer.landed or 0
-    await off_loop(wait_until, lambda: (idle.engine.committer.landed or 0) > before)
-    formers = {app.engine.committer.executor.executor_id, idle.executor_id}
+    async with launched(asynchronous.url) as app:
+        load = Load(face, workflows=8)
+        await load.start()
+        await _all_wait(app, 1)
+        idle = make_engine(asynchronous.url, lease_ms=600)
+        idle.open()
+        await off_loop(asynchronous.await_streaming)
+        await off_loop(asynchronous.hold)
+        # All of this is acknowledged, and will be lost: messages, steps, events, items, a start, a sign of life.
+        await load.send(0)
+        await _all_wait(app, 2)
+        await face.start(load.workflow, 0, workflow_id="lost")
+        await app.waiting("message", "lost", "go")
+        before = idle.engine.committer.landed or 0
+        await off_loop(wait_until, lambda: (idle.engine.committer.landed or 0) > before)
+        formers = {app.engine.committer.executor.executor_id, idle.executor_id}
 
-    await off_loop(asynchronous.fail_over)
+        await off_loop(asynchronous.fail_over)
 
-    for turn in range(3):
-        await load.send(turn)
-    await load.await_results(again=[1])
-    with pytest.raises(DBOSNonExistentWorkflowError):
-        await face.send("lost", None, "go")
-    rows = Rows(asynchronous.standby.url)
-    await load.check(rows)
-    await off_loop(wait_until, lambda: not formers & {app.engine.committer.executor.executor_id, idle.executor_id})
-    said = alarms(log)
-    assert len(said) == 2, said
-    for each in said:
-        found = re.search(r"it has the batches up to (\d+), and it had acknowledged batches up to (\d+)", each)
-        assert found, each
-        assert int(found[1]) < int(found[2])
-    # Numbers that were drawn and lost may leave a gap; none is drawn again that is there.
-    for table in ("workflows", "messages"):
-        [(highest, drawn)] = rows.run(f"select max(seq), (select last_value from {{{table}_seq}}) from {{{table}}}")
-        assert highest <= drawn
-    idle.stop()
-    await app.close()
+        for turn in range(3):
+            await load.send(turn)
+        await load.await_results(again=[1])
+        with pytest.raises(DBOSNonExistentWorkflowError):
+            await face.send("lost", None, "go")
+        rows = Rows(asynchronous.standby.url)
+        await load.check(rows)
+        await off_loop(wait_until, lambda: not formers & {app.engine.committer.executor.executor_id, idle.executor_id})
+        said = alarms(log)
+        assert len(said) == 2, said
+        for each in said:
+            found = re.search(r"it has the batches up to (\d+), and it had acknowledged batches up to (\d+)", each)
+            assert found, each
+            assert int(found[1]) < int(found[2])
+        # Numbers that were drawn and lost may leave a gap; none is drawn again that is there.
+        for table in ("workflows", "messages"):
+            [(highest, drawn)] = rows.run(f"select max(seq), (select last_value from {{{table}_seq}}) from {{{table}}}")
+            assert highest <= drawn
+        idle.stop()
 
 
 async def _all_wait(app: App, times: int) -> None:
