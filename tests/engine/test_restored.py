@@ -20,7 +20,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.clock import ManualClock
-from tests.support.engines import aside, launched, make_engine, register, running, wait_until
+from tests.support.engines import aside, die, launched, make_engine, register, running, wait_until
 from tests.support.records import read_records
 from tests.support.rows import Rows
 from tidings import DBOS, DBOSClient, SetWorkflowID
@@ -218,6 +218,34 @@ def test_a_process_that_was_silent_for_a_day_was_forgotten_and_has_lost_nothing(
         assert here.executor_id != former
     assert losses(caplog) == []
     assert [each.body for each in read_records(database_url).messages][-1] == '"late"'
+
+
+def test_a_claim_that_is_lost_is_found_out_before_anything_comes_of_it(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No batch of its process is lost with it. The database says that the workflow is the dead one's still."""
+    with running(database_url, lease_ms=3_600_000) as here:  # No probe comes in between.
+        over = here.executions_over()
+        claiming = here.store.hold("claim")
+        dying = make_engine(database_url, lease_ms=3_600_000)
+        with launched(dying):
+            start(count, "w")
+            dying.await_waiting(1)
+            die(dying)
+        claiming.await_reached()
+        put_back = snapshot(database_url, tmp_path)
+        noting = here.store.hold("commit")
+        claiming.open()
+        noting.await_reached()
+        put_back()
+        noting.open()
+        wait_until(lambda: over == ["w"])
+        with running(database_url):
+            for body in ("one", "two", "three"):
+                DBOS.send("w", body, "topic")
+            assert DBOS.get_result("w") == [0, "one", 1, "two", 2, "three"]
+    assert _steps == {("w", 0): 1, ("w", 1): 1, ("w", 2): 1}
+    assert not [each for each in losses(caplog) if "lost" in each]  # Nobody was told of anything that is gone.
 
 
 @pytest.mark.parametrize("since", ["before it", "long before", "never"])

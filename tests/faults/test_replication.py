@@ -61,7 +61,7 @@ def alarms(log: Sightings) -> list[str]:
 async def test_with_synchronous_replication_a_failover_under_load_loses_nothing(
     synchronous: ReplicatedPair, face: Face, log: Sightings
 ) -> None:
-    async with launched(synchronous.url) as app:
+    async with launched(synchronous.url):
         load = Load(face)
         turns: list[int] = []
 

@@ -100,7 +100,8 @@ class ReplicatedPair:
 
     def await_held_commit(self) -> int:
         """Wait until a commit waits for the standby's word; return the number of the server's process that waits."""
-        return self._await(self.primary, "select pid from pg_stat_activity where wait_event = 'SyncRep'")[0][0]
+        [(number,)] = self._await(self.primary, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
+        return int(number)
 
     def _set(self, server: PostgresServer, name: str, value: str) -> None:
         with (server.directory / "data" / "postgresql.auto.conf").open("a") as settings:
@@ -131,7 +132,10 @@ class _Copy(PostgresServer):
     def _make_data(self) -> None:
         data = self.directory / "data"
         # As the servers' user, whose directories these are.
-        for command in (["cp", "-R", str(self._original.directory / "data"), str(data)], ["touch", str(data / _SIGNAL)]):
+        for command in (
+            ["cp", "-R", str(self._original.directory / "data"), str(data)],
+            ["touch", str(data / _SIGNAL)],
+        ):
             program, *arguments = command
             copy = self._run(Path(program), *arguments, output=PIPE)
             output, _ = copy.communicate()
