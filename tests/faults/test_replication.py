@@ -18,9 +18,12 @@ from tests.faults.load import HOUR, Load
 from tests.support.app import App, Sightings
 from tests.support.engines import make_engine, wait_until
 from tests.support.face import Body, Face, off_loop
+from tests.support.postgres import PostgresServer
 from tests.support.replication import ReplicatedPair, ask
 from tests.support.rows import Rows
 from tidings.error import DBOSNonExistentWorkflowError
+from tidings.store.postgres.listener import PostgresListener
+from tidings.store.postgres.store import PostgresStore
 
 NOBODY = "nobody reads it"
 
@@ -183,3 +186,66 @@ async def test_what_the_standby_had_counts_and_every_process_says_what_is_lost(
 async def _all_wait(app: App, times: int) -> None:
     for number in range(8):
         await app.waiting("message", f"w{number}", "outside", times=times)
+
+
+# --- two primaries -------------------------------------------------------------------------------------
+
+
+async def test_where_two_servers_take_writes_a_process_stays_with_one(
+    asynchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    """The old primary is back, and nobody keeps clients from it. In the URL it comes first."""
+    async with launched(asynchronous.url) as app:
+
+        @face.workflow(name="replication.publish")
+        async def publish() -> Any:
+            await face.set_event("before", 1)
+            await face.recv("topic", HOUR)
+            await face.set_event("after", 2)
+            return await face.recv("topic", HOUR)
+
+        handle = await face.start(publish, workflow_id="w")
+        await app.waiting("message", "w", "topic")
+        await off_loop(asynchronous.await_streaming)
+        await off_loop(asynchronous.fail_over)
+        await face.send("w", "one", "topic")
+        assert await face.get_event("w", "after", HOUR) == 2
+        await off_loop(asynchronous.primary.start)
+
+        # Whichever of its connections is lost, it comes back to the server where the others are.
+        for lost in ("reader", "listener", "writer", "all"):
+            await off_loop(_end_connections, asynchronous.standby, app, lost)
+            assert await face.get_event("w", "after", 0) == 2
+            await face.send("w", lost, "nobody reads it")
+            assert await face.get_event("w", "after", 0) == 2
+            await off_loop(wait_until, lambda: app.engine.hearing.is_proven)
+        rows = Rows(asynchronous.standby.url)
+        assert rows.run("select count(*) from {messages} where topic = 'nobody reads it'") == [(4,)]
+        assert alarms(log) == []
+
+        # Only when that is gone it goes to the other, says what that lacks, and goes on with what that has.
+        await off_loop(asynchronous.standby.kill)
+        await face.send("w", "two", "topic")
+        assert await face.get_event("w", "after", HOUR) == 2
+        await face.send("w", "three", "topic")
+        assert await handle.get_result() == "three"
+        assert len(alarms(log)) == 1
+        rows = Rows(asynchronous.primary.url)
+        assert rows.run("select body from {messages} order by seq") == [('"two"',), ('"three"',)]
+
+
+def _end_connections(server: PostgresServer, app: App, which: str) -> None:
+    """Let the server end one connection of the process, or all."""
+    store, listener = app.engine.store, app.engine.hearing._listener
+    assert isinstance(store, PostgresStore)
+    assert isinstance(listener, PostgresListener)
+    assert store._reader is not None
+    assert store._writer is not None
+    numbers = {
+        "reader": store._reader.backend_pid,
+        "writer": store._writer.backend_pid,
+        "listener": listener._connection.info.backend_pid,
+    }
+    chosen = list(numbers.values()) if which == "all" else [numbers[which]]
+    ended = ask(server, "select pid from unnest(%s::int[]) as pid where pg_terminate_backend(pid, 10000)", chosen)
+    assert len(ended) == len(chosen)

@@ -359,6 +359,11 @@ class PostgresStore:
         """Run `calls` in one round trip, and raise what their errors mean to the store's caller."""
         if wire is None:
             raise self._database.unavailable("there is no connection")
+        if wire.server != self._database.servers.current:
+            wire.close()
+            raise self._database.unavailable(
+                "a newer connection leads to another of its servers, so this one is given up"
+            )
         try:
             return wire.run(calls)
         except Lost as lost:

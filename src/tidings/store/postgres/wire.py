@@ -23,6 +23,7 @@ from psycopg.adapt import Transformer
 
 from tidings.store.postgres import patience
 from tidings.store.postgres.arrays import Array
+from tidings.store.postgres.servers import server_of
 from tidings.store.postgres.statements import Call, Statement, Statements, Value
 from tidings.store.rows import Row
 
@@ -54,6 +55,9 @@ class Wire:
         connection: open, in autocommit mode, and used by nobody else.
         statements: what can be run.
         prepared: whether to keep statements prepared on the server.
+
+    Attributes:
+        server: the host and the port of the server.
     """
 
     def __init__(self, connection: psycopg.Connection, statements: Statements, *, prepared: bool = True) -> None:
@@ -62,6 +66,7 @@ class Wire:
         self._statements = statements
         self._keep_prepared = prepared
         self._prepared: set[str] = set()
+        self.server = server_of(connection)
         self._unconfirmed: str | None = None  # what the server said of a commit that no standby confirmed
         connection.add_notice_handler(self._heed)
         self._selector = selectors.DefaultSelector()
