@@ -7,7 +7,9 @@ every process says so and goes on with what there is.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,12 +18,16 @@ import pytest
 
 from tests.faults.load import HOUR, Load
 from tests.support.app import App, Sightings
-from tests.support.engines import make_engine, wait_until
+from tests.support.engines import aside, make_engine, wait_until
 from tests.support.face import Body, Face, off_loop
 from tests.support.postgres import PostgresServer
+from tests.support.proxy import Proxy
 from tests.support.replication import ReplicatedPair, ask
 from tests.support.rows import Rows
-from tidings.error import DBOSNonExistentWorkflowError
+from tidings import DBOSClient
+from tidings import store as stores
+from tidings.engine.probes import Point
+from tidings.error import DBOSInitializationError, DBOSNonExistentWorkflowError
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.store import PostgresStore
 
@@ -129,6 +135,56 @@ async def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowle
         assert alarms(log) == []
 
 
+async def test_a_standby_that_is_not_promoted_yet_is_waited_for_without_haste(
+    synchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    """Where one name or address leads to whichever server is said to be the primary, and leads there too early."""
+    refused: list[float] = []
+
+    def note(error: Exception) -> None:
+        if "it is read-only, as a standby is" in str(error):
+            refused.append(time.monotonic())
+
+    with Proxy.before(synchronous.primary.url) as proxy:
+        async with launched(proxy.url(synchronous.primary.url)) as app:
+            handle = await face.start(_receiver(face), workflow_id="w")
+            await app.waiting("message", "w", "topic")
+            app.engine.probes.set(Point.STORE_UNAVAILABLE, note)
+            proxy.lead_to("127.0.0.1", synchronous.standby.port)
+            proxy.cut()
+            await off_loop(synchronous.primary.kill)
+            sending = [asyncio.ensure_future(face.send("w", number, "other")) for number in range(10)]
+            await off_loop(wait_until, lambda: len(refused) >= 6)
+            pauses = [after - before for before, after in itertools.pairwise(refused)]
+            assert all(pause >= 0.02 * 2**number for number, pause in enumerate(pauses[:6])), pauses
+            assert not any(each.done() for each in sending)
+            assert (await handle.get_status()).status == "PENDING"  # What can be read is.
+            await off_loop(synchronous.promote)
+            await asyncio.gather(*sending)
+            await face.send("w", "hello", "topic")
+            assert await handle.get_result() == "hello"
+            rows = Rows(synchronous.standby.url)
+            assert rows.run("select count(*), count(distinct body) from {messages}") == [(11, 11)]
+            assert alarms(log) == []
+
+
+def test_with_synchronous_replication_the_old_primary_acknowledges_nothing_when_it_is_back(
+    synchronous: ReplicatedPair,
+) -> None:
+    """It has no standby any more. Who is led there waits, and is not told what will be lost."""
+    stores.open(synchronous.url).migrate()
+    with DBOSClient(system_database_url=synchronous.url) as client:
+        synchronous.fail_over()
+        client.check_connection()  # It goes on at the standby.
+        synchronous.primary.start()
+        led_astray = aside(lambda: DBOSClient(system_database_url=synchronous.primary.url))
+        synchronous.await_held_commit()
+        assert not led_astray.done()
+        synchronous.primary.kill()
+        with pytest.raises(DBOSInitializationError):
+            led_astray.result(timeout=60)
+
+
 def _receiver(face: Face) -> Body[[], Any]:
     @face.workflow(name="replication.receive")
     async def receive() -> Any:
@@ -211,6 +267,8 @@ async def test_where_two_servers_take_writes_a_process_stays_with_one(
         await face.send("w", "one", "topic")
         assert await face.get_event("w", "after", HOUR) == 2
         await off_loop(asynchronous.primary.start)
+        with pytest.raises(DBOSInitializationError, match="or two of its servers take writes"):
+            await off_loop(lambda: DBOSClient(system_database_url=asynchronous.url))
 
         # Whichever of its connections is lost, it comes back to the server where the others are.
         for lost in ("reader", "listener", "writer", "all"):
