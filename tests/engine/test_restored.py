@@ -220,7 +220,7 @@ def test_a_process_that_was_silent_for_a_day_was_forgotten_and_has_lost_nothing(
     assert [each.body for each in read_records(database_url).messages][-1] == '"late"'
 
 
-def test_a_claim_that_is_lost_is_found_out_before_anything_comes_of_it(
+def test_a_claim_that_is_lost_is_found_out_with_the_next_batch(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No batch of its process is lost with it. The database says that the workflow is the dead one's still."""
