@@ -147,8 +147,8 @@ class DBOSWorkflowFunctionNotFoundError(DBOSException):
         if workflow_id is None:
             return (
                 f"the workflow function {name!r} is not registered any more, so a recovery could not find it; nothing "
-                "was started. DBOS.destroy(destroy_registry=True) forgets all functions: leave that out, or decorate "
-                "the function again with @DBOS.workflow(), by importing its module anew for instance"
+                "was started. DBOS.destroy(destroy_registry=True) forgets all functions, classes and instances: leave "
+                "that out, or decorate the function again with @DBOS.workflow(), for instance by importlib.reload"
             )
         if config_name is not None:
             missing = f"no instance {config_name!r} of class {class_name!r} is registered; make it"

@@ -395,7 +395,7 @@ def test_a_function_that_is_not_registered_is_not_started(database_url: str) -> 
     with running(database_url):
         REGISTRY.clear()  # As `DBOS.destroy(destroy_registry=True)` does.
         for call in (blocking, lambda: DBOS.start_workflow(blocking), lambda: DBOS.start_workflow(awaiting)):
-            with pytest.raises(DBOSWorkflowFunctionNotFoundError, match=r"'forgotten.*decorate\s+the function again"):
+            with pytest.raises(DBOSWorkflowFunctionNotFoundError, match=r"'forgotten.*decorate the function again"):
                 call()
         for start in (awaiting, lambda: DBOS.start_workflow_async(awaiting)):
             with pytest.raises(DBOSWorkflowFunctionNotFoundError, match="nothing was started"):

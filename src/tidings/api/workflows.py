@@ -128,6 +128,8 @@ class Workflows(Face):
         Raises:
             DBOSSerializationError, DBOSLimitError: an argument cannot be stored; nothing was started.
             DBOSConflictingWorkflowError: the id belongs to another function.
+            DBOSWorkflowFunctionNotFoundError: the function is not registered any more, so a recovery would not find it.
+            DBOSConflictingRegistrationError: another function is registered under its name now.
 
         Durable: when it returns. In a workflow the child and the record that it was started are one
         change, and a replay returns a handle on the same child.
@@ -191,15 +193,9 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
         caller = caller_in_app(scopes.of_thread)
         # A child has a thread of its own: in this one, cancelling the parent could not wake it.
         in_caller = caller.workflow is None
-        runner = current_host().runner
         started = drive(_start(caller, function, args, kwargs, in_caller=in_caller), caller.port)
         live = started.live
         if live is not None and in_caller:
-            try:
-                runner.execute(live, for_caller=True)
-            except BaseException:
-                runner.give_up(live)  # It may have been interrupted before it began.
-                raise
             with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
                 return live.ended.result()
         return drive(get_result(caller, started.workflow_id, None), caller.port)
@@ -255,7 +251,7 @@ def _start(
     *,
     in_caller: bool = False,
 ) -> Operation[Start]:
-    REGISTRY.check_known(function)
+    caller.port.chain.check()
     try:
         function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:

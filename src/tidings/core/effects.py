@@ -36,7 +36,8 @@ class Call(Struct, frozen=True):
     function: Callable[[], Any]
 
 
-# Hears of the answer to a unit; of `None` if the unit was refused or failed.
+# Hears of the answer to a unit; of `None` if there is none: the unit was refused, or failed, or nobody waits for a
+# database that is away (then it may land all the same).
 Tell = Callable[[Answer | None], None]
 
 

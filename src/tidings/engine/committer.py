@@ -85,7 +85,7 @@ class TakeJob(Job):
 
 
 class ToldJob(Job):
-    """A unit on its way, of whose answer somebody hears before all others, and before any later batch."""
+    """A job with a callback. `tell` gets the answer before any waiter wakes, and before a later batch commits."""
 
     __slots__ = ("_tell",)
 

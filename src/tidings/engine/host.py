@@ -49,7 +49,7 @@ class Host:
         self.workers = Workers(settings.max_executor_threads)
         self._background = BackgroundLoop()
         self.runner = Runner(engine.parts, self.workers, self._background, self._take_up)
-        self.starter = Starter(self.runner, engine.clock, settings.serializer, self.app_version)
+        self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
         self.supervisor = Supervisor(
             engine.parts, self.runner, registry, settings.serializer, self.app_version, engine.connection.lease_ms
         )

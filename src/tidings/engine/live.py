@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
+from weakref import ref
 
 from tidings.core.history import Run
 from tidings.engine.port import Port
@@ -31,12 +32,14 @@ class LiveRun:
     """A run that is being executed in this process.
 
     Attributes:
-        loop: where a coroutine is to run, and its starter waits; `None` is in the background, or a thread.
+        loop: where its starter waits, and a coroutine is to run; `None` if the starter is a thread, or the run was
+            claimed. Weak, so that a loop which nobody has any more ends with what waits on it.
         ended: settled with its result or error.
         starting: settled when its start is durable, if that is the run's first unit and somebody waits for it.
         is_recorded: whether its start, or its claim, is known to be durable.
+        is_refused: whether its start was refused, or failed.
         has_begun: whether a task or thread has it.
-        is_given_up: whether its starter was gone before it could begin.
+        is_given_up: whether its starter ended before it could begin.
         over: whether it has ended here, however.
         alarm: settled at the workflow's deadline, if it has one, or when it is over.
     """
@@ -50,6 +53,7 @@ class LiveRun:
         "has_begun",
         "is_given_up",
         "is_recorded",
+        "is_refused",
         "kwargs",
         "loop",
         "over",
@@ -67,9 +71,10 @@ class LiveRun:
         self.function = function
         self.args = args
         self.kwargs = kwargs
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop: ref[asyncio.AbstractEventLoop] | None = None
         self.ended = Ticket()
         self.is_recorded = False
+        self.is_refused = False
         self.has_begun = False
         self.is_given_up = False
         self.starting: Ticket | None = None
@@ -77,3 +82,17 @@ class LiveRun:
         self.task: asyncio.Task[None] | None = None
         self.alarm: Alarm | None = None
         self.over = False
+
+    def waits_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether this loop has to go on before the run can."""
+        if self.task is not None:
+            return self.task.get_loop() is loop
+        return not self.has_begun and self.loop is not None and self.loop() is loop
+
+    @property
+    def has_lost_its_loop(self) -> bool:
+        """Whether the loop that its starter waits on will never go on."""
+        if self.loop is None:
+            return False
+        loop = self.loop()
+        return loop is None or loop.is_closed()

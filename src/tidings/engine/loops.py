@@ -57,8 +57,13 @@ class BackgroundLoop:
             if self._is_stopped:
                 return None
             if self._loop is None or self._loop.is_closed():
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._run, args=(self._loop,), name="tidings-loop", daemon=True).start()
+                loop = asyncio.new_event_loop()
+                try:
+                    threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True).start()
+                except BaseException:
+                    loop.close()  # No thread can be started now: the next caller tries again.
+                    raise
+                self._loop = loop
             return self._loop
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ it is idle it takes a lone item at once. No wait for company, no timer.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Generic, TypeVar
 
@@ -29,15 +30,16 @@ class Mailbox(Generic[T]):
             if self._closed:
                 return False
             self._items.append(item)
-            ring, self._sleeping = self._sleeping, False
-        if ring:
-            self._bell.release()
+            is_sleeping = self._sleeping
+        if is_sleeping:
+            self._ring()
         return True
 
     def take_all(self) -> list[T]:
         """Wait until there is an item, and take them all; empty only when closed and drained."""
         while True:
             with self._lock:
+                self._sleeping = False
                 if self._items or self._closed:
                     items, self._items = self._items, []
                     return items
@@ -53,6 +55,9 @@ class Mailbox(Generic[T]):
         """Take no more items; the consumer still gets those that are in."""
         with self._lock:
             self._closed = True
-            ring, self._sleeping = self._sleeping, False
-        if ring:
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake the consumer. It is rung for until it is awake: a Ctrl-C may come right before the bell rings."""
+        with contextlib.suppress(RuntimeError):  # It rings already.
             self._bell.release()

@@ -211,10 +211,12 @@ class Port:
         return failure
 
     def detach(self) -> None:
-        """End this execution, and only it: its event loop is closing."""
+        """End this execution, and only it: it cannot go on here, as its event loop is closing for example."""
         if self._workflow_id is not None and self.chain.dead is None:
             self.is_detached = True
-            self.chain.kill(DBOSRunEndedError(self._workflow_id, "its event loop was closed; it goes on elsewhere"))
+            self.chain.kill(
+                DBOSRunEndedError(self._workflow_id, "its event loop or its starter has ended; it goes on elsewhere")
+            )
 
 
 class Watching:

@@ -1,12 +1,13 @@
 """Runs workflows: each on a task or thread of its own, to one of the ways in which a run can end.
 
-An execution ends in one of four ways:
+An execution ends in one of these ways:
 
 - with an outcome (a value or an error), which is recorded; a SystemExit is an error like others;
 - cancelled, taken over or shut down: it was refused (`Chain.kill`), and records nothing;
 - unable to replay (off its recorded path, or without a class that a value needs): it stays PENDING,
   for code that can;
-- with its event loop closed: it is claimed again and goes on on the background loop.
+- with its event loop closed, or before it could begin: it is claimed again and goes on, on the background loop
+  if it is async.
 
 A caller that goes away (a web client that disconnects, `wait_for` around a handle) ends only its own
 waiting.
@@ -27,6 +28,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
+from weakref import ref
 
 from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
@@ -107,9 +109,11 @@ class Runner:
                 self._cancelled.clear()
 
     def unattended(self, workflow_ids: Iterable[str]) -> list[str]:
-        """Return which of these nobody here executes. In the committer's thread this is exact.
+        """Return which of these nobody here executes. Exact in the committer's thread.
 
-        That thread makes starts durable, and tells of each at once (`recorded`).
+        That thread makes starts durable, and at once makes their runs this process's (`recorded`). The one
+        exception is a start whose caller was told of a failure while the database was away: if it landed all
+        the same, it is unattended indeed.
         """
         return [each for each in workflow_ids if each not in self._live]
 
@@ -143,17 +147,17 @@ class Runner:
     ) -> LiveRun:
         """Make ready to execute a run whose start is going to be handed over.
 
-        From now on its starter must `begin` it, `execute` it, or `give_up`.
+        After this its starter must `begin`, `execute`, `forget` or `give_up` the run.
 
         Args:
             run: the run, under its first epoch.
             function: what it executes.
             args: what that is called with.
             kwargs: what that is called with, too.
-            loop: where the starter waits for the record, and a coroutine is to run; `None` is in a thread.
+            loop: where the starter waits, and a coroutine is to run; `None` if the starter is a thread.
         """
         live = self._new(run, function, args, kwargs)
-        live.loop = loop
+        live.loop = None if loop is None else ref(loop)
         with self._lock:
             self._starts.add(live)
         return live
@@ -164,28 +168,42 @@ class Runner:
             self._add(live)
 
     def recorded(self, live: LiveRun) -> None:
-        """The start is durable: from now on its run is one of this process's. In the committer's thread."""
+        """Make a run this process's: its start is durable. Called in the committer's thread, and raises nothing."""
         with self._lock:
             live.is_recorded = True
-            if not live.over and self._live.get(live.run.workflow_id) is not live:
-                self._add(live)
+            if not live.over:
+                if self._live.get(live.run.workflow_id) is not live:
+                    self._add(live)
+                self._set_alarm(live)
             if live.is_given_up:
                 self._starts.give_up(live)  # Once more: now there is something to take up.
         self._parts.waiters.restore(end_key(live.run.workflow_id))
 
-    def give_up(self, live: LiveRun) -> None:
-        """The starter does not execute this run. What of it is recorded, the supervisor takes up soon.
+    def refused(self, live: LiveRun) -> None:
+        """Note that a start was refused, or failed. Takes no lock, and raises nothing."""
+        live.is_refused = True
+        if live.is_given_up:
+            self._starts.give_up(live)
 
-        Takes no lock: a coroutine that nobody awaits any more says so from wherever it is collected.
+    def forget(self, live: LiveRun) -> None:
+        """Note that this start came to nothing: the workflow had been started before, say."""
+        with self._lock:
+            self._starts.forget(live)
+
+    def give_up(self, live: LiveRun) -> None:
+        """Note that the starter ends without having begun this run. If it is recorded, the supervisor soon executes it.
+
+        Takes no lock: a coroutine that is collected calls this, perhaps in a thread that holds the lock.
         """
         self._starts.give_up(live)
 
     def _take_given_up(self) -> None:
-        """End the executions that never began because their starters are gone, so that they are taken up."""
+        """End the executions that never began because their starters have ended, so that they are taken up."""
         with self._lock:
-            gone = self._starts.take_given_up()
-        for live in gone:
-            self._detach(live)
+            given_up = self._starts.take_given_up()
+        for live in given_up:
+            if not live.has_begun and (live.is_recorded or live.is_refused):
+                self._detach(live)
 
     # --- executing --------------------------------------------------------------------------------
 
@@ -203,8 +221,12 @@ class Runner:
         live.port.no_more_steps = self._no_more_steps
         if workflow_id in self._cancelled:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
-        if live.run.deadline_ms is not None:
-            live.alarm = self.cancel_at(live.run.deadline_ms, workflow_id)
+        self._set_alarm(live)
+
+    def _set_alarm(self, live: LiveRun) -> None:
+        """Cancel the workflow at its deadline. Not before its start is durable: there would be nothing to cancel."""
+        if live.run.deadline_ms is not None and live.is_recorded and live.alarm is None:
+            live.alarm = self.cancel_at(live.run.deadline_ms, live.run.workflow_id)
 
     def cancel_at(self, deadline_ms: int, workflow_id: str) -> Alarm:
         """Cancel a workflow when its time is up, also if it cannot be executed; unless the alarm is switched off."""
@@ -227,15 +249,15 @@ class Runner:
             if not live.function.is_async:
                 context = contextvars.copy_context()
                 self._workers.start(lambda: context.run(self.execute, live))
+                self._has_begun(live)
             elif live.loop is not None:
-                self._begin_on(live.loop, live)
+                self._begin_on(asyncio.get_running_loop(), live)
             else:
                 background = self._background.get()
                 if background is None:  # The host has stopped, and the run was killed by that.
                     self._ended(live, None, live.port.chain.dead)
                 else:
                     background.call_soon_threadsafe(self._begin_in_background, background, live)
-            self._has_begun(live)
         except BaseException:
             self.give_up(live)  # No thread could be started, or a task factory has failed.
             raise
@@ -248,7 +270,7 @@ class Runner:
         try:
             self._begin_on(loop, live)
         except BaseException:
-            self._detach(live)
+            self.give_up(live)
             raise
 
     def execute(self, live: LiveRun, *, for_caller: bool = False) -> None:
@@ -258,24 +280,26 @@ class Runner:
             for_caller: the thread is its caller's, who is to see a KeyboardInterrupt or SystemExit;
                 the workflow then stays PENDING. In a thread of ours they are errors like others.
         """
-        self._has_begun(live)
-        live.run.root.owner = threading.get_ident()
-        value: Any = None
-        error: BaseException | None = None
-        with standing(Scope(live.run, live.port, live.run.root)):
-            try:
-                try:
-                    live.port.chain.check()
-                    value = live.function.function(*live.args, **live.kwargs)
-                except BaseException as failure:
-                    if for_caller and isinstance(failure, _FOR_THE_CALLER):
-                        raise
-                    error = failure
+        try:
+            self._has_begun(live)
+            live.run.root.owner = threading.get_ident()
+            with standing(Scope(live.run, live.port, live.run.root)):
+                value, error = self._call(live, for_caller)
                 self._ended(live, self._drive_end(live, value, error), None)
-            except BaseException as ending:
-                self._ended(live, None, ending)
-                if for_caller and isinstance(ending, _FOR_THE_CALLER):
-                    raise
+        except BaseException as ending:
+            self._ended(live, None, ending)
+            if for_caller and isinstance(ending, _FOR_THE_CALLER):
+                raise
+
+    def _call(self, live: LiveRun, for_caller: bool) -> tuple[Any, BaseException | None]:
+        """Call the workflow function. Gives its value or its error."""
+        try:
+            live.port.chain.check()
+            return live.function.function(*live.args, **live.kwargs), None
+        except BaseException as failure:
+            if for_caller and isinstance(failure, _FOR_THE_CALLER):
+                raise
+            return None, failure
 
     def _drive_end(self, live: LiveRun, value: Any, error: BaseException | None) -> Any:
         _raise_if_dead(live, error)
@@ -288,6 +312,7 @@ class Runner:
         Their starter is gone, or their event loop was closed without cancelling its tasks first.
         """
         self._take_given_up()
+        self._workers.try_again()
         for live in self.all_live():
             task = live.task
             if task is not None and task.get_loop().is_closed():
@@ -330,7 +355,7 @@ class Runner:
         return [
             live.run.workflow_id
             for live in self.all_live()
-            if not live.port.is_idle and (besides is None or live.task is None or live.task.get_loop() is not besides)
+            if not live.port.is_idle and (besides is None or not live.waits_on(besides))
         ]
 
     def let_no_step_begin(self, reason: str) -> None:
@@ -349,7 +374,12 @@ class Runner:
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)
         live.coroutine = self._execute_async(live)
-        live.task = loop.create_task(live.coroutine, name=live.run.workflow_id)
+        try:
+            live.task = loop.create_task(live.coroutine, name=live.run.workflow_id)
+        except BaseException:
+            live.coroutine.close()  # A task factory has failed. Python would warn that it was never awaited.
+            raise
+        self._has_begun(live)
         live.task.add_done_callback(lambda _: self._task_done(live))
 
     def _task_done(self, live: LiveRun) -> None:

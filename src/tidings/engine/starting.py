@@ -6,7 +6,7 @@ chosen id the store's answer decides whether this start or an earlier one counts
 child and the entry that started it are one unit.
 
 The run is planned before its start is handed over, and is this process's from the moment that the start
-is durable; so nothing can take it for lost while the caller is late to hear of that. A caller that never
+is durable. So nothing can take it for lost while the caller is late to hear of that. A caller that never
 hears of it (it was cancelled, its loop was closed) gives the run up, and the supervisor executes it.
 """
 
@@ -15,21 +15,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Struct
 
-from tidings.core.effects import Failed, Operation, Tell
+from tidings.core.effects import Failed, Operation
 from tidings.core.history import Run
 from tidings.core.operations.recorded import deadline_of
 from tidings.core.operations.results import Started, start, start_child
 from tidings.engine.clock import Clock
 from tidings.engine.live import LiveRun
 from tidings.engine.receivers import Receiver
-from tidings.engine.registry import WorkflowFunction
+from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import Runner
 from tidings.engine.scope import Scope
-from tidings.error import DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
+from tidings.error import DBOSRunEndedError, DBOSShutdownError
 from tidings.model import Answer, Applied, NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
 
@@ -50,8 +50,11 @@ class Limit(Struct, frozen=True):
 class Starter:
     """Starts workflows of one engine."""
 
-    def __init__(self, runner: Runner, clock: Clock, serializer: Serializer, app_version: str) -> None:
+    def __init__(
+        self, runner: Runner, registry: Registry, clock: Clock, serializer: Serializer, app_version: str
+    ) -> None:
         self._runner = runner
+        self._registry = registry
         self._clock = clock
         self._serializer = serializer
         self._app_version = app_version
@@ -78,7 +81,7 @@ class Starter:
         A method is called on `receiver`, which is not among `args`. `choose_id` is asked once the
         arguments are known to be fit; `None` lets the id be random. Without a `limit` of its own a
         child has its parent's deadline. A coroutine runs on `loop`, which is the running one, or in the
-        background. With `in_caller` the caller executes the run itself, in this thread.
+        background. With `in_caller` a function runs in this thread, to its end.
         """
         if self._is_closing and scope is None:
             raise DBOSShutdownError(
@@ -103,67 +106,99 @@ class Starter:
                 *_limits(limit, parent, now_ms),
             )
 
-        planned: LiveRun | None = None
-        is_kept = False
-
-        def plan(now_ms: int) -> NewWorkflow:
-            nonlocal planned
-            made = new(now_ms)
-            planned = self._planned(made, function, receiver, loop)
-            return made
-
-        def tell(answer: Answer | None) -> None:
-            if planned is not None and type(answer) is Applied:
-                self._runner.recorded(planned)
-
-        try:
+        with _Plan(self._runner, lambda made: self._plan(made, function, receiver, loop)) as plan:
             if parent is not None:
-                started = yield from start_child(parent.begin(function.name, child=True), plan, tell)
+                slot = parent.begin(function.name, child=True)
+                started = yield from start_child(slot, lambda now_ms: plan.of(new(now_ms)), plan.tell)
             elif workflow_id is not None:
-                started = yield from start(plan(self._clock.now_ms()), tell)
+                started = yield from start(plan.of(new(self._clock.now_ms())), plan.tell)
             else:
-                made = plan(self._clock.now_ms())
-                assert planned is not None
-                started = self._start_unseen(made, planned, tell)
+                started = self._start_unseen(plan.of(new(self._clock.now_ms())), plan)
             if isinstance(started, Failed):
                 return started  # type: ignore[return-value]  # The driver raises it.
             assert isinstance(started, Started)
             if started.new is None:
+                plan.drop()
                 return Start(started.workflow_id, None)
-            assert planned is not None
-            if not in_caller:
-                self._runner.begin(planned)
-            is_kept = True
-            return Start(started.workflow_id, planned)
-        finally:
-            if planned is not None and not is_kept:
-                self._runner.give_up(planned)
+            return Start(started.workflow_id, plan.carry_out(in_caller=in_caller))
 
-    def _start_unseen(self, new: NewWorkflow, planned: LiveRun, tell: Tell) -> Started:
+    def _start_unseen(self, new: NewWorkflow, plan: _Plan) -> Started:
         """Hand the start over as the first unit of its own run, which may begin before that is durable."""
-        self._runner.begins_unrecorded(planned)
-        chain = planned.port.chain
+        assert plan.live is not None
+        self._runner.begins_unrecorded(plan.live)
+        chain = plan.live.port.chain
         try:
-            chain.defer(lambda: Unit(new.workflow_id, 1, start=new), tell)
-            planned.starting = chain.barrier()
+            chain.defer(lambda: Unit(new.workflow_id, 1, start=new), plan.tell)
+            plan.live.starting = chain.barrier()
         except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
             raise DBOSShutdownError from None
-        except DBOSWorkflowCancelledError:
-            pass  # Its time was up already, so it was started.
         return Started(new.workflow_id, new)
 
-    def _planned(
+    def _plan(
         self,
         new: NewWorkflow,
         function: WorkflowFunction,
         receiver: Receiver | None,
         loop: asyncio.AbstractEventLoop | None,
     ) -> LiveRun:
-        """Plan a run with what will be recorded, as a recovery would: the caller may change its own objects."""
+        """Plan a run with what will be recorded, as a recovery would: the caller may change its own objects.
+
+        Raises:
+            DBOSWorkflowFunctionNotFoundError, DBOSConflictingRegistrationError: a recovery would not find the function.
+        """
+        self._registry.check_known(function)
         recorded = load(self._serializer, new.inputs, _what(function))
         run = Run(new.workflow_id, 1, function.name, self._serializer, deadline_ms=new.deadline_ms)
         args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
         return self._runner.plan(run, function, args, recorded["kwargs"], loop)
+
+
+class _Plan:
+    """The run that a start plans, and what becomes of it. A block that does not carry it out gives it up."""
+
+    __slots__ = ("_is_done", "_make", "_runner", "live")
+
+    def __init__(self, runner: Runner, make: Callable[[NewWorkflow], LiveRun]) -> None:
+        self._runner = runner
+        self._make = make
+        self._is_done = False
+        self.live: LiveRun | None = None
+
+    def of(self, new: NewWorkflow) -> NewWorkflow:
+        """Plan the run of this workflow, which is going to be handed over."""
+        self.live = self._make(new)
+        return new
+
+    def tell(self, answer: Answer | None) -> None:
+        """Hear what came of the start, in the committer's thread."""
+        if self.live is not None:
+            if type(answer) is Applied:
+                self._runner.recorded(self.live)
+            else:
+                self._runner.refused(self.live)
+
+    def carry_out(self, *, in_caller: bool) -> LiveRun:
+        """Begin the run; or execute it in this thread, to its end."""
+        assert self.live is not None
+        if in_caller:
+            self._runner.execute(self.live, for_caller=True)
+        else:
+            self._runner.begin(self.live)
+        self._is_done = True
+        return self.live
+
+    def drop(self) -> None:
+        """Forget the run: the workflow had been started before."""
+        if self.live is not None:  # In a replay there is none: the record says which child was started.
+            self._runner.forget(self.live)
+        self._is_done = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None and not self._is_done:
+            self._runner.give_up(self.live)
 
 
 def _limits(limit: Limit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:

@@ -104,7 +104,7 @@ class Supervisor:
             self._thread.join(_STOP_SECONDS)
 
     def take_up(self, live: LiveRun) -> None:
-        """Execute a run again whose event loop was closed."""
+        """Execute a run again that could not go on, or not begin, where it was."""
         with self._changed:
             self._detached.append(live)
             self._changed.notify()
@@ -158,10 +158,9 @@ class Supervisor:
     def _resume_detached(self) -> None:
         self._runner.detach_lost()
         with self._changed:
-            detached = list(self._detached)
+            detached, self._detached = self._detached, []
+        # If that fails they are found unattended, which is soon enough for another try.
         self._resume([live.run.workflow_id for live in detached])
-        with self._changed:
-            del self._detached[: len(detached)]
 
     def _resume_unattended(self) -> None:
         """Execute what this process owns and nobody here executes, if that was so at the last look too.
@@ -232,13 +231,25 @@ class Supervisor:
             if live is None:
                 return  # What is ours all the same is found unattended at the next looks.
             try:
-                if recovery != Recovery(record.recovery_attempts, record.progress):
-                    with contextlib.suppress(DBOSRunEndedError, DBOSWorkflowCancelledError):  # It is over already.
-                        live.port.chain.defer(partial(Unit, run.workflow_id, run.epoch, recovery=recovery))
-                self._runner.begin(live)
-            except BaseException:
-                self._runner.give_up(live)
-                raise
+                self._begin(live, recovery if recovery != Recovery(record.recovery_attempts, record.progress) else None)
+            except Exception:
+                logger.exception(
+                    "workflow %r could not be executed; trying again",
+                    run.workflow_id,
+                    extra={"workflow_id": run.workflow_id},
+                )
+
+    def _begin(self, live: LiveRun, recovery: Recovery | None) -> None:
+        """Execute a claimed run, and note what is known of its recovery."""
+        run = live.run
+        try:
+            if recovery is not None:
+                with contextlib.suppress(DBOSRunEndedError, DBOSWorkflowCancelledError):  # It is over already.
+                    live.port.chain.defer(partial(Unit, run.workflow_id, run.epoch, recovery=recovery))
+            self._runner.begin(live)
+        except BaseException:
+            self._runner.give_up(live)
+            raise
 
     def _is_over(self, record: WorkflowRecord, recovery: Recovery) -> bool:
         """Tell whether a workflow is not to be executed any more; then it is ended."""

@@ -9,6 +9,7 @@ because its time is up, has none any more: it cannot be stopped, and must not be
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any
 
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
+
+logger = logging.getLogger("tidings")
 
 _mine = threading.local()  # `.pool` that this thread is of, and `.seat`, where it sits there
 
@@ -53,8 +56,13 @@ class Workers:
         """Run `job` in a thread as soon as there is a slot; fail `ticket` if there will be none."""
         with self._changed:
             if not self._stopped:
-                self._jobs.append((job, ticket, seat))
-                self._fill()
+                queued = job, ticket, seat
+                self._jobs.append(queued)
+                try:
+                    self._fill()
+                except BaseException:
+                    self._jobs.remove(queued)  # The caller is told, so it must not run as well.
+                    raise
                 return
         if ticket is not None:
             ticket.settle(error=DBOSShutdownError())
@@ -100,6 +108,11 @@ class Workers:
                 if mine is not None and not mine.has_slot:
                     self._come_back(mine)
 
+    def try_again(self) -> None:
+        """Start threads for jobs that wait because none could be started before."""
+        with self._changed:
+            self._try_to_fill()
+
     def stop(self) -> None:
         """Start no more jobs. Threads that work or wait are left to end by themselves."""
         with self._changed:
@@ -135,7 +148,7 @@ class Workers:
             self._changed.wait()
         self._returning -= 1
         if seat.is_left_behind:
-            self._fill()
+            self._try_to_fill()
         else:
             self._running += 1
             seat.has_slot = True
@@ -146,7 +159,7 @@ class Workers:
             return  # It was taken away.
         seat.has_slot = False
         self._running -= 1
-        self._fill()
+        self._try_to_fill()
         if self._returning:
             self._changed.notify_all()
 
@@ -163,6 +176,13 @@ class Workers:
                 self._changed.notify_all()
             else:
                 threading.Thread(target=self._run, name="tidings-worker", daemon=True).start()
+
+    def _try_to_fill(self) -> None:
+        """Do so in a thread that has other things to do: if no thread can be started, jobs wait for the next try."""
+        try:
+            self._fill()
+        except Exception as error:
+            logger.warning("no thread can be started for a workflow or step (%s); trying again", error)
 
     def _run(self) -> None:
         own = Seat()
@@ -181,7 +201,7 @@ class Workers:
                 _mine.pool, _mine.seat = self, seat
                 seat.has_slot = True
                 self._running += 1
-                self._fill()
+                self._try_to_fill()
             try:
                 job()
             finally:
