@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import leftovers, watchdog
+from tests.support.databases import MigratedDatabase
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.registered import Registered
@@ -140,11 +141,22 @@ def _postgres_database(postgres_server: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def _migrated_database(postgres_server: str) -> Iterator[MigratedDatabase]:
+    with new_database(postgres_server) as url:
+        yield MigratedDatabase(url)
+
+
 @pytest.fixture
-def postgres_url(_postgres_database: str) -> str:
-    """The URL of an empty PostgreSQL database."""
-    empty_database(_postgres_database)
-    return _postgres_database
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a PostgreSQL database: with our tables, all empty, but without any for what is marked `unmigrated`."""
+    if request.node.get_closest_marker("unmigrated"):
+        url: str = request.getfixturevalue("_postgres_database")
+        empty_database(url)
+        return url
+    database: MigratedDatabase = request.getfixturevalue("_migrated_database")
+    database.clear()
+    return database.url
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Blocking, Face
 from tests.support.visitor import Visitor, visiting
-from tidings.api.workflows import REGISTRY
 
 
 @pytest.fixture(params=[Blocking(), Awaiting()], ids=["blocking", "awaiting"])
@@ -60,7 +59,6 @@ async def app(request: pytest.FixtureRequest, database_url: str) -> AsyncIterato
     """tidings, launched on an empty database."""
     if "clock" in request.fixturenames:
         request.getfixturevalue("clock")
-    REGISTRY.clear()  # Of what tests of engines registered, in whatever order they ran here.
     app = App(database_url)
     await app.launch()
     yield app

@@ -1410,6 +1410,7 @@ async def test_a_schema_newer_than_the_library_is_refused_and_left_alone(app: Ap
     await app.launch()
 
 
+@pytest.mark.unmigrated
 async def test_a_schema_that_is_missing_is_made_only_if_that_is_wanted(no_settings: None, database_url: str) -> None:
     config: DBOSConfig = {"name": "shop", "system_database_url": database_url, "run_migrations": False}
     DBOS(config=config)

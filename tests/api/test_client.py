@@ -556,6 +556,7 @@ def test_a_bad_schema_is_refused(postgres_url: str, schema: Any, reason: str) ->
         DBOSClient(system_database_url=postgres_url, dbos_system_schema=schema)
 
 
+@pytest.mark.unmigrated
 def test_a_database_without_tables_is_refused_and_nothing_is_made(database_url: str, tmp_path: Path) -> None:
     match = "migrate it first: launch the program that runs its workflows, with 'run_migrations' on"
     threads = set(threading.enumerate())

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.story import ENDS, LEFT, RIGHT, TELL, WORKFLOWS, Face, executed
-from tests.support.engines import launched, make_engine, register
+from tests.crash.story import ENDS, LEFT, RIGHT, TELL, Face, executed
+from tests.support.engines import launched, make_engine
 from tests.support.faulty import FaultyStore, Moment
 from tests.support.records import EntryRow, Inspector, Records
 from tidings.error import DBOSShutdownError
@@ -36,7 +36,6 @@ def face(request: pytest.FixtureRequest) -> Face:
 @pytest.fixture
 def story(database_url: str, face: Face) -> Iterator[Story]:
     """The story in this face, in a database with the tables in it."""
-    register(*WORKFLOWS)
     open_store(database_url).migrate()
     with Inspector(database_url) as inspector:
         yield Story(database_url, face, inspector)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, register, running, wait_until
+from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, running, wait_until
 from tests.support.faulty import FaultyStore, Moment, Trap, hears_nothing, hears_only_probes, move_fence
 from tests.support.postgres import end_listeners
 from tests.support.records import read_records
@@ -84,11 +84,6 @@ async def _go_on(what: str) -> None:
 
 _may_publish = threading.Event()
 _went_on: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def _registered() -> None:
-    register(receive, publish, publish_async)
 
 
 @pytest.fixture

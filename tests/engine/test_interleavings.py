@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.engines import FaultyEngine, aside, launched, make_engine, register, running, wait_until
+from tests.support.engines import FaultyEngine, aside, launched, make_engine, running, wait_until
 from tests.support.faulty import PATIENCE_SECONDS, Gate, Killed, Moment, Trap
 from tests.support.records import read_records
 from tidings import DBOS, SendMessage, SetWorkflowID
@@ -937,7 +937,6 @@ def nothing() -> None:
 def test_a_start_that_is_overtaken_before_it_is_durable_raises_nothing_that_ends_threads(
     database_url: str, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    register(nothing)
     real = Chain.barrier
 
     def overtaken(self: Chain) -> Ticket | None:

@@ -20,7 +20,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.clock import ManualClock
-from tests.support.engines import aside, die, launched, make_engine, register, running, wait_until
+from tests.support.engines import aside, die, launched, make_engine, running, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tests.support.rows import Rows
@@ -66,7 +66,6 @@ async def count_async(workflow_id: str) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def _registered() -> None:
-    register(count, count_async)
     _steps.clear()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engines import aside, register, running, wait_until
+from tests.support.engines import aside, running, wait_until
 from tests.support.faulty import FaultyStore, Gate, Moment
 from tests.support.records import WorkflowRow, read_records
 from tests.support.rows import Rows
@@ -66,7 +66,6 @@ def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     for module in ("client", "config"):
         monkeypatch.setattr(f"tidings.api.{module}.Connection", partial(Connection, **LEASE, **ONLY_HEARD))
     monkeypatch.setattr("tidings.api.config._DEFAULT_POLLING_SECONDS", HOUR)
-    register(wait, parent)
     ran.clear()
     yield
     DBOS.destroy()
@@ -243,6 +242,7 @@ def test_an_opening_holds_up_only_who_wants_the_same(
     opening.result(20).check_connection()
 
 
+@pytest.mark.unmigrated
 def test_an_opening_that_fails_leaves_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DBOSInitializationError):
         make_client(database_url)

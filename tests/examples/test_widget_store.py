@@ -86,6 +86,7 @@ def programs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.unmigrated
 def test_the_tour_ends_well(database_url: str) -> None:
     """Everybody's order ends right, whoever is killed when, and money, inventory and orders add up."""
     on_postgres = database_url.startswith("postgresql")

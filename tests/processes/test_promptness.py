@@ -92,6 +92,7 @@ def test_a_writer_killed_right_after_its_commit(neighbours: tuple[Neighbour, Nei
     assert here.end() == -signal.SIGKILL
 
 
+@pytest.mark.unmigrated
 def test_thirty_processes_launch_at_once_on_an_empty_database(database_url: str) -> None:
     await_crowd(start_crowd("launch", 30, database_url))
     rows = Rows(database_url)

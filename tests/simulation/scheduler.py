@@ -177,6 +177,7 @@ class Scheduler:
         self._main_function: Callable[[], object] = lambda: None
         self._main_error: BaseException | None = None
         self.current = self._main
+        self._parties: dict[Party, None] = {}
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -197,7 +198,10 @@ class Scheduler:
             raise self._main.error
 
     def _be_main(self) -> None:
-        self._main_function()
+        try:
+            self._main_function()
+        finally:
+            self._end_all()
 
     def stop_main(self, error: BaseException) -> None:
         """Raise `error` in the first thread, at once."""
@@ -276,6 +280,7 @@ class Scheduler:
     def start(self, target: Callable[[], object], name: str, party: Party) -> SimThread:
         """Start a thread of a party."""
         thread = SimThread(self, target, name, party)
+        self._parties[party] = None
         thread.begin()
         return thread
 
@@ -309,15 +314,24 @@ class Scheduler:
 
     def kill(self, party: Party) -> None:
         """End all threads of it, here and now. Not from one of its own."""
+        assert self.current.party is not party
+        self._end(party)
+
+    def _end_all(self) -> None:
+        """End all threads but this one, which is the first."""
+        for party in list(self._parties):
+            if not party.is_dead:
+                self._end(party)
+
+    def _end(self, party: Party) -> None:
         me = self.current
-        assert me.party is not party
         party.is_dead = True
         self._ready = [each for each in self._ready if each.party is not party]
         party.held = []
         for act in party.when_killed:
             act()
         for thread in party.threads:  # It may grow meanwhile.
-            if not thread.is_over and not thread.drop():
+            if thread is not me and not thread.is_over and not thread.drop():
                 thread.dying, thread.reaper = True, me
                 self.current = thread
                 thread.carrier.baton.release()

@@ -29,7 +29,6 @@ from tests.simulation.stage import staged
 from tests.simulation.store import Line, SimStore
 from tests.simulation.verdict import judge
 from tests.simulation.weather import draw
-from tests.support.engines import register
 from tidings.engine.settings import Connection
 from tidings.model import Status
 from tidings.store.protocol import Store
@@ -277,7 +276,6 @@ def play(seed: int) -> Outcome:
 def _play(seed: int) -> Outcome:
     began = time.perf_counter()
     simulation = Simulation(seed)
-    register(*programs.WORKFLOWS)
     try:
         with _heard(simulation.ledger), staged(simulation.open_store, simulation.files):
             simulation.scheduler.play(simulation.play)

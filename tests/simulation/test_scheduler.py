@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -119,6 +120,35 @@ def test_a_killed_process_goes_no_further_and_frees_what_carried_it() -> None:
 
     play(main)
     assert done == ["begun", "unwound"]
+    assert CARRIERS.free_count == CARRIERS.count
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whatever_the_first_thread_has_started_ends_with_it(fails: bool) -> None:
+    """Also what waits, what is paused, what was never begun, and what waits for a moment that does not come."""
+    parties = [Party("waits"), Party("paused")]
+    unwound: list[str] = []
+
+    def wait(how: Callable[[], object]) -> None:
+        try:
+            how()
+        finally:
+            unwound.append("it")
+
+    def main() -> None:
+        scheduler = playing()
+        for party in (scheduler.current.party, *parties):
+            scheduler.start(lambda: wait(Event().wait), "waits", party)
+        scheduler.start(lambda: wait(lambda: scheduler.wait_for_switch(1_000_000)), "waits", scheduler.current.party)
+        scheduler.sleep(1)
+        scheduler.pause(parties[1])
+        scheduler.start(lambda: wait(Event().wait), "never begun", parties[0])
+        if fails:
+            raise ValueError("it fails")
+
+    with pytest.raises(ValueError, match="it fails") if fails else contextlib.nullcontext():
+        play(main)
+    assert unwound == ["it"] * 4
     assert CARRIERS.free_count == CARRIERS.count
 
 

@@ -981,6 +981,7 @@ def test_a_value_may_have_16_mebibytes(process: Process) -> None:
 # --- before and after ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.unmigrated
 def test_sixteen_processes_migrate_at_once(database_url: str) -> None:
     await_crowd(start_crowd("migrate", 16, database_url))
 
@@ -1000,12 +1001,14 @@ def test_a_newer_schema_is_refused(database_url: str, open_store: OpenStore, mon
             start()
 
 
+@pytest.mark.unmigrated
 def test_a_database_without_the_schema_is_refused(database_url: str) -> None:
     store = tidings.store.open(database_url)
     with pytest.raises(DBOSInitializationError, match="migrate it first"):
         store.connect()
 
 
+@pytest.mark.unmigrated
 def test_closing_is_harmless_at_any_time(database_url: str) -> None:
     store = tidings.store.open(database_url)
     store.close()

@@ -29,6 +29,8 @@ from tidings.store.postgres import schema as postgres_schema
 from tidings.store.protocol import Store
 from tidings.store.sqlite import schema as sqlite_schema
 
+pytestmark = pytest.mark.unmigrated
+
 BACKENDS = {"tidings.store.sqlite": sqlite_schema, "tidings.store.postgres": postgres_schema}
 
 

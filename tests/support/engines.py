@@ -197,9 +197,3 @@ def aside(function: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
-
-
-def register(*workflows: Any) -> None:
-    """Register workflows that a module defined, for other tests may have cleared the registry since."""
-    for workflow in workflows:
-        REGISTRY.add_workflow(workflow.__tidings_workflow__)

@@ -120,7 +120,9 @@ class Leftovers:
             if names == former:
                 continue
             for name in sorted(names.keys() | former.keys()):
-                is_same = names.get(name) is former.get(name)
+                # A module that is imported for the first time becomes an attribute of its package.
+                is_new_module = name not in former and isinstance(names[name], ModuleType)
+                is_same = names.get(name) is former.get(name) or is_new_module
                 if not is_same and not name.startswith("__") and (owner, name) not in _MAY_CHANGE:
                     yield f"something else in the place of {owner.__name__}.{name}"
 

@@ -58,14 +58,17 @@ rm -rf "$1"
 """
 
 
+# Waited for: one that is only about to end would still be counted among those of the next test.
+DISCONNECT_OTHERS = """
+select pg_terminate_backend(pid, 10000) from pg_stat_activity
+where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+"""
+
 _EMPTY = """
 do $$
 declare
     name text;
 begin
-    -- Waited for: one that is only about to end would still be counted among those of the next test.
-    perform pg_terminate_backend(pid, 10000) from pg_stat_activity
-        where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid();
     for name in select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' loop
         execute format('drop schema %I cascade', name);
     end loop;
@@ -249,7 +252,7 @@ def new_database(server_url: str) -> Iterator[str]:
 
 def empty_database(url: str) -> None:
     """Make this database as good as new: nobody connected, nothing in it. Ten times faster than making a new one."""
-    _execute(url, sql.SQL(_EMPTY))
+    _execute(url, sql.SQL(DISCONNECT_OTHERS), sql.SQL(_EMPTY))
 
 
 def end_listeners(url: str) -> None:
@@ -263,9 +266,10 @@ def end_listeners(url: str) -> None:
     )
 
 
-def _execute(url: str, statement: sql.SQL | sql.Composed) -> None:
+def _execute(url: str, *statements: sql.SQL | sql.Composed) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement)
+        for statement in statements:
+            connection.execute(statement)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ def test_a_given_server_is_used_and_none_started(monkeypatch: pytest.MonkeyPatch
         assert url == "postgresql://elsewhere/postgres"
 
 
+@pytest.mark.unmigrated
 def test_each_test_gets_an_empty_database_of_its_own(database_url: str) -> None:
     match database_url.partition(":"):
         case "sqlite", _, path:
@@ -104,6 +105,7 @@ def test_each_test_gets_an_empty_database_of_its_own(database_url: str) -> None:
                 assert connection.execute(tables).fetchone() == (0,)
 
 
+@pytest.mark.unmigrated
 def test_emptying_a_database_removes_what_is_in_it_and_whoever_is_connected(postgres_url: str) -> None:
     with psycopg.connect(postgres_url) as idle, psycopg.connect(postgres_url, autocommit=True) as writer:
         writer.execute("create schema tidings create table tidings.workflows (id int)")
