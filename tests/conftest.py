@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from tests.support import leftovers, watchdog
 from tests.support.databases import MigratedDatabase
-from tests.support.faulty import PATIENCE_SECONDS
+from tests.support.face import Gate
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.registered import Registered
 from tests.support.temporary import temporary_directory_of_its_own
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--patience-seconds",
         type=float,
-        default=PATIENCE_SECONDS,
+        default=60.0,
         help="how long what a passed test has left may take to be gone",
     )
 
@@ -114,6 +114,7 @@ def _begins_alone_and_leaves_nothing(request: pytest.FixtureRequest) -> Iterator
     request.session.stash[_REGISTERED].restore(request.module.__name__)
     before = leftovers.Leftovers()
     yield
+    Gate.open_all()
     has_failed = request.node.stash.get(_HAS_FAILED, False)
     left = before.await_none(1 if has_failed else request.config.getoption("--patience-seconds"))
     if left:

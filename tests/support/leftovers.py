@@ -120,9 +120,10 @@ class Leftovers:
             if names == former:
                 continue
             for name in sorted(names.keys() | former.keys()):
-                # A module that is imported for the first time becomes an attribute of its package.
-                is_new_module = name not in former and isinstance(names[name], ModuleType)
-                is_same = names.get(name) is former.get(name) or is_new_module
+                # A package gets the name of a module of it that is imported for the first time.
+                is_same = names.get(name) is former.get(name) or (
+                    name not in former and isinstance(names[name], ModuleType)
+                )
                 if not is_same and not name.startswith("__") and (owner, name) not in _MAY_CHANGE:
                     yield f"something else in the place of {owner.__name__}.{name}"
 
