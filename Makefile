@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # The library that the benchmark measures beside ours has an environment of its own.
 PEER   := bench/.peer
 
-# One process for each processor. One that the watchdog ends is replaced, but not again and again.
+# Three processes for two processors (tests/conftest.py says why). One that the watchdog ends is replaced, but not again and again.
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-restart=3
 
 .DEFAULT_GOAL := help

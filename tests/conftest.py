@@ -3,6 +3,7 @@
 Tests may run in several processes (`pytest -n 2`): each has a PostgreSQL server of its own.
 """
 
+import os
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
@@ -62,6 +63,11 @@ def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
     """Say again what repeats the order of a run that failed, where it is looked for."""
     if exitstatus != pytest.ExitCode.OK and (seed := _seed(config)) is not None:
         _terminal(config).write_line(f"The same order again: make test SEED={seed}")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Take more processes than there are processors: half of its time a test waits for a server or another process."""
+    return -(-3 * (os.cpu_count() or 1) // 2)
 
 
 @pytest.hookimpl(trylast=True)

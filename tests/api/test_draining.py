@@ -139,6 +139,7 @@ async def test_m3_who_waits_for_each_message_never_looks_ahead(app: App, face: F
 
 
 @pytest.mark.parametrize("point", [Point.BATCH_TAKEN, Point.BATCH_COMMITTED])
+@pytest.mark.long
 async def test_m4_m5_no_crash_loses_or_repeats_what_is_drained(app: App, face: Face, point: Point) -> None:
     """Numbers are passed on, now and then with a step before, and the process dies at each commit in turn.
 

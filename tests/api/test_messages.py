@@ -96,6 +96,7 @@ async def test_m2_only_a_workflow_itself_may_receive(app: App, face: Face) -> No
 
 
 @pytest.mark.timeout(600)  # Ten thousand round trips, on a machine that may have other things to do.
+@pytest.mark.long
 async def test_m3_10_000_sends_in_sequence_arrive_in_sequence(app: App) -> None:
     """Also the peer's defect 1: its order is that of a clock. One face sends and the other receives."""
     sending, receiving, count = Blocking(), Awaiting(), 10_000

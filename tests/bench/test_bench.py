@@ -180,6 +180,7 @@ TINY = Size(seconds=0.1, count=100)
 @pytest.mark.parametrize(
     "program", [one for one in PROGRAMS if not one.name.startswith("quick.")], ids=lambda one: one.name
 )
+@pytest.mark.long
 def test_every_program_measures_tidings(program: Program) -> None:
     library = BARE if program.bare else OURS
     records = run(Job(program, library, SQLiteStore(), TINY, 0))

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from chaos import faults
 from chaos.conductor import Plan, Report, conduct
 from chaos.databases import Database, postgres_database, sqlite_file
@@ -37,10 +39,12 @@ def check(report: Report, tmp_path: Path) -> None:
     assert report.counts["stream items read live"] > 0
 
 
+@pytest.mark.long
 def test_chaos_on_sqlite(sqlite_url: str, tmp_path: Path) -> None:
     check(run(tmp_path, sqlite_file(Path(urlsplit(sqlite_url).path).parent), *ON_SQLITE), tmp_path)
 
 
+@pytest.mark.long
 def test_chaos_on_postgresql(tmp_path: Path) -> None:
     settings = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
     check(run(tmp_path, postgres_database(None, **settings), *ON_POSTGRESQL), tmp_path)

@@ -42,6 +42,7 @@ def story(database_url: str, face: Face) -> Iterator[Story]:
 
 
 @pytest.mark.parametrize("moment", Moment)
+@pytest.mark.long
 def test_killed_at_every_commit(story: Story, moment: Moment) -> None:
     expected, _ = story.tell()
     deaths = 0
@@ -55,6 +56,7 @@ def test_killed_at_every_commit(story: Story, moment: Moment) -> None:
     assert deaths >= 20
 
 
+@pytest.mark.long
 def test_killed_twice(story: Story) -> None:
     expected, _ = story.tell()
     dice = random.Random(f"{story.face}, twice")

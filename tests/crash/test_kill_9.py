@@ -19,6 +19,7 @@ LEAST_KILLS = 5
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.long
 def test_each_order_is_paid_once(database_url: str, seed: int) -> None:
     dice = random.Random(seed)
     kills = 0

@@ -78,7 +78,7 @@ def test_a_run_that_was_taken_over_while_it_drains_takes_nothing_more(
         DBOS.send("w", None, "go")
         gate.await_reached()
         names = ["async drainer", "blocking drainer"]
-        [claimed] = move_fence(other, here.executor_id, names=names, version=VERSION)
+        [claimed] = move_fence(other, here.executor_id, names=names, version=VERSION, lease_ms=100)
         read = [place for place in _places(database_url) if place is not None]
         gate.open()
         wait_until(lambda: over == ["w"])

@@ -207,6 +207,7 @@ def _take_only_for_rechecks(faulty: FaultyEngine) -> Any:
     return lambda keys: take(keys) if threading.current_thread().name == "tidings-listener" else []
 
 
+@pytest.mark.long
 def test_where_nothing_is_heard_who_waits_polls_and_the_log_says_so_once(
     database_url: str, neighbour: FaultyEngine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ from tests.support import programs
 
 
 @pytest.mark.unmigrated
+@pytest.mark.long
 def test_a_report_is_followed_without_a_gap_or_a_repeat_though_both_programs_are_killed(database_url: str) -> None:
     environment = os.environ | {"DBOS_SYSTEM_DATABASE_URL": database_url}
     played = programs.run(*programs.python("-m", "examples.live_report"), env=environment)

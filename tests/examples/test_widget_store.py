@@ -87,6 +87,7 @@ def programs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.unmigrated
+@pytest.mark.long
 def test_the_tour_ends_well(database_url: str) -> None:
     """Everybody's order ends right, whoever is killed when, and money, inventory and orders add up."""
     on_postgres = database_url.startswith("postgresql")
@@ -237,6 +238,7 @@ class TestShop:
         assert answer.status_code == 400
         assert "There is no such product. Choose one" in answer.text
 
+    @pytest.mark.long
     def test_without_the_payment_service_nothing_is_bought(self, programs_folder: Path) -> None:
         told = _told(programs_folder)
         with Program("shop", told, say), Customer(told.shop_url) as customer:
@@ -496,6 +498,7 @@ class TestPrograms:
         assert sentence in ended.stderr
         assert "Traceback" not in ended.stderr
 
+    @pytest.mark.long
     def test_the_demo_starts_what_is_killed_again(self, programs_folder: Path) -> None:
         told = _told(programs_folder)
         command = programs.python("-m", "examples.widget_store")

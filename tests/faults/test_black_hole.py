@@ -38,6 +38,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("soon")
+@pytest.mark.long
 async def test_the_log_says_for_how_long_it_has_not_answered_and_work_goes_on(
     app: App, face: Face, proxy: Proxy, log: Sightings
 ) -> None:

@@ -14,6 +14,7 @@ from tests.simulation.mutations import (
     MUTATIONS,
     Mutation,
     a_supervisor_that_does_not_look_for_what_is_unattended,
+    runs_that_keep_what_they_saw_when_branches_open,
 )
 from tests.simulation.simulation import play
 from tests.support import programs
@@ -21,7 +22,10 @@ from tests.support import programs
 _PORTION = 30
 _MOST_SEEDS = 300
 # Some defects show rarely. Where to begin to look for them: only to save time.
-_BEGIN_AT: dict[Mutation, int] = {a_supervisor_that_does_not_look_for_what_is_unattended: 230}
+_BEGIN_AT: dict[Mutation, int] = {
+    a_supervisor_that_does_not_look_for_what_is_unattended: 230,
+    runs_that_keep_what_they_saw_when_branches_open: 250,
+}
 
 
 @pytest.mark.parametrize("first", range(0, 300, _PORTION))
@@ -47,6 +51,7 @@ def test_a_seed_repeats_itself_in_any_process() -> None:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: str(mutation.__name__))
+@pytest.mark.long
 def test_a_defect_is_found(mutation: Mutation) -> None:
     begin_at = _BEGIN_AT.get(mutation, 0)
     for seed in range(begin_at, begin_at + _MOST_SEEDS):

@@ -639,6 +639,7 @@ def inspector(database_url: str) -> Iterator[Inspector]:
     max_examples=SEQUENCES // PARTS, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(sequence=sequences, looks=looks)
+@pytest.mark.long
 def test_a_store_answers_as_the_model_does(
     store: Store, inspector: Inspector, _part: int, sequence: tuple[list[Operation], list[Operation]], looks: list[Look]
 ) -> None:

@@ -1,5 +1,7 @@
 """Every test leaves nothing behind, or it fails, and says what it left."""
 
+import pytest
+
 from tests.support import programs
 
 _LEFT = {
@@ -21,6 +23,7 @@ _LEFT = {
 }
 
 
+@pytest.mark.long
 def test_whoever_leaves_something_behind_fails_and_no_other_test_does() -> None:
     run = programs.run(*programs.python("-m", "pytest", "-n0", "tests/support/leaving.py", "--patience-seconds=0.5"))
     assert run.returncode == 1, run.stderr

@@ -1,8 +1,11 @@
 """The watchdog itself: a test that hangs fails its run, which ends and says where it hung."""
 
+import pytest
+
 from tests.support import programs
 
 
+@pytest.mark.long
 def test_a_test_that_hangs_in_one_of_several_processes_fails_and_shows_every_stack() -> None:
     command = programs.python("-m", "pytest", "tests/support/hanging.py", "--numprocesses=1", "--timeout=1")
     run = programs.run(*command)
