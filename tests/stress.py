@@ -94,21 +94,9 @@ class Round:
 
 
 def _in_memory() -> set[Path]:
-    """Return what is in memory of tests whose process is gone, and of servers that no process has open any more."""
-    if not _MEMORY.is_dir():
-        return set()
-    ours = {path for path in _MEMORY.glob("tidings-*-*") if not (_PROCESSES / path.name.split("-")[1]).exists()}
-    segments = set(_MEMORY.glob("PostgreSQL.*"))
-    return ours | {path for path in segments if path.name not in _mapped()} if segments else ours
-
-
-def _mapped() -> str:
-    """Return what processes have mapped into their memory, as the system writes it."""
-    maps = []
-    for path in _PROCESSES.glob("[0-9]*/maps"):
-        with suppress(OSError):
-            maps.append(path.read_text(errors="replace"))
-    return "".join(maps)
+    """Return what tests have in memory whose process is gone."""
+    found = _MEMORY.glob("tidings-*-*") if _MEMORY.is_dir() else ()
+    return {path for path in found if not (_PROCESSES / path.name.split("-")[1]).exists()}
 
 
 def _command(pid: int) -> str:

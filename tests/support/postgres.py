@@ -176,7 +176,13 @@ class PostgresServer:
     def _launch(self) -> tuple[subprocess.Popen[bytes], Path]:
         """Start the server's process, with a log of its own for each start."""
         log = self.directory / f"log-{time.monotonic_ns()}"
-        settings = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": ""}
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            # In the server's directory: what a killed server leaves there is removed with it.
+            "dynamic_shared_memory_type": "mmap",
+        }
         arguments = [f"--{name}={value}" for name, value in (settings | self._settings).items()]
         with log.open("wb") as output:
             data = str(self.directory / "data")
