@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.support import programs
 from tests.support.engines import aside
 from tests.support.replication import ReplicatedPair, ask
 
@@ -55,7 +54,7 @@ def test_a_commit_of_a_synchronous_pair_waits_for_the_standby() -> None:
 
 def test_nothing_of_a_pair_outlives_a_process_that_was_killed() -> None:
     # The guards share the output of that process, so `run` returns only when they are through.
-    died = subprocess.run([sys.executable, "-c", _DIES_WITH_A_PAIR], stdout=subprocess.PIPE, text=True, check=False)
+    died = programs.run(*programs.python("-c", _DIES_WITH_A_PAIR), stderr=None)
     assert died.returncode == -signal.SIGKILL
     for line in died.stdout.splitlines():
         url, directory = line.split()
