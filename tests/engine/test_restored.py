@@ -248,6 +248,29 @@ def test_a_claim_that_is_lost_is_found_out_with_the_next_batch(
     assert not [each for each in losses(caplog) if "lost" in each]  # Nobody was told of anything that is gone.
 
 
+def test_a_start_that_was_still_on_its_way_counts_in_the_database_as_it_is_now(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of it was in the database, so nothing of it is lost."""
+
+    @DBOS.workflow(name="restored.brief")
+    def brief() -> str:
+        return "over"
+
+    with running(database_url, lease_ms=3_600_000) as here:  # No probe comes in between.
+        start(count, "w")
+        here.await_waiting(1)
+        put_back = snapshot(database_url, tmp_path)
+        DBOS.send("w", "forgotten", "other")
+        held = here.hold_committer()
+        starting = aside(lambda: DBOS.start_workflow(brief).get_result(timeout_seconds=20))
+        here.await_queued(2)  # Its start and its end.
+        put_back()
+        held.open()
+        assert starting.result(timeout=30) == "over"
+    assert len(losses(caplog)) == 1
+
+
 @pytest.mark.parametrize("since", ["before it", "long before", "never"])
 def test_a_commit_that_may_have_landed_meets_a_database_that_was_put_back(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, since: str

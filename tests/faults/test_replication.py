@@ -27,7 +27,7 @@ from tests.support.rows import Rows
 from tidings import DBOSClient
 from tidings import store as stores
 from tidings.engine.probes import Point
-from tidings.error import DBOSInitializationError, DBOSNonExistentWorkflowError
+from tidings.error import DBOSInitializationError, DBOSNonExistentWorkflowError, DBOSShutdownError
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.store import PostgresStore
 
@@ -237,6 +237,50 @@ async def test_what_the_standby_had_counts_and_every_process_says_what_is_lost(
             [(highest, drawn)] = rows.run(f"select max(seq), (select last_value from {{{table}_seq}}) from {{{table}}}")
             assert highest <= drawn
         idle.stop()
+
+
+async def test_an_asynchronous_failover_under_load_leaves_nothing_hanging(
+    asynchronous: ReplicatedPair, face: Face, log: Sightings
+) -> None:
+    """Each start is executed to its end, or its caller is told that it is not there."""
+
+    @face.step(name="replication.work")
+    async def work(number: int) -> int:
+        return number
+
+    @face.workflow(name="replication.child")
+    async def child(number: int) -> int:
+        await face.set_event("number", number)
+        return await work(number)
+
+    @face.workflow(name="replication.parent")
+    async def parent(number: int) -> Any:
+        handle = await face.start(child, number)
+        return await handle.get_result()
+
+    async def call(number: int) -> None:
+        try:
+            handle = await face.start(parent, number, workflow_id=f"p{number}" if number % 2 else None)
+            assert await handle.get_result() == number
+        except (DBOSNonExistentWorkflowError, DBOSShutdownError):
+            lost.append(number)
+
+    lost: list[int] = []
+    async with launched(asynchronous.url):
+        calls = [asyncio.ensure_future(call(number)) for number in range(20)]
+        await off_loop(asynchronous.hold)
+        calls += [asyncio.ensure_future(call(number)) for number in range(20, 40)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        await off_loop(asynchronous.primary.kill)
+        calls += [asyncio.ensure_future(call(number)) for number in range(40, 60)]
+        await off_loop(asynchronous.promote)
+        await asyncio.gather(*calls)
+        await asyncio.gather(*(call(number) for number in range(60, 80)))
+        rows = Rows(asynchronous.standby.url)
+        pending = "select 1 from {workflows} where status = 'PENDING'"
+        await off_loop(wait_until, lambda: not rows.run(pending))
+        assert not [number for number in lost if number >= 60], "these were started when all was well again"
+        assert len(alarms(log)) <= 1
 
 
 async def _all_wait(app: App, times: int) -> None:

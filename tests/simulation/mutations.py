@@ -154,7 +154,7 @@ def runs_that_outlive_a_takeover() -> AbstractContextManager[object]:
     """A process goes on with what another one took over."""
     stack = ExitStack()
     stack.enter_context(patch.object(Runner, "kill_lost", lambda self, owned: None))
-    stack.enter_context(patch.object(Runner, "kill_all", lambda self, reason: None))
+    stack.enter_context(patch.object(Runner, "kill_all", lambda self, reason, **_: None))
     return stack
 
 

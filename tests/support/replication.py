@@ -90,8 +90,10 @@ class ReplicatedPair:
 
     def promote(self) -> None:
         """Let the standby take writes. The primary should not run any more: there would be two."""
-        [(is_promoted,)] = ask(self.standby, "select pg_promote()")
-        assert is_promoted
+        # Not waited for in the server: what it applies meanwhile may conflict with the statement, and end it.
+        [(is_asked,)] = ask(self.standby, "select pg_promote(wait => false)")
+        assert is_asked
+        self._await(self.standby, "select 1 where not pg_is_in_recovery()")
 
     def fail_over(self) -> None:
         """Kill the primary, and promote the standby."""

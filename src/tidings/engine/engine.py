@@ -70,8 +70,8 @@ class Runs(Protocol):
     def kill_lost(self, owned: Mapping[str, int]) -> None:
         """Kill all runs but these, id to epoch: they go on elsewhere."""
 
-    def kill_all(self, reason: str) -> None:
-        """Let all runs write nothing more, and wake them from whatever they wait for."""
+    def kill_all(self, reason: str, *, only_recorded: bool = False) -> None:
+        """Let all runs write nothing more, or all whose start is durable; wake them from whatever they wait for."""
 
 
 class NoRuns:
@@ -94,7 +94,7 @@ class NoRuns:
     def kill_lost(self, owned: Mapping[str, int]) -> None:
         pass
 
-    def kill_all(self, reason: str) -> None:
+    def kill_all(self, reason: str, *, only_recorded: bool = False) -> None:
         pass
 
 
@@ -278,7 +278,7 @@ class Engine:
                 "the database does not know this process any more, which was declared dead long ago; its workflows go "
                 "on as the database has them, and the process goes on as a new one"
             )
-        self._runs.kill_all(TAKEN_OVER)
+        self._runs.kill_all(TAKEN_OVER, only_recorded=True)
         return self._become_another(store, executor.label, executor.app_version)
 
     def _may_be_forgotten(self) -> bool:

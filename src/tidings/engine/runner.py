@@ -345,9 +345,14 @@ class Runner:
                 logger.warning("workflow %r was taken over by another process", run.workflow_id)
                 live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another process took it over"))
 
-    def kill_all(self, reason: str) -> None:
-        """Let all runs write nothing more, and wake them from whatever they wait for."""
+    def kill_all(self, reason: str, *, only_recorded: bool = False) -> None:
+        """Let all runs write nothing more, and wake them from whatever they wait for.
+
+        With `only_recorded` those go on whose start is not durable yet: the store knows nothing of them.
+        """
         for live in self.all_live():
+            if only_recorded and not live.is_recorded:
+                continue
             live.port.chain.kill(DBOSRunEndedError(live.run.workflow_id, reason))
 
     def busy(self, besides: asyncio.AbstractEventLoop | None = None) -> list[str]:
