@@ -91,7 +91,7 @@ class Turns:
 
     def branch_ends(self, path: str, task: asyncio.Task[Any]) -> None:
         """Note that a branch has ended. If it was cancelled, nothing more is expected of it."""
-        if self._run.has_turns and (task.cancelled() or task.cancelling()):
+        if task.cancelled() or task.cancelling():
             self._run.excuse(path)
             self.look()
 
