@@ -18,13 +18,17 @@ from tests.simulation.mutations import (
     MUTATIONS,
     Mutation,
     a_supervisor_that_does_not_look_for_what_is_unattended,
+    replays_that_take_what_is_slow_for_stuck,
 )
 from tests.simulation.simulation import play
 
 _PORTION = 30
 _MOST_SEEDS = 300
 # Some defects show rarely. Where to begin to look for them: only to save time.
-_BEGIN_AT: dict[Mutation, int] = {a_supervisor_that_does_not_look_for_what_is_unattended: 230}
+_BEGIN_AT: dict[Mutation, int] = {
+    a_supervisor_that_does_not_look_for_what_is_unattended: 230,
+    replays_that_take_what_is_slow_for_stuck: 160,
+}
 
 
 @pytest.mark.parametrize("first", range(0, 300, _PORTION))

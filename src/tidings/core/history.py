@@ -192,8 +192,7 @@ class Run:
 
     def expect_branches(self) -> None:
         """Expect all that branches have recorded, and have not begun again."""
-        if self._recorded:
-            self.branches_left = sum(self._is_left(place) for place in self._recorded)
+        self.branches_left = sum(self._is_left(place) for place in self._recorded if place.branch)
 
     def excuse(self, branch: str) -> None:
         """Expect nothing more of a branch that was cancelled, nor of those within it.
