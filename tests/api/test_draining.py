@@ -79,6 +79,22 @@ async def test_m3_what_waits_is_received_in_order_and_in_few_commits(
     assert unread(app) == []
 
 
+async def test_m3_what_waits_is_received_in_few_commits_also_within_wait_for(app: App, awaiting: Awaiting) -> None:
+    """It makes no branch, on no Python: another branch would be one that may take messages too."""
+
+    @awaiting.workflow()
+    async def order() -> list[Any]:
+        await awaiting.recv("go", FOREVER)
+        return [await asyncio.wait_for(DBOS.recv_async(timeout_seconds=FOREVER), FOREVER) for _ in range(COUNT)]
+
+    handle = await awaiting.start(order)
+    await fill(awaiting, handle.workflow_id)
+    units = Units(app)
+    await awaiting.send(handle.workflow_id, None, "go")
+    assert await handle.get_result() == list(range(COUNT))
+    assert units.seen_and_taken() == COUNT - 4
+
+
 async def test_m3_topics_that_are_drained_in_turns_keep_their_orders(app: App, face: Face) -> None:
     topics = [None, "a", ""]
 

@@ -14,11 +14,13 @@ from tests.simulation.scheduler import playing
 from tests.simulation.server import Server
 from tests.store.model_store import ModelStore
 from tidings.core.ahead import Ahead
+from tidings.engine import turns
 from tidings.engine.chain import Chain
 from tidings.engine.committer import Committer, Job
 from tidings.engine.hearing import Hearing
 from tidings.engine.live import LiveRun
 from tidings.engine.runner import Runner
+from tidings.engine.stuck import Motion
 from tidings.engine.supervisor import Supervisor
 from tidings.engine.ticket import Ticket
 from tidings.model import APPLIED, Answer, Executor, History, Message, Taken, Unit
@@ -150,6 +152,11 @@ def runs_that_keep_what_they_saw_when_branches_open() -> AbstractContextManager[
     return patch.multiple(Ahead, branch_opens=lambda self: None, branch_ends=lambda self, _=None: None)
 
 
+def replays_that_take_what_is_slow_for_stuck() -> AbstractContextManager[object]:
+    """Whatever the branches of a replay wait for, it is soon given up."""
+    return patch.multiple(turns, motion_of=lambda run, waiting: Motion.STUCK, _FIRST_LOOK_SECONDS=0.01)
+
+
 def runs_that_outlive_a_takeover() -> AbstractContextManager[object]:
     """A process goes on with what another one took over."""
     stack = ExitStack()
@@ -206,6 +213,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_lost_wake_up_without_a_look,
     a_barrier_that_does_not_wait,
     runs_that_keep_what_they_saw_when_branches_open,
+    replays_that_take_what_is_slow_for_stuck,
     runs_that_outlive_a_takeover,
     a_supervisor_that_does_not_look_for_what_is_unattended,
     a_start_that_is_known_only_when_its_caller_goes_on,

@@ -14,6 +14,7 @@ from tests.simulation.mutations import (
     MUTATIONS,
     Mutation,
     a_supervisor_that_does_not_look_for_what_is_unattended,
+    replays_that_take_what_is_slow_for_stuck,
     runs_that_keep_what_they_saw_when_branches_open,
 )
 from tests.simulation.simulation import play
@@ -25,6 +26,7 @@ _MOST_SEEDS = 300
 _BEGIN_AT: dict[Mutation, int] = {
     a_supervisor_that_does_not_look_for_what_is_unattended: 230,
     runs_that_keep_what_they_saw_when_branches_open: 250,
+    replays_that_take_what_is_slow_for_stuck: 160,
 }
 
 

@@ -15,7 +15,7 @@ Not thread-safe: positions are taken by the task or thread that owns the branch;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from tidings.core.ahead import Ahead
@@ -74,20 +74,24 @@ class Run:
     __slots__ = (
         "_closed_streams",
         "_event_versions",
+        "_excused",
         "_finished",
         "_ordinal",
         "_recorded",
         "_stream_lengths",
         "ahead",
         "begun",
+        "branches_left",
         "broken",
         "deadline_ms",
         "epoch",
+        "given_up",
         "name",
         "root",
         "serializer",
         "standing",
         "turns",
+        "when_broken",
         "workflow_id",
     )
 
@@ -107,8 +111,10 @@ class Run:
         self.serializer = serializer
         self.deadline_ms = deadline_ms  # When the workflow is cancelled, if it has not ended.
         self.root = Branch()
+        self._excused: tuple[str, ...] = ()  # Branches that were cancelled: what they have left need not come.
         self.ahead = Ahead()
         self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
+        self.when_broken: Callable[[], None] | None = None
         self.standing: Standing | None = None  # Its take has the last number, and no operation has begun since.
         entries: Iterable[RecordedEntry] = history.entries if history else ()
         self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
@@ -120,7 +126,16 @@ class Run:
         finished = sorted(each.entry.finished for each in entries if each.entry.finished is not None)
         self._finished = finished[-1] if finished else 0
         # The results that are still to come again, the next one last: their order counts only between branches.
-        self.turns = finished[::-1] if any(place.branch for place in self._recorded) else []
+        self.branches_left = 0  # How many places of branches are recorded, and not begun yet.
+        self.expect_branches()
+        self.turns = finished[::-1] if self.branches_left else []
+        # Operations that the program gave up before their turn. Recorded when all that is recorded has come again.
+        self.given_up: list[Slot] | None = None
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether recorded results, or operations of branches, are still to come again: what is new waits for them."""
+        return bool(self.turns or self.branches_left)
 
     def begin(self, branch: Branch, name: str, *, key: str | None = None, child: bool = False) -> Slot:
         """Take the next place in `branch` for the operation `name`.
@@ -141,6 +156,8 @@ class Run:
         if recorded is None:
             self._ordinal += 1
             return Slot(self, branch.path, number, self._ordinal, name, None)
+        if branch.path and self.branches_left:
+            self.branches_left -= 1
         found, called = _title(recorded), _title_of(name, key, child)
         # One that was given up has recorded its name alone, and one that was refused no key.
         is_bare = recorded.entry.state is EntryState.ABANDONED or (key is not None and recorded.key is None)
@@ -150,7 +167,7 @@ class Run:
 
     def diverge(self, branch: str, number: int, recorded: str, called: str) -> DBOSUnexpectedStepError:
         """Note that the code left the recorded path, and return the error that says so."""
-        where = f"operation {number}" + (f" of branch {branch}" if branch else "")
+        where = _where(Place(branch, number))
         return self.give_up(DBOSUnexpectedStepError(self.workflow_id, where, recorded, called))
 
     def give_up(self, error: E) -> E:
@@ -159,6 +176,8 @@ class Run:
         From then on every operation is refused with `error`, so code that swallows it cannot go on.
         """
         self.broken = error
+        if self.when_broken is not None:
+            self.when_broken()
         return error
 
     def check_walked(self) -> None:
@@ -170,6 +189,57 @@ class Run:
             self.diverge(ROOT, number, _title(recorded), "nothing: it ended")
         if self.broken is not None:
             raise self.broken
+
+    def expect_branches(self) -> None:
+        """Expect all that branches have recorded, and have not begun again."""
+        self.branches_left = sum(self._is_left(place) for place in self._recorded if place.branch)
+
+    def excuse(self, branch: str) -> None:
+        """Expect nothing more of a branch that was cancelled, nor of those within it.
+
+        When a cancellation comes may differ a little from one execution to the next. What is recorded stays:
+        an operation that begins after all finds its result.
+        """
+        self._excused = (*self._excused, branch)
+        excused = [each.entry.finished for place, each in self._recorded.items() if _is_within(place.branch, branch)]
+        if excused:
+            self.turns = [number for number in self.turns if number not in excused]
+            self.branches_left = max(0, self.branches_left - len(excused))
+
+    def check_has_branches(self) -> None:
+        """Refuse, for code that can open none, a history in which branches have recorded something."""
+        if self.branches_left:
+            raise self.lacks_branch(None)
+
+    def lacks_branch(self, begun: int | None) -> DBOSUnexpectedStepError:
+        """Note that nothing will ever begin what is recorded, and return the error that says so; see `missing`."""
+        place = self._next_left(begun)
+        if place is None:  # It was cut off, and has left no record.
+            where, recorded, called = f"result {self.turns[-1]}", f"{begun} operations begun", f"only {self.begun}"
+            return self.give_up(DBOSUnexpectedStepError(self.workflow_id, where, recorded, called))
+        return self.diverge(place.branch, place.number, _title(self._recorded[place]), "nothing there")
+
+    def missing(self, begun: int | None) -> str:
+        """Say what has to come next: of the operations that had begun at the next result, if that only waits for them.
+
+        Args:
+            begun: how many they were; `None` if it does not wait, or there is no next result.
+        """
+        place = self._next_left(begun)
+        return (
+            f"{begun} operations to begin" if place is None else f"{_title(self._recorded[place])} at {_where(place)}"
+        )
+
+    def _next_left(self, begun: int | None) -> Place | None:
+        """Return the first that was begun of what has not begun again: of branches, if there is any."""
+        ordinals = {place: each.entry.ordinal for place, each in self._recorded.items()}
+        if begun is not None:
+            ordinals = {place: ordinal for place, ordinal in ordinals.items() if ordinal <= begun}
+        left = [place for place in ordinals if self._is_left(place)] or list(ordinals)
+        return min(left, key=ordinals.__getitem__) if left else None
+
+    def _is_left(self, place: Place) -> bool:
+        return place.branch != ROOT and not any(_is_within(place.branch, each) for each in self._excused)
 
     def next_finished(self) -> int:
         """Number the next result."""
@@ -309,6 +379,14 @@ class Slot:
             None if completed_at_ms is None else self.run.next_finished(),
             None if completed_at_ms is None else self.run.begun,
         )
+
+
+def _where(place: Place) -> str:
+    return f"operation {place.number}" + (f" of branch {place.branch}" if place.branch else "")
+
+
+def _is_within(branch: str, outer: str) -> bool:
+    return branch == outer or branch.startswith(f"{outer}.")
 
 
 def _title(recorded: RecordedEntry) -> str:

@@ -89,7 +89,9 @@ class Port:
 
     def for_end(self) -> Port:
         """Make a port for the end of the run: on its chain, until a failure there is settled."""
-        return Port(self._parts, self._workflow_id, self.chain)
+        port = Port(self._parts, self._workflow_id, self.chain)
+        port.turns = self.turns
+        return port
 
     def perform(self, effect: Effect) -> Any:
         """Begin an effect. Gives its value, or a ticket to wait for."""

@@ -2,15 +2,13 @@
 
 A recovered workflow finds its function here by the name that was recorded, so a name must mean one
 function. The version is a hash of the functions' source, so that a history is only replayed by the
-code that wrote it, and of Python's minor version: `asyncio.wait_for` makes a task on 3.11 and none
-on 3.12, so the branches of the same code differ.
+code that wrote it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,7 +128,7 @@ class Registry:
         with self._lock:
             codes = sorted((name, _code(each.function)) for name, each in self._workflows.items())
             codes += sorted((name, _code(each.function)) for name, each in self._steps.items())
-        text = repr((sys.version_info[:2], codes))
+        text = repr(codes)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

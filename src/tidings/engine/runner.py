@@ -42,6 +42,7 @@ from tidings.engine.registry import WorkflowFunction
 from tidings.engine.scope import Scope, standing
 from tidings.engine.starts import Starts
 from tidings.engine.turns import Turns
+from tidings.engine.wait_for import settle_wait_for
 from tidings.engine.workers import Workers
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
 from tidings.model import Unit
@@ -295,6 +296,7 @@ class Runner:
         """Call the workflow function. Gives its value or its error."""
         try:
             live.port.chain.check()
+            live.run.check_has_branches()
             return live.function.function(*live.args, **live.kwargs), None
         except BaseException as failure:
             if for_caller and isinstance(failure, _FOR_THE_CALLER):
@@ -378,6 +380,7 @@ class Runner:
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)
+        settle_wait_for()
         live.coroutine = self._execute_async(live)
         try:
             live.task = loop.create_task(live.coroutine, name=live.run.workflow_id)
@@ -394,7 +397,7 @@ class Runner:
 
     async def _execute_async(self, live: LiveRun) -> None:
         live.run.root.owner = asyncio.current_task()
-        live.port.turns = Turns(live.run) if live.run.turns else None
+        live.port.turns = Turns(live.run, live.port.chain) if live.run.has_turns else None
         value: Any = None
         error: BaseException | None = None
         with standing(Scope(live.run, live.port, live.run.root)):

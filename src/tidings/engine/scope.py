@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tidings.core.history import Branch, Run, Slot
-from tidings.engine.port import Port
 from tidings.error import DBOSContextError
+
+if TYPE_CHECKING:
+    from tidings.engine.port import Port  # whose turns ask where tasks stand
 
 
 class Attempt:
@@ -71,7 +75,7 @@ class Scope:
         if dead is not None:
             raise dead
         slot = self.run.begin(self.branch, name, key=key, child=child)
-        if self.run.turns and self.port.turns is not None:
+        if self.port.turns is not None and self.run.has_turns:
             self.port.turns.look()
         return slot
 
@@ -82,6 +86,11 @@ _scope: ContextVar[Scope | None] = ContextVar("tidings_scope", default=None)
 def current() -> Scope | None:
     """Return where the calling code stands, without claiming a branch for it."""
     return _scope.get()
+
+
+def of_context(context: Context) -> Scope | None:
+    """Return where code with this context stands."""
+    return context.get(_scope)
 
 
 class standing:  # noqa: N801  (a block; a generator's would take 0.5 kB of each run that waits)
@@ -120,9 +129,12 @@ def of_task() -> Scope | None:
         return scope
     if not isinstance(owner, asyncio.Task) or task is None or owner.get_loop() is not task.get_loop():
         raise _elsewhere(scope)
-    branched = Scope(scope.run, scope.port, scope.branch.open_child(task))
-    scope.run.ahead.branch_opens()
-    task.add_done_callback(scope.run.ahead.branch_ends)
+    run, turns = scope.run, scope.port.turns
+    branched = Scope(run, scope.port, scope.branch.open_child(task))
+    run.ahead.branch_opens()
+    task.add_done_callback(run.ahead.branch_ends)
+    if turns is not None:
+        task.add_done_callback(partial(turns.branch_ends, branched.branch.path))
     _scope.set(branched)
     return branched
 

@@ -2,9 +2,13 @@
 
 Branches that share something (a list they append to) depend on whose result came first. So a result
 is given back only after those before it, and after as many operations have begun as had begun then;
-and an operation that is not recorded waits until all recorded results have come, because they came
-before its own. Deterministic code begins them all, so nobody waits for ever; code that is not may,
-and then the log says for what.
+and an operation that is not recorded, like the end of the workflow, waits until all recorded results
+have come, because they came before its own. Where a branch has recorded only that it waits, it waits
+for that to begin too, unless the branch still has something else to wait for.
+
+Deterministic code begins all that is recorded, so nothing waits for ever. Code that changed may not. When
+nothing moves any more, and nothing but turns is waited for (`stuck`), the run has left its recorded path.
+Where something else is waited for it may only be slow: the log says what is missing.
 
 Used on the event loop of the run alone. A blocking workflow has one branch, and no turns.
 """
@@ -12,68 +16,190 @@ Used on the event loop of the run alone. A blocking workflow has one branch, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from tidings.core.effects import Turn
 from tidings.core.history import Run
+from tidings.engine.chain import Chain
+from tidings.engine.stuck import Motion, motion_of
+from tidings.engine.ticket import Ticket
 
 logger = logging.getLogger("tidings")
 
+# A run that looks stuck is looked at again after a while: the first time so late, then later and later.
+_FIRST_LOOK_SECONDS = 1.0
+_LAST_LOOK_SECONDS = 60.0
 _SAY_AFTER_SECONDS = 10.0
+# So often what is ready to run is let run, before a branch that has not come counts as one that is slow.
+_MOST_ROUNDS = 100
 
 
 class Turns:
     """Who of one run waits for its turn."""
 
-    __slots__ = ("_new", "_run", "_waiting")
+    __slots__ = (
+        "_chain",
+        "_death",
+        "_has_said",
+        "_is_stuck",
+        "_look_at",
+        "_new",
+        "_rounds",
+        "_run",
+        "_seen",
+        "_since",
+        "_waiting",
+    )
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, chain: Chain) -> None:
         self._run = run
+        self._chain = chain
         self._waiting: dict[int, tuple[int, asyncio.Future[None]]] = {}
         self._new: list[asyncio.Future[None]] = []
+        self._rounds = 0
+        self._death: Ticket | None = None  # Settled when the run is killed; while anything waits.
+        self._look_at: asyncio.TimerHandle | None = None
+        self._seen: object = None  # How far the run was when it was last looked at, and
+        self._since = 0.0  # since when.
+        self._has_said = self._is_stuck = False
+        run.when_broken = self.look
 
     async def wait(self, turn: Turn) -> None:
         """Wait for the turn of a recorded result, or of a new operation."""
         if turn.finished is not None and turn.finished not in self._run.turns:
             return  # It had come when a cancellation overtook it.
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        if self._run.broken is not None:
+            raise self._run.broken
+        self._watch()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if turn.finished is None:
             self._new.append(future)
         else:
             self._waiting[turn.finished] = (turn.begun, future)
         self.look()
-        late = loop.call_later(_SAY_AFTER_SECONDS, self._say, turn)
         try:
             await future
-        finally:
-            late.cancel()
+        except asyncio.CancelledError:
+            if future in self._new:
+                self._new.remove(future)
+            raise
+
+    def branch_ends(self, path: str, task: asyncio.Task[Any]) -> None:
+        """Note that a branch has ended. If it was cancelled, nothing more is expected of it."""
+        if task.cancelled() or task.cancelling():
+            self._run.excuse(path)
+            self.look()
 
     def look(self) -> None:
         """Look soon whose turn it is: after everything that is ready to run has run."""
         asyncio.get_running_loop().call_soon(self._give)
 
     def _give(self) -> None:
-        turns = self._run.turns
-        if not turns:
-            new, self._new = self._new, []
-            for future in new:
-                _release(future)
+        run, turns = self._run, self._run.turns
+        if run.broken is not None or self._chain.dead is not None:
+            self._refuse()
+        elif not turns:
+            if self._new and not (run.branches_left and self._may_still_come()):
+                run.branches_left = 0
+                new, self._new = self._new, []
+                for future in new:
+                    _release(future)
         elif turns[-1] in self._waiting:
             begun, future = self._waiting[turns[-1]]
-            if self._run.begun >= begun:
+            if run.begun >= begun:
                 del self._waiting[turns.pop()]
                 _release(future)
                 self.look()
+        if not self._new and not self._waiting:
+            self._unwatch()
 
-    def _say(self, turn: Turn) -> None:
+    def _may_still_come(self) -> bool:
+        """Tell whether to wait for what a branch has begun and not finished: it comes now, or never will."""
+        motion = motion_of(self._run, self._futures())
+        if motion is Motion.MOVES and self._rounds < _MOST_ROUNDS:
+            self._rounds += 1
+            self.look()
+            return True
+        return motion is Motion.STUCK  # `_check` makes sure of it.
+
+    def _refuse(self) -> None:
+        """Let nothing wait any more in a run that is dead, or off its path."""
+        error = copy.copy(self._chain.dead) or self._run.broken
+        assert error is not None
+        for future in self._futures():
+            if not future.done():
+                future.set_exception(error)
+        self._waiting.clear()
+        self._new.clear()
+
+    def _futures(self) -> set[asyncio.Future[None]]:
+        return {*self._new, *(future for _, future in self._waiting.values())}
+
+    # --- what never comes ---------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Hear of the run's death, and look after a while whether it is stuck."""
+        loop = asyncio.get_running_loop()
+        if self._death is None:
+            death = Ticket()
+            self._chain.wait(death)
+            death.when_settled(partial(_call_on, loop, self._give))
+            self._death = death
+        if self._look_at is None:
+            self._seen = None
+            self._look_at = loop.call_later(_FIRST_LOOK_SECONDS, self._check, _FIRST_LOOK_SECONDS)
+
+    def _unwatch(self) -> None:
+        if self._death is not None:
+            self._chain.done_waiting(self._death)
+            self._death = None
+        if self._look_at is not None and not self._run.has_turns:
+            self._look_at.cancel()
+            self._look_at = None
+
+    def _check(self, seconds: float) -> None:
+        """Give the run up if it was stuck at the last look and has not moved since; else look again, if it waits."""
+        run, loop = self._run, asyncio.get_running_loop()
+        self._look_at = None
+        if not self._new and not self._waiting:
+            return
+        # New operations may begin, be given up, and begin again: that brings it no further.
+        seen, self._seen = self._seen, (len(run.turns), run.branches_left)
+        was_stuck, self._is_stuck = self._is_stuck, motion_of(run, self._futures()) is Motion.STUCK
+        if seen != self._seen:
+            self._since, self._has_said, seconds = loop.time(), False, _FIRST_LOOK_SECONDS
+        elif self._is_stuck and was_stuck:  # Twice: what is due in this round of the loop is not seen.
+            run.lacks_branch(self._next_begun())
+        elif not self._has_said and loop.time() - self._since >= _SAY_AFTER_SECONDS:
+            self._say()
+            self._has_said = True
+        seconds = _FIRST_LOOK_SECONDS if self._is_stuck else seconds
+        self._look_at = loop.call_later(seconds, self._check, min(2 * seconds, _LAST_LOOK_SECONDS))
+        self._give()
+
+    def _next_begun(self) -> int | None:
+        """Return how many operations must have begun for the next result, if that waits for nothing else."""
+        turns = self._run.turns
+        return self._waiting[turns[-1]][0] if turns and turns[-1] in self._waiting else None
+
+    def _say(self) -> None:
         logger.warning(
-            "the replay of workflow %r waits for the %s recorded result, which does not come: its code may not be "
-            "deterministic",
+            "the replay of workflow %r waits for %s, as was recorded: its code may be slow, or have changed, "
+            "or not be deterministic",
             self._run.workflow_id,
-            self._run.turns[-1] if self._run.turns else "last",
+            self._run.missing(self._next_begun()),
             extra={"workflow_id": self._run.workflow_id},
         )
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # It is closed.
+        loop.call_soon_threadsafe(callback)
 
 
 def _release(future: asyncio.Future[None]) -> None:

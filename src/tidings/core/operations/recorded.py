@@ -9,6 +9,7 @@ waiting keeps the deadline it had.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from tidings.core.effects import (
@@ -24,7 +25,7 @@ from tidings.core.effects import (
     WakeKey,
     Watch,
 )
-from tidings.core.history import Slot
+from tidings.core.history import Run, Slot
 from tidings.error import DBOSException, DBOSSerializationError
 from tidings.model import Entry, EntryState, Taken, Unit
 from tidings.serialization import dump, dump_error, load, load_error
@@ -53,13 +54,39 @@ def finished(slot: Slot) -> Operation[Entry]:
 
 def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
     """Run `body`, and record it if the program stops waiting for it."""
+    if slot.run.has_turns:
+        yield from _in_turn(slot)
     try:
-        if slot.run.turns:
-            yield Turn()
         return (yield from body)
     except Abandoned:
         yield Defer(lambda: slot.run.unit(slot.abandoned()))
         raise
+
+
+def _in_turn(slot: Slot) -> Operation[None]:
+    """Wait until all that is recorded has come again.
+
+    If the program gives the operation up before, that is not recorded yet: while something recorded is missing, the
+    code may be on another path than the recorded one.
+    """
+    try:
+        yield from all_come_again(slot.run)
+    except Abandoned:
+        slot.run.given_up = slot.run.given_up or []
+        slot.run.given_up.append(slot)
+        raise
+
+
+def all_come_again(run: Run) -> Operation[None]:
+    """Wait until all that is recorded has come again, and record what was given up before that."""
+    if run.has_turns:
+        yield Turn()
+    while run.given_up:
+        yield Defer(partial(_abandoned, run.given_up.pop(0)))
+
+
+def _abandoned(slot: Slot) -> Unit:
+    return slot.run.unit(slot.abandoned())
 
 
 def load_result(slot: Slot, entry: Entry) -> Any:

@@ -28,6 +28,7 @@ from tidings.core.history import Run, Slot, unexpected
 from tidings.core.lifecycle import has_ended
 from tidings.core.operations.recorded import (
     abandonable,
+    all_come_again,
     await_until,
     deadline_of,
     finished,
@@ -216,7 +217,7 @@ def _timed_out(workflow_id: str, timeout_seconds: float | None) -> TimeoutError:
 
 def succeed(run: Run, value: Any) -> Operation[Any]:
     """End with a value. One that cannot be stored ends the workflow with the error that says so."""
-    run.check_walked()
+    yield from _walked(run)
     try:
         output = dump(run.serializer, value, f"the result of workflow {run.workflow_id!r}")
     except (DBOSSerializationError, DBOSLimitError) as error:
@@ -230,12 +231,23 @@ def fail(run: Run, error: BaseException) -> Operation[Any]:
     if run.broken is not None:
         raise run.broken
     if isinstance(error, Exception):
-        run.check_walked()
+        yield from _walked(run)
     else:
         error = recorded_error(error)  # SystemExit, say: it must not end who awaits the result.
     text, raised = dump_error(run.serializer, error)
     yield from _end(run, Status.ERROR, None, text)
     return Failed(raised)
+
+
+def _walked(run: Run) -> Operation[None]:
+    """Let the end come after all that is recorded, as any new operation, and check that nothing is missing.
+
+    Tasks that nobody waits for may have recorded something after the last operation of the function itself.
+    """
+    run.check_walked()
+    run.expect_branches()
+    yield from all_come_again(run)
+    run.check_walked()
 
 
 def conclude(
