@@ -15,6 +15,8 @@ from hypothesis import settings
 
 from tests.support import watchdog
 from tests.support.faulty import PATIENCE_SECONDS
+from tests.support.pgbouncer import PgBouncer
+from tests.support.pooled import pooler_before, say_what_went_past, url_for
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.temporary import temporary_directory_of_its_own
 
@@ -42,6 +44,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Let the watchdog be heard from every process."""
     if _is_worker(session.config):
         watchdog.speak_up(session.config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what did not run as was asked."""
+    say_what_went_past(terminalreporter)
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -84,11 +91,18 @@ def _postgres_database(postgres_server: str) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session", name="_pooler")
+def _postgres_pooler(postgres_server: str) -> Iterator[PgBouncer | None]:
+    with pooler_before(postgres_server) as pooler:
+        yield pooler
+
+
 @pytest.fixture
-def postgres_url(_postgres_database: str) -> str:
-    """The URL of an empty PostgreSQL database."""
+def postgres_url(request: pytest.FixtureRequest, _postgres_database: str, _pooler: PgBouncer | None) -> str:
+    """The URL of an empty PostgreSQL database: through a pooler, where `tests.support.pooled` says so."""
+    url = url_for(request.node, _pooler, _postgres_database)
     empty_database(_postgres_database)
-    return _postgres_database
+    return url
 
 
 @pytest.fixture

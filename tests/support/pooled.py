@@ -1,0 +1,63 @@
+"""How the whole suite runs behind a real PgBouncer: `TEST_POSTGRES_POOLER=transaction` (or `session`) before `pytest`.
+
+The URLs that tests are given then lead through PgBouncer; databases are made, emptied and dropped past it. A test that
+makes no sense there is marked with the reason, and gets the server's own URL:
+
+    @pytest.mark.direct("counts the server's processes")
+
+At its end the run says how many those were, and why. `pytestmark = pytest.mark.direct(...)` marks a whole file.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast, get_args
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.support.pgbouncer import Mode, PgBouncer, PgBouncerError
+
+_VARIABLE: Final = "TEST_POSTGRES_POOLER"
+_REASON: Final = "past the pooler"
+
+
+@contextmanager
+def pooler_before(server_url: str) -> Iterator[PgBouncer | None]:
+    """Give the PgBouncer that this run goes through, before that server; `None` where it goes through none."""
+    mode = os.environ.get(_VARIABLE)
+    if not mode:
+        yield None
+        return
+    if mode not in get_args(Mode):
+        raise PgBouncerError(f"{_VARIABLE} is {mode!r}; it may be {' or '.join(get_args(Mode))}")
+    with PgBouncer(server_url, cast(Mode, mode)) as pooler:
+        yield pooler
+
+
+def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> str:
+    """Return the URL that this test is given: through the pooler, unless it is marked `direct`."""
+    if pooler is None:
+        return database_url
+    pooler.disconnect(str(conninfo_to_dict(database_url)["dbname"]))
+    if (mark := test.get_closest_marker("direct")) is not None:
+        test.user_properties.append((_REASON, mark.args[0]))
+        return database_url
+    return pooler.url(database_url)
+
+
+def say_what_went_past(reporter: pytest.TerminalReporter) -> None:
+    """Say how many tests of this run went past the pooler, and why."""
+    reasons = Counter(
+        value
+        for outcome in ("passed", "failed")
+        for report in reporter.getreports(outcome)
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == _REASON
+    )
+    if reasons:
+        reporter.section(f"{reasons.total()} tests went past the pooler")
+        for reason, count in reasons.most_common():
+            reporter.write_line(f"{count:5} {reason}")
