@@ -12,7 +12,7 @@ PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=worksteal --max-worker-r
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo tour report test chaos simulate check fmt bench bench-quick pins clean
+.PHONY: help demo tour report test stress matrix chaos simulate check fmt bench bench-quick pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,15 @@ tour: $(READY) ## Play the widget store: payments, time limits, power cuts (DATA
 report: $(READY) ## Play the live report: a workflow streams, another program follows it, both are killed and go on
 	$(BIN)/python -m examples.live_report
 
-test: $(READY) ## Run every test on SQLite and PostgreSQL (ARGS="-k send" narrows it down, ARGS=-n0 takes one process)
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+test: $(READY) ## Run every test on SQLite and PostgreSQL, in random order (SEED=7 repeats one; ARGS="-k send"; ARGS=-n0: one process)
+	$(BIN)/python -m pytest $(PARALLEL) $(if $(SEED),--randomly-seed=$(SEED)) $(ARGS)
+
+stress: $(READY) ## Run every test again and again beside busy processes, in other orders (ROUNDS=10 SEED=7 ARGS="-k send")
+	$(BIN)/python -m tests.stress $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) -- $(PARALLEL) $(ARGS)
+
+matrix: $(READY) ## Run every test on each Python, PostgreSQL, SQLite and pooler that can be had (ROW=python-3.14, ARGS="-k send")
+	$(BIN)/python -m tests.matrix $(addprefix --row ,$(ROW)) $(if $(ARGS),,--output docs/guarantees.md) \
+		-- $(PARALLEL) $(ARGS)
 
 chaos: $(READY) ## Kill, pause and cut off real processes, and check what all of them saw (MINUTES=20 SEED=7 DATABASE=postgresql://...)
 	$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
@@ -52,13 +59,14 @@ bench: $(READY) $(PEER)/.ready ## Measure beside dbos and bare drivers, half an 
 bench-quick: $(READY) $(PEER)/.ready ## The rows that have targets, once, in a few minutes; prints a table (ARGS=--help)
 	$(BIN)/python -m bench --quick $(ARGS)
 
-pins: $(BIN)/python ## Write requirements-dev.txt and bench/requirements-peer.txt anew after a change of dependencies (UPGRADE=1: newest versions)
+pins: $(BIN)/python ## Write the files of pinned requirements anew after a change of dependencies (UPGRADE=1: newest versions)
 	@$(INSTALL) uv
 	$(PINS) pyproject.toml --extra dev --no-emit-package tidings --output-file requirements-dev.txt
 	$(PINS) bench/requirements-peer.in --output-file bench/requirements-peer.txt
+	$(PINS) --no-deps tests/matrix/requirements-postgres.in --output-file tests/matrix/requirements-postgres.txt
 
 clean: ## Remove what make, Python and its tools have made
-	rm -rf $(VENV) $(PEER) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEER) .matrix .stress dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 PINS := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make pins' \

@@ -5,45 +5,83 @@ Tests may run in several processes (`pytest -n 2`): each has a PostgreSQL server
 
 import signal
 import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.support import watchdog
+from tests.support import leftovers, watchdog
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.pgbouncer import PgBouncer
 from tests.support.pooled import pooler_before, say_what_went_past, url_for
 from tests.support.postgres import empty_database, new_database, postgres_server
+from tests.support.registered import Registered
 from tests.support.temporary import temporary_directory_of_its_own
 
 # How long an example takes says nothing here: the watchdog is what ends a test that hangs.
 settings.register_profile("tidings", deadline=None, print_blob=True)
 settings.load_profile("tidings")
 
-# What an engine and its host run in. The threads of user code may be left behind anywhere.
-_THREADS = {f"tidings-{name}" for name in ("committer", "reader", "listener", "timers", "supervisor")}
+_REGISTERED = pytest.StashKey[Registered]()
+_HAS_FAILED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what this run can be told."""
+    parser.addoption(
+        "--patience-seconds",
+        type=float,
+        default=PATIENCE_SECONDS,
+        help="how long what a passed test has left may take to be gone",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the run: its temporary directory, and that Ctrl-C reaches the programs it starts."""
-    if _is_worker(config):
-        return  # It has all this from the run that started it.
+    """Prepare this process: its temporary directory, and that Ctrl-C reaches the programs it starts."""
     stack = ExitStack()
-    stack.enter_context(temporary_directory_of_its_own())
     config.add_cleanup(stack.close)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # One for the whole run, and in it one for each of its processes.
+    stack.enter_context(temporary_directory_of_its_own())
+    stack.enter_context(leftovers.watched_loops())
+    if not _is_worker(config) and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So do shells start what goes to the background, and whatever we start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let the watchdog be heard from every process."""
+    """Let the watchdog be heard from every process, and say what repeats the order."""
     if _is_worker(session.config):
         watchdog.speak_up(session.config)
+    elif (seed := _seed(session.config)) is not None:
+        # Now, for a run that is ended never comes to its summary; the header, which says it too, is for the talkative.
+        _terminal(session.config).write_line(f"The order of the tests: SEED={seed}")
+
+
+def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
+    """Say again what repeats the order of a run that failed, where it is looked for."""
+    if exitstatus != pytest.ExitCode.OK and (seed := _seed(config)) is not None:
+        _terminal(config).write_line(f"The same order again: make test SEED={seed}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, in whatever order: one at the end would leave the other processes idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Remember what all modules have registered, now that they are imported."""
+    session.stash[_REGISTERED] = Registered()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test failed: then it is no wonder if something is left."""
+    report = yield
+    item.stash[_HAS_FAILED] = item.stash.get(_HAS_FAILED, False) or report.failed
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -55,6 +93,18 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
+def _seed(config: pytest.Config) -> int | None:
+    """Return the seed of the random order; `None` where there is none (`-p no:randomly`)."""
+    seed: int | None = config.getoption("randomly_seed", None)
+    return seed
+
+
+def _terminal(config: pytest.Config) -> pytest.TerminalReporter:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    assert isinstance(reporter, pytest.TerminalReporter)
+    return reporter
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Async tests run on asyncio."""
@@ -62,17 +112,20 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_engine_outlives_its_test() -> Iterator[None]:
-    """Wait for what a test has left behind: it holds connections, which would be collected in whatever test comes next.
+def _begins_alone_and_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let each test find what its own module has registered, and fail the one that leaves something behind.
 
-    What failed to close them is then seen in its own test.
+    It is set up before all others of the test, and so looks when all those are torn down.
     """
-    before = set(threading.enumerate())
+    request.session.stash[_REGISTERED].restore(request.module.__name__)
+    before = leftovers.Leftovers()
     yield
-    while left := {thread for thread in threading.enumerate() if thread.name in _THREADS} - before:
-        thread = left.pop()
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive(), f"the test has left {thread.name} behind"
+    has_failed = request.node.stash.get(_HAS_FAILED, False)
+    left = before.await_none(1 if has_failed else request.config.getoption("--patience-seconds"))
+    if left:
+        before.remove()
+        listed = "\n    ".join(left)
+        pytest.fail(f"{request.node.nodeid} has left behind:\n    {listed}", pytrace=False)
 
 
 @pytest.fixture(scope="session", name="postgres_server")
@@ -81,7 +134,10 @@ def _postgres_server() -> Iterator[str]:
 
     A test that stops or kills its server starts a `PostgresServer` of its own.
     """
-    with postgres_server(fsync="off", full_page_writes="off", shared_buffers="16MB", max_connections="300") as url:
+    with ExitStack() as stack:
+        with leftovers.lasting():
+            settings = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB", "max_connections": "300"}
+            url = stack.enter_context(postgres_server(**settings))
         yield url
 
 
@@ -112,8 +168,8 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
     A process that dies loses nothing of it, and a failing power is not tested: 200,000 syncs would only cost time, as
     on PostgreSQL. The tests of the SQLite store itself are on a disk.
     """
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="tidings-", dir=memory if memory.is_dir() else tmp_path) as directory:
+    where = leftovers.MEMORY if leftovers.MEMORY.is_dir() else tmp_path
+    with tempfile.TemporaryDirectory(prefix=leftovers.MEMORY_PREFIX, dir=where) as directory:
         yield f"sqlite:///{directory}/tidings.sqlite"
 
 

@@ -34,6 +34,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support import programs
 from tidings import error as errors
 from tidings.error import DBOSLimitError, DBOSRecordedError, DBOSSerializationError
 from tidings.limits import MAX_VALUE_BYTES
@@ -1022,7 +1023,8 @@ def test_classes_of_main_are_stored() -> None:
         "assert JSONSerializer().deserialize(text) == Order(1)\n"
         "print(text)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = programs.run(*programs.python("-c", program))
+    assert done.returncode == 0, done.stderr
     assert done.stdout == '{"$tidings":"object","cls":"__main__:Order","v":{"id":1}}\n'
 
 

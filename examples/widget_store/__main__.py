@@ -51,14 +51,20 @@ def _welcome(told: Settings, kept: str) -> None:
 
 
 async def _keep_store_open(told: Settings) -> None:
-    """Keep both programs open until this is cancelled."""
+    """Keep both programs open until this is cancelled; return when both are closed."""
     environment = os.environ | replace(told, ends_with_stdin=True).environment()
     # Nothing is ever written. Only this process has the end for writing, which the system closes if it is killed.
     stdin, _ = os.pipe()
-    both = asyncio.gather(*(_keep_open(program, environment, stdin) for program in ("payments", "shop")))
+    itself = asyncio.current_task()
+    assert itself is not None
     for ending in _endings():
-        asyncio.get_running_loop().add_signal_handler(ending, both.cancel)
-    await both
+        asyncio.get_running_loop().add_signal_handler(ending, itself.cancel)
+    try:
+        async with asyncio.TaskGroup() as both:
+            for program in ("payments", "shop"):
+                both.create_task(_keep_open(program, environment, stdin))
+    except ExceptionGroup as ended:
+        raise ended.exceptions[0] from None
 
 
 def _endings() -> list[signal.Signals]:

@@ -8,7 +8,7 @@ DBOSException (Exception)
 ├── DBOSSerializationError             a value that cannot be stored, or not be rebuilt
 ├── DBOSNonExistentWorkflowError       no workflow has that id
 ├── DBOSConflictingWorkflowError       that id belongs to another workflow function
-├── DBOSWorkflowFunctionNotFoundError  a recorded workflow has no function in this program
+├── DBOSWorkflowFunctionNotFoundError  a workflow has no function in this program
 ├── DBOSUnexpectedStepError            replay met another operation than the recorded one
 ├── MaxRecoveryAttemptsExceededError   a workflow was running when too many processes died
 ├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
@@ -130,16 +130,26 @@ class DBOSConflictingWorkflowError(DBOSException):
 
 
 class DBOSWorkflowFunctionNotFoundError(DBOSException):
-    """A recorded workflow has no function of its name in this program, or nothing to call it on."""
+    """A workflow has no function of its name in this program, or nothing to call it on.
+
+    Attributes:
+        workflow_id: which workflow cannot go on; `None` if one could not be started.
+    """
 
     def __init__(
-        self, workflow_id: str, name: str, class_name: str | None = None, config_name: str | None = None
+        self, workflow_id: str | None, name: str, class_name: str | None = None, config_name: str | None = None
     ) -> None:
         super().__init__(workflow_id, name, class_name, config_name)
         self.workflow_id = workflow_id
 
     def __str__(self) -> str:
         workflow_id, name, class_name, config_name = self.args
+        if workflow_id is None:
+            return (
+                f"the workflow function {name!r} is not registered any more, so a recovery could not find it; nothing "
+                "was started. DBOS.destroy(destroy_registry=True) forgets all functions: leave that out, or decorate "
+                "the function again with @DBOS.workflow(), by importing its module anew for instance"
+            )
         if config_name is not None:
             missing = f"no instance {config_name!r} of class {class_name!r} is registered; make it"
         elif class_name is not None:

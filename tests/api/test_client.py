@@ -7,8 +7,6 @@ application it talks with. How it shares an engine with `DBOS` is tested in test
 import asyncio
 import contextlib
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import programs
 from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
@@ -479,7 +478,7 @@ async def test_a_client_is_a_context_manager(app: App, face: Face) -> None:
 
 
 PROGRAM = """
-import os, sys, threading
+import os, sys, threading, warnings
 from tidings import DBOSClient
 from tidings.engine.probes import Point
 from tidings.error import DBOSShutdownError
@@ -493,7 +492,9 @@ daemon = how != "interrupt"
 threading.Thread(target=client.get_event, args=("nobody", "key", 3600), daemon=daemon).start()
 waiting.wait()
 if how == "forks":
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads, which this is about.
+        pid = os.fork()
     if not pid:
         try:
             client.get_event("nobody", "key", 0)
@@ -511,9 +512,8 @@ print("at the end", flush=True)
 @pytest.mark.parametrize("how", ["forgets", "forks"])
 async def test_a_forgotten_client_keeps_no_program_from_exiting(url: str, how: str) -> None:
     """Nor one that was inherited by a fork, whose threads are not there."""
-    arguments = [sys.executable, "-W", "error", "-c", PROGRAM, how, url]
     # The thread that waits at the exit is told so, and says it.
-    program = await off_loop(partial(subprocess.run, arguments, capture_output=True, text=True, check=False))
+    program = await off_loop(programs.run, *programs.python("-W", "error", "-c", PROGRAM, how, url))
     *said, last = program.stdout.splitlines()
     assert (program.returncode, last) == (0, "at the end"), program.stderr
     if how == "forks":
@@ -524,8 +524,8 @@ async def test_a_forgotten_client_keeps_no_program_from_exiting(url: str, how: s
 
 
 async def test_the_exit_gives_the_row_of_a_forgotten_client_back(app: App) -> None:
-    program = [sys.executable, "-c", PROGRAM, "forgets", app.database_url]
-    await off_loop(partial(subprocess.run, program, capture_output=True, check=True))
+    program = await off_loop(programs.run, *programs.python("-c", PROGRAM, "forgets", app.database_url))
+    assert program.returncode == 0, program.stderr
     assert app.rows.run("select label from {executors}") == [("local",)]
 
 

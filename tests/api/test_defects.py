@@ -8,7 +8,6 @@ import base64
 import contextlib
 import os
 import pickle
-import subprocess
 import sys
 import textwrap
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from tests.support import programs
 from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face
@@ -37,7 +37,7 @@ from tidings.store.postgres import PostgresStore
 from tidings.store.sqlite import SqliteStore
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
-PATIENCE = 60  # seconds: what is prompt takes a moment; what is not, an hour
+PATIENCE = 300  # seconds: what is prompt takes a moment; what is not, an hour
 
 
 async def test_defect_1_messages_arrive_in_the_order_they_were_sent(app: App, face: Face, clock: ManualClock) -> None:
@@ -380,9 +380,7 @@ Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
 def test_defect_10_the_exit_waits_for_no_recv(database_url: str, tmp_path: Path, how: str) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM + textwrap.dedent(EXITS[how]))
-    ended = subprocess.run(
-        [sys.executable, program, database_url], timeout=PATIENCE, capture_output=True, text=True, check=False
-    )
+    ended = programs.run(*programs.python(program, database_url), timeout=PATIENCE)
     assert ended.returncode == (7 if how.endswith("fails") else 0), ended.stderr
     assert "Traceback" not in ended.stderr
     rows = Rows(database_url)

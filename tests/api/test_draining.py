@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import App
+from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face, Gate
 from tidings import DBOS, Message, SendMessage
 from tidings.engine.probes import Point
 from tidings.error import DBOSSerializationError, DBOSWorkflowCancelledError
+from tidings.model import Unit
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
@@ -40,8 +41,16 @@ class Units:
     """What was committed since."""
 
     def __init__(self, app: App) -> None:
-        self._units: list[Any] = []
-        app.engine.probes.set(Point.BATCH_COMMITTED, lambda jobs: self._units.extend(job.unit for job in jobs))
+        self._batches = Sightings()
+        app.engine.probes.set(Point.BATCH_COMMITTED, lambda jobs: self._batches.note([job.unit for job in jobs]))
+
+    @property
+    def _units(self) -> list[Unit]:
+        return [unit for batch in self._batches.seen for unit in batch]
+
+    async def until_the_end(self) -> None:
+        """Wait for the unit that ends the workflow: others can read the result before this test sees the unit."""
+        await self._batches.until(lambda batches: any(unit.outcome for batch in batches for unit in batch))
 
     def seen_and_taken(self) -> int:
         return sum(unit.take_seen is not None for unit in self._units)
@@ -65,6 +74,7 @@ async def test_m3_what_waits_is_received_in_order_and_in_few_commits(
     units = Units(app)
     await face.send(handle.workflow_id, None, "go")
     assert await handle.get_result() == list(range(COUNT))
+    await units.until_the_end()
     assert units.seen_and_taken() == COUNT - 4, "all but those that three looks took, and one that looked further"
     assert unread(app) == []
 
@@ -109,6 +119,7 @@ async def test_m3_what_comes_meanwhile_comes_behind(app: App, face: Face) -> Non
     units = Units(app)
     await face.send("w", None, "go")
     assert await handle.get_result() == list(range(COUNT + 6))
+    await units.until_the_end()
     assert units.seen_and_taken() > COUNT // 2
 
 
@@ -123,6 +134,7 @@ async def test_m3_who_waits_for_each_message_never_looks_ahead(app: App, face: F
         await app.waiting("message", handle.workflow_id, None, times=number + 1)
         await face.send(handle.workflow_id, number)
     assert await handle.get_result() == list(range(6))
+    await units.until_the_end()
     assert set(units.looks()) == {0}
 
 
@@ -344,6 +356,7 @@ async def test_m4_a_look_that_is_cancelled_while_it_is_committed_returns_its_mes
     units = Units(app)
     await DBOS.send_async(handle.workflow_id, None, "go")
     assert await handle.get_result() == [0, 1, 2, "cancelled", *range(3, COUNT)]
+    await units.until_the_end()
     assert units.seen_and_taken() == COUNT - 4
 
 

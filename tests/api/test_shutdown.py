@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import programs
 from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
@@ -227,15 +225,9 @@ while True:
 """
 
 
-def program(database_url: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, database_url, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+def program(database_url: str, *arguments: str) -> programs.Program:
+    command = programs.python("-c", _PROGRAM, database_url, *arguments)
+    return programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 async def test_sigterm_lets_a_step_finish_gives_the_rest_back_and_ends_the_process(app: App) -> None:

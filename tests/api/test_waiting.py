@@ -6,13 +6,13 @@ import contextvars
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from tests.support import programs
 from tests.support.app import App
 from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS
@@ -442,9 +442,9 @@ if how != "ends":
 @pytest.mark.parametrize("how", ["ends", "interrupt", "kill -9"])
 async def test_w7_a_program_ends_promptly_whatever_waits_in_it(app: App, how: str) -> None:
     """Also the peer's defect 10. However it ends, what waited goes on in the next program."""
-    arguments = [sys.executable, "-c", PROGRAM, how, app.database_url]
+    command = programs.python("-c", PROGRAM, how, app.database_url)
     pipe = subprocess.PIPE
-    with await off_loop(subprocess.Popen, arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
+    with await off_loop(programs.start, *command, stdin=pipe, stdout=pipe, stderr=pipe) as program:
         assert program.stdin is not None
         assert program.stdout is not None
         assert program.stderr is not None

@@ -456,7 +456,7 @@ class _Executor:
             case Sleep(seconds):
                 return timers.sleep(self.run.begin(branch, timers.SLEEP), seconds)
             case Child(name):
-                return results.start_child(self.run.begin(branch, name, child=True), _child(name, path))
+                return results.start_child(self.run.begin(branch, name, child=True), _child(name, path), lambda _: None)
             case Parallel() | Drain():
                 raise AssertionError("this is no operation")
             case _ as never:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.crash.shop import BANK, END, order_id
+from tests.support import programs
 from tests.support.records import read_records
 
 ORDERS = 12
 LEAST_KILLS = 5
-_ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -51,14 +48,8 @@ def test_each_order_is_paid_once(database_url: str, seed: int) -> None:
 
 def _live(url: str, lines: int) -> dict[str, Any] | None:
     """Run the program, and kill it when it has said so many lines; return its results if it came to its end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.shop", url, str(ORDERS)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    command = programs.python("-m", "tests.crash.shop", url, str(ORDERS))
+    process = programs.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     for said, line in enumerate(process.stdout, 1):
         if line.startswith(END):

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
 import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.engines import VERSION, aside, launched, make_engine, running, wait_until
-from tests.support.faulty import move_fence
+from tests.support.faulty import PATIENCE_SECONDS, move_fence
 from tests.support.records import read_records
-from tidings import DBOS, JSONSerializer, SetWorkflowID
-from tidings.core.history import Run
+from tidings import DBOS, SetWorkflowID
 from tidings.engine.chain import Chain
-from tidings.engine.runner import LiveRun
-from tidings.error import DBOSException, DBOSRunEndedError
+from tidings.engine.live import LiveRun
+from tidings.error import DBOSException
 from tidings.model import Unit
 from tidings.store import open as open_store
 from tidings.store.protocol import Batch, Store
@@ -119,7 +117,7 @@ def test_what_landed_before_the_process_was_taken_for_dead_is_not_written_again(
         gate.await_reached()
         move_fence(other, here.executor_id, names=["witness"], version=VERSION)
         gate.open()
-        sending.result(timeout=20)
+        sending.result(timeout=PATIENCE_SECONDS)
     assert [message.body for message in read_records(database_url).messages] == ['"once"']
 
 
@@ -224,7 +222,7 @@ def test_a_claim_that_meets_a_moved_fence_is_made_again(database_url: str, other
         move_fence(other, here.executor_id, names=["nobody's"], version=VERSION)
         gate.open()
         DBOS.send("w", "home", "go")
-        assert DBOS.get_result("w", timeout_seconds=20) == "home"
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "home"
 
 
 @pytest.mark.parametrize("landed", [True, False])
@@ -241,7 +239,7 @@ def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, lande
     second.store.lose("claim", landed=landed)
     with launched(second):
         DBOS.send("w", "found", "go")
-        assert DBOS.get_result("w", timeout_seconds=20) == "found"
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "found"
 
 
 def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database_url: str, other: Store) -> None:
@@ -297,73 +295,6 @@ def test_what_a_process_gives_back_another_that_runs_goes_on_with(database_url: 
         assert DBOS.get_result("w") == "hello"
 
 
-def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_up(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @DBOS.workflow(name="late")
-    def late() -> object:
-        DBOS.write_stream("log", 1)
-        message = DBOS.recv("topic", 3_600)
-        DBOS.write_stream("log", 2)
-        return message
-
-    def start() -> None:
-        with SetWorkflowID("w"):
-            DBOS.start_workflow(late)
-
-    with running(database_url, lease_ms=600) as here:
-        runner, may_go_on = here.host.runner, threading.Event()
-        prepare = runner.prepare
-
-        def prepare_late(*arguments: Any) -> LiveRun:
-            may_go_on.wait()
-            return prepare(*arguments)
-
-        monkeypatch.setattr(runner, "prepare", prepare_late)
-        starting = aside(start)
-        wait_until(lambda: runner.live("w") is not None)  # It was recorded, and nobody seemed to execute it.
-        here.await_waiting(1)
-        may_go_on.set()
-        starting.result(60)
-        live = runner.live("w")
-        assert live is not None
-        assert live.run.epoch == 2
-        DBOS.send("w", "hello", "topic")
-        assert DBOS.get_result("w") == "hello"
-        assert list(DBOS.read_stream("w", "log")) == [1, 2]
-
-
-def test_a_start_that_is_late_to_be_executed_does_not_begin_what_has_ended_meanwhile(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[str] = []
-
-    @DBOS.workflow(name="late and over")
-    def late() -> None:
-        DBOS.run_step({"name": "work"}, lambda: ran.append("work"))
-
-    def start() -> None:
-        with SetWorkflowID("w"):
-            DBOS.start_workflow(late)
-
-    with running(database_url, lease_ms=600) as here:
-        runner, may_go_on = here.host.runner, threading.Event()
-        prepare = runner.prepare
-        over = here.executions_over()
-
-        def prepare_late(*arguments: Any) -> LiveRun:
-            may_go_on.wait()
-            return prepare(*arguments)
-
-        monkeypatch.setattr(runner, "prepare", prepare_late)
-        starting = aside(start)
-        wait_until(lambda: over == ["w"])  # It was found unattended, and executed to its end.
-        may_go_on.set()
-        starting.result(60)
-        wait_until(lambda: over == ["w", "w"])  # The start's own execution is over too.
-    assert ran == ["work"]
-
-
 @pytest.mark.parametrize("by", ["a program", "a workflow"])
 def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_over(
     database_url: str, other: Store, monkeypatch: pytest.MonkeyPatch, by: str
@@ -385,14 +316,14 @@ def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_over(
 
     with running(database_url) as here:
         runner, may_go_on = here.host.runner, threading.Event()
-        prepare = runner.prepare
+        begin = runner.begin
 
-        def prepare_late(run: Run, *arguments: Any) -> LiveRun:
-            if run.workflow_id == "w":
+        def begin_late(live: LiveRun) -> None:
+            if live.run.workflow_id == "w":
                 may_go_on.wait()
-            return prepare(run, *arguments)
+            begin(live)
 
-        monkeypatch.setattr(runner, "prepare", prepare_late)
+        monkeypatch.setattr(runner, "begin", begin_late)
         starting = aside(start if by == "a program" else lambda: DBOS.start_workflow(starter))
         wait_until(lambda: any(each.workflow_id == "w" for each in read_records(database_url).workflows))
         over = here.executions_over()
@@ -406,29 +337,11 @@ def test_a_start_that_is_late_to_be_executed_gives_way_to_who_took_it_over(
             wait_until(lambda: ran == ["work"])
             may_go_on.set()
             starting.result(60)
-            if by == "a workflow":
-                wait_until(lambda: len(over) == 1)
+            wait_until(lambda: len(over) == (2 if by == "a workflow" else 1))  # The execution that came late, too.
             assert runner.live("w") is None
             DBOS.send("w", "hello", "topic")
             assert DBOS.get_result("w") == "hello"
     assert ran == ["work"]
-
-
-def test_what_begins_while_it_is_claimed_anew_gives_way(database_url: str) -> None:
-    @DBOS.workflow(name="claimed anew")
-    def flow() -> None:
-        """Do nothing."""
-
-    with running(database_url) as here:
-        runner = here.host.runner
-        assert runner.claiming(["w"]) == ["w"]
-        late = runner.prepare(Run("w", 1, "claimed anew", JSONSerializer()), flow.__tidings_workflow__, (), {})  # type: ignore[attr-defined]
-        assert runner.live("w") is None
-        assert isinstance(late.port.chain.dead, DBOSRunEndedError)
-        runner.claimed(["w"])
-        live = runner.prepare(Run("w", 2, "claimed anew", JSONSerializer()), flow.__tidings_workflow__, (), {})  # type: ignore[attr-defined]
-        assert runner.live("w") is live
-        assert runner.claiming(["w"]) == [], "somebody executes it"
 
 
 def test_a_process_whose_lease_has_run_out_asks_before_it_begins_a_step(database_url: str, other: Store) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.support.engines import FaultyEngine, aside, launched, make_engine, register, running, wait_until
-from tests.support.faulty import Gate, Killed, Moment, Trap
+from tests.support.faulty import PATIENCE_SECONDS, Gate, Killed, Moment, Trap
 from tests.support.records import read_records
 from tidings import DBOS, SendMessage, SetWorkflowID
 from tidings.engine import committer as committers
@@ -497,10 +497,10 @@ def test_destroy_is_prompt_while_the_database_is_away(database_url: str, on: str
             sending.append(aside(lambda: DBOS.send("w", 1, "topic")))
             assert unavailable.wait(FOREVER)
         stopping = aside(first.stop)
-        stopping.result(timeout=10)
+        stopping.result(timeout=PATIENCE_SECONDS)
         for future in sending:
             with pytest.raises(DBOSShutdownError):
-                future.result(timeout=10)
+                future.result(timeout=PATIENCE_SECONDS)
     # Its row is still there; its process is not, and the next launch sees that at once.
     with running(database_url):
         DBOS.send("w", "back", "topic")
@@ -516,7 +516,7 @@ def test_destroy_does_not_wait_for_a_commit_that_hangs(database_url: str, monkey
         gate.await_reached()
         stopping = aside(here.stop)
         try:
-            stopping.result(timeout=10)
+            stopping.result(timeout=PATIENCE_SECONDS)
             assert here.store.calls["close"] == 0, "its connection is in use"
         finally:
             gate.open()
@@ -534,11 +534,11 @@ def test_draining_waits_for_no_commit_that_hangs(database_url: str) -> None:
         gate.await_reached()
         draining = aside(lambda: here.host.drain(0.05))
         try:
-            draining.result(timeout=20)
+            draining.result(timeout=PATIENCE_SECONDS)
         finally:
             gate.open()
         with pytest.raises(DBOSNonExistentWorkflowError):
-            sending.result(timeout=20)
+            sending.result(timeout=PATIENCE_SECONDS)
 
 
 def test_a_query_that_hangs_when_tidings_stops_closes_the_store_when_it_ends(
@@ -552,7 +552,7 @@ def test_a_query_that_hangs_when_tidings_stops_closes_the_store_when_it_ends(
         gate.await_reached()
         here.stop()
         with pytest.raises(DBOSShutdownError):
-            reading.result(timeout=20)
+            reading.result(timeout=PATIENCE_SECONDS)
         assert here.store.calls["close"] == 0
         gate.open()
     here.engine.reader._thread.join(20)
@@ -570,7 +570,7 @@ def test_stopping_does_not_wait_for_a_store_that_takes_long_to_close(
         stopping = aside(here.stop)
         try:
             gate.await_reached()
-            stopping.result(timeout=20)
+            stopping.result(timeout=PATIENCE_SECONDS)
         finally:
             gate.open()
 
@@ -602,7 +602,7 @@ def test_a_dead_committer_wakes_everybody(database_url: str) -> None:
             DBOS.send(handles[0].workflow_id, 1)
         for future in waiting:
             with pytest.raises(DBOSShutdownError):
-                future.result(timeout=20)
+                future.result(timeout=PATIENCE_SECONDS)
         wait_until(lambda: sorted(over) == sorted(handle.workflow_id for handle in handles))
         assert isinstance(here.engine.committer.died, Killed)
         with pytest.raises(DBOSShutdownError):
@@ -722,7 +722,7 @@ def test_postgres_ends_the_connection_in_the_midst_of_a_batch(postgres_url: str)
                 for pid in _blocked(admin):
                     admin.execute("select pg_terminate_backend(%s)", [pid])
                 blocker.rollback()
-            sending.result(timeout=20)
+            sending.result(timeout=PATIENCE_SECONDS)
         assert handle.get_result() == [0, 1, 2]
     assert len(read_records(postgres_url).messages) == 3
 
@@ -791,7 +791,7 @@ def test_a_message_taken_while_the_loop_closes_is_not_lost(database_url: str) ->
 
         asyncio.run(main())
         gate.open()
-        assert DBOS.get_result("w", timeout_seconds=20) == [1, "taken"]
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == [1, "taken"]
     assert [message.topic for message in read_records(database_url).messages if message.read_by_branch is None] == []
 
 
@@ -819,7 +819,7 @@ def test_a_child_started_while_the_loop_closes_is_executed(database_url: str) ->
         gate.open()
         [child_id] = [each.workflow_id for each in read_records(database_url).workflows if each.parent_id]
         DBOS.send(child_id, "hello", "topic")
-        assert DBOS.get_result("w", timeout_seconds=20) == "hello"
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "hello"
 
 
 def test_a_loop_closes_though_a_receive_given_up_is_in_doubt(database_url: str) -> None:
@@ -850,11 +850,11 @@ def test_a_loop_closes_though_a_receive_given_up_is_in_doubt(database_url: str) 
         )
         closing = aside(lambda: asyncio.run(main()))
         try:
-            closing.result(timeout=10)
+            closing.result(timeout=PATIENCE_SECONDS)
         finally:
             gate.open()
         DBOS.send("w", "x", "topic")
-        assert DBOS.get_result("w", timeout_seconds=20) == "x"
+        assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "x"
 
 
 def test_a_queued_step_of_a_stopped_engine_is_not_awaited_for_ever(database_url: str) -> None:
@@ -890,7 +890,7 @@ def test_a_queued_step_of_a_stopped_engine_is_not_awaited_for_ever(database_url:
         wait_until(lambda: len(here.host.workers._jobs) == 2)
         here.stop()
         try:
-            calling.result(timeout=10)
+            calling.result(timeout=PATIENCE_SECONDS)
         finally:
             release.set()
         wait_until(lambda: len(over) == 3)

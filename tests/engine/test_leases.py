@@ -6,7 +6,6 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import programs
 from tests.support.clock import ManualClock
 from tests.support.faulty import move_fence
 from tidings.engine import leases
@@ -137,13 +137,8 @@ def test_a_clock_that_was_set_back_begins_the_time_anew_and_no_more() -> None:
 
 def test_another_process_is_alive_until_it_is_killed() -> None:
     executor = Executor(uuid.uuid4().hex, "label", 2**60, 1)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, executor.executor_id],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    command = programs.python("-c", _HOLD, executor.executor_id)
+    process = programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     assert not has_died_here(executor)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import aside, running, wait_until
+from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
 from tidings.engine import loops
@@ -171,5 +172,5 @@ def test_a_caller_that_goes_away_ends_only_its_waiting(database_url: str) -> Non
         assert await DBOS.get_result_async("w") == "alive"
 
     with running(database_url) as here:
-        aside(lambda: asyncio.run(call_and_leave())).result(timeout=30)
+        aside(lambda: asyncio.run(call_and_leave())).result(timeout=PATIENCE_SECONDS)
         assert len(here.engine.waiters) == 0

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.support.engines import aside
+from tests.support.faulty import PATIENCE_SECONDS
 from tidings.core.operations.messages import MESSAGE
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.waiters import Waiters
@@ -25,7 +26,7 @@ def test_an_idle_consumer_is_woken_by_a_lone_item() -> None:
     box: Mailbox[str] = Mailbox()
     taking = aside(box.take_all)
     assert box.put("lone")
-    assert taking.result(timeout=20) == ["lone"]
+    assert taking.result(timeout=PATIENCE_SECONDS) == ["lone"]
 
 
 def test_a_closed_box_takes_no_more_and_is_drained() -> None:
@@ -42,7 +43,7 @@ def test_closing_wakes_the_consumer() -> None:
     taking = aside(box.take_all)
     box.close()
     box.close()
-    assert taking.result(timeout=20) == []
+    assert taking.result(timeout=PATIENCE_SECONDS) == []
 
 
 def test_what_waits_can_be_looked_at() -> None:
@@ -70,9 +71,9 @@ def test_nothing_is_lost_or_reordered_between_many_producers_and_the_consumer() 
     consuming = aside(consume)
     producing = [aside(lambda producer=producer: produce(producer)) for producer in range(producers)]  # type: ignore[misc]
     for future in producing:
-        future.result(timeout=60)
+        future.result(timeout=PATIENCE_SECONDS)
     box.close()
-    consuming.result(timeout=60)
+    consuming.result(timeout=PATIENCE_SECONDS)
     for producer in range(producers):
         assert [number for found, number in taken if found == producer] == list(range(each))
 
@@ -157,7 +158,7 @@ def test_watching_forgetting_and_waking_from_many_threads_leaves_nothing() -> No
 
     waking = aside(wake)
     for future in [aside(watch) for _ in range(3)]:
-        future.result(timeout=60)
+        future.result(timeout=PATIENCE_SECONDS)
     done.set()
-    waking.result(timeout=20)
+    waking.result(timeout=PATIENCE_SECONDS)
     assert len(waiters) == 0

@@ -19,6 +19,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.engines import aside, launched, make_engine, register, running, wait_until
+from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
 from tidings.error import DBOSNonExistentWorkflowError
@@ -204,7 +205,7 @@ def test_a_commit_that_may_have_landed_meets_a_database_that_was_put_back(
         if since != "never":
             put_back()
         gate.open()
-        sending.result(timeout=20)
+        sending.result(timeout=PATIENCE_SECONDS)
         DBOS.send("w", "one", "topic")
         wait_until(lambda: _steps["w", 1] == 1)
         is_lost = since == "long before"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import aside, running
+from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
 from tidings.error import DBOSContextError
@@ -118,7 +119,7 @@ def test_what_an_attempt_leaves_behind_can_write_no_more(database_url: str) -> N
         DBOS.run_step({"name": "leave"}, leave_a_thread)
         over.set()
         with pytest.raises(DBOSContextError, match="try 1 of step 'leave' is over"):
-            left_behind[0].result(timeout=20)
+            left_behind[0].result(timeout=PATIENCE_SECONDS)
 
     with running(database_url), SetWorkflowID("w"):
         leaving()

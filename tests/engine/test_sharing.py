@@ -393,11 +393,12 @@ def test_a_start_that_races_with_destroy_leaves_nothing_owned_and_executes_nothi
     assert ran == waiting
 
 
+@pytest.mark.parametrize("before", ["plan", "begin"])
 @pytest.mark.parametrize("by", ["a chosen id", "a random id", "a child"])
 def test_a_start_that_goes_on_after_destroy_executes_nothing(
-    database_url: str, by: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, by: str, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Caught right before what is to be executed is made ready."""
+    """Caught right before what is to be executed is made ready, and right before it begins."""
     gate = Gate()
     shared = launch(database_url)
     client = make_client(database_url)
@@ -406,13 +407,13 @@ def test_a_start_that_goes_on_after_destroy_executes_nothing(
         await_waits(shared, ("message", "parent", "start"))
     assert Process.host is not None
     runner = Process.host.runner
-    prepare = runner.prepare
+    method = getattr(runner, before)
 
-    def prepare_behind(*arguments: Any) -> Any:
+    def go_on_late(*arguments: Any) -> Any:
         gate()
-        return prepare(*arguments)
+        return method(*arguments)
 
-    monkeypatch.setattr(runner, "prepare", prepare_behind)
+    monkeypatch.setattr(runner, before, go_on_late)
     starting: Future[Any]
     match by:
         case "a child":
@@ -425,7 +426,7 @@ def test_a_start_that_goes_on_after_destroy_executes_nothing(
     DBOS.destroy()
     gate.open()
     error = starting.exception(20)
-    assert error is None if by == "a child" else isinstance(error, DBOSShutdownError)
+    assert error is None or isinstance(error, DBOSShutdownError)
     client.check_connection()
     left = read_records(database_url).workflows
     assert {(each.status, each.executor_id) for each in left} <= {("PENDING", None)}

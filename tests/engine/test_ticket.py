@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.engines import aside
+from tests.support.faulty import PATIENCE_SECONDS
 from tidings.engine.ticket import Ticket, settle_all
 
 # Long enough for the races to happen, short enough to run with every change.
@@ -91,7 +92,7 @@ def test_a_closed_loop_keeps_nobody_else_from_being_woken() -> None:
     loop.close()
     thread = aside(awaited.result)
     settle_all([(deserted, "nobody hears", None), (awaited, "heard", None)])
-    assert thread.result(timeout=20) == "heard"
+    assert thread.result(timeout=PATIENCE_SECONDS) == "heard"
     assert deserted.result() == "nobody hears"
 
 
@@ -105,11 +106,11 @@ def test_many_threads_and_loops_wait_for_one_ticket() -> None:
     loops = [aside(lambda: asyncio.run(wait_many())) for _ in range(3)]
     settled_by = [aside(lambda number=number: ticket.settle(number)) for number in range(4)]  # type: ignore[misc]
     for future in settled_by:
-        future.result(timeout=20)
-    [value] = {future.result(timeout=20) for future in threads}
+        future.result(timeout=PATIENCE_SECONDS)
+    [value] = {future.result(timeout=PATIENCE_SECONDS) for future in threads}
     assert value in range(4)
     for loop in loops:
-        assert loop.result(timeout=20) == [value] * 50
+        assert loop.result(timeout=PATIENCE_SECONDS) == [value] * 50
 
 
 def test_settling_races_with_threads_that_begin_to_wait(hectic: None) -> None:
@@ -132,7 +133,7 @@ def test_settling_races_with_threads_that_begin_to_wait(hectic: None) -> None:
     futures = [aside(lambda number=number: wait(number)) for number in range(waiters)]  # type: ignore[misc]
     futures += [aside(lambda number=number: settle(number)) for number in range(settlers)]  # type: ignore[misc]
     for future in futures:
-        future.result(timeout=60)
+        future.result(timeout=PATIENCE_SECONDS)
     assert seen == [seen[0]] * waiters, "all see the same value"
 
 
@@ -147,7 +148,7 @@ def test_a_callback_is_called_once_in_the_thread_that_settles() -> None:
         ticket.settle("another")
         return threading.get_ident()
 
-    settler = aside(settle).result(timeout=20)
+    settler = aside(settle).result(timeout=PATIENCE_SECONDS)
     assert called_in == [settler]
     assert ticket.result() == "value"
 
@@ -192,7 +193,7 @@ def test_settling_races_with_callbacks_that_are_given(hectic: None) -> None:
             ticket.when_settled(lambda number=number: calls.append(number))  # type: ignore[misc]
 
     for future in (aside(settle), aside(give)):
-        future.result(timeout=60)
+        future.result(timeout=PATIENCE_SECONDS)
     assert sorted(calls) == list(range(ROUNDS))
 
 
@@ -208,9 +209,9 @@ def test_settling_races_with_coroutines_that_begin_to_wait(hectic: None) -> None
 
     waiting = [aside(lambda: asyncio.run(wait())) for _ in range(2)]
     settling = aside(settle)
-    settling.result(timeout=60)
+    settling.result(timeout=PATIENCE_SECONDS)
     for future in waiting:
-        assert future.result(timeout=60) == list(range(ROUNDS))
+        assert future.result(timeout=PATIENCE_SECONDS) == list(range(ROUNDS))
 
 
 async def _await(ticket: Ticket) -> Any:

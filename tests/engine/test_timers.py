@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.engines import aside, wait_until
+from tests.support.faulty import PATIENCE_SECONDS
 from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 
@@ -90,7 +91,7 @@ def test_many_deadlines_from_many_threads_all_pass(clock: ManualClock, timers: T
     for _ in range(50):
         clock.advance(0.002)
     for future in registering:
-        future.result(timeout=20)
+        future.result(timeout=PATIENCE_SECONDS)
     clock.advance(1)
     assert {ticket.result() for ticket in tickets} == {False}
     wait_until(lambda: timers._heap == [])

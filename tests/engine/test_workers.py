@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.support.engines import aside, wait_until
+from tests.support.faulty import PATIENCE_SECONDS
 from tidings.engine.ticket import Ticket
 from tidings.engine.workers import Seat, Workers
 from tidings.error import DBOSShutdownError
@@ -95,7 +96,7 @@ def test_who_comes_back_from_a_wait_gets_the_slot_of_one_that_begins_to_wait() -
     first.settle()
     wait_until(lambda: workers._returning == 1)
     wait_now.set()
-    assert aside(ran_second.result).result(timeout=20) == "from the first"
+    assert aside(ran_second.result).result(timeout=PATIENCE_SECONDS) == "from the first"
     assert ran_first.result() == "first"
     workers.stop()
 
@@ -116,7 +117,7 @@ def test_the_limit_holds_when_many_come_back_at_once() -> None:
 
     tickets = [workers.call(job) for _ in range(jobs)]
     for _ in range(jobs):
-        assert waiting.acquire(timeout=20)
+        assert waiting.acquire(timeout=PATIENCE_SECONDS)
     go.settle()
     for ticket in tickets:
         ticket.result()
@@ -163,7 +164,7 @@ def test_stopping_ends_idle_threads_and_fails_what_has_not_begun() -> None:
     late = workers.call(lambda: "never")
     for ticket in (queued, late):
         with pytest.raises(DBOSShutdownError):
-            aside(ticket.result).result(timeout=20)
+            aside(ticket.result).result(timeout=PATIENCE_SECONDS)
     release.set()
     assert working.result() == "was begun"
     wait_until(lambda: workers._idle == workers._running == 0)

@@ -29,6 +29,7 @@ from examples.widget_store.shop import books
 from examples.widget_store.shop.books import FULL_SHELF, NewOrder, Status
 from examples.widget_store.timeline import say, short, tell
 from examples.widget_store.wire import PaymentEvent, PaymentSession, PaymentStatus, SessionRequest
+from tests.support import programs
 from tidings import DBOSClient
 
 ROOT = Path(__file__).parents[2]
@@ -496,9 +497,9 @@ class TestPrograms:
 
     def test_the_demo_starts_what_is_killed_again(self, programs_folder: Path) -> None:
         told = _told(programs_folder)
-        command = [sys.executable, "-m", "examples.widget_store"]
+        command = programs.python("-m", "examples.widget_store")
         environment = _environment() | told.environment()
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+        with programs.start(*command, env=environment, stdout=subprocess.PIPE) as demo:
             assert demo.stdout is not None
             try:
                 open_at = r"The (shop|payments) program is open at http://[\d.:]+, as process (\d+)\."
@@ -522,9 +523,9 @@ class TestPrograms:
     @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
     def test_the_programs_end_with_the_demo(self, programs_folder: Path, ending: signal.Signals) -> None:
         """Its output, which they share, ends only when all three have ended."""
-        command = [sys.executable, "-m", "examples.widget_store"]
+        command = programs.python("-m", "examples.widget_store")
         environment = _environment() | _told(programs_folder).environment()
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+        with programs.start(*command, env=environment, stdout=subprocess.PIPE) as demo:
             assert demo.stdout is not None
             opened = (line for line in demo.stdout if "program is open at" in line)
             assert next(opened) != next(opened)
@@ -574,15 +575,12 @@ def _told(folder: Path) -> Settings:
 
 def _environment() -> dict[str, str]:
     """What a program of the test's own gets, with the packages that the tests use."""
-    own = {name: value for name, value in os.environ.items() if name != DATABASE_URL}
-    return own | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return {name: value for name, value in programs.environment().items() if name != DATABASE_URL}
 
 
 def _run(module: str | None, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     name = "examples.widget_store" if module is None else f"examples.widget_store.{module}"
-    command = [sys.executable, "-m", name, *options]
-    told = _environment() | environment
-    return subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, check=False)
+    return programs.run(*programs.python("-m", name, *options), env=_environment() | environment)
 
 
 def _event(order_id: str, status: PaymentStatus = PaymentStatus.PAID) -> PaymentEvent:

@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.faults.load import HOUR, Load
+from tests.support import programs
 from tests.support.app import App, Sightings
 from tests.support.face import Face, off_loop
 from tidings import store as stores
@@ -77,8 +77,8 @@ async def app(sqlite_url: str, path: Path, pragmas: Pragmas) -> AsyncIterator[Ap
 @contextmanager
 def locked_by_another_program(path: Path) -> Iterator[None]:
     """Hold the file's lock, in another process, as long as the block takes."""
-    command = [sys.executable, "-c", _HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+    command = programs.python("-c", _HOLD, path)
+    with programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "locked\n"
         yield

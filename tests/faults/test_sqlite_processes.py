@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,12 +12,12 @@ from typing import Any
 from tests.faults.writer import SAY_EVERY
 from tests.processes.beside import Neighbour
 from tests.processes.neighbour import HOUR
+from tests.support import programs
 from tests.support.rows import Rows
 from tidings import store as stores
 
 WRITERS = 4
 ENOUGH = 12 * SAY_EVERY
-_ROOT = Path(__file__).parents[2]
 
 
 class Writer:
@@ -27,14 +25,8 @@ class Writer:
 
     def __init__(self, url: str, name: str) -> None:
         self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.writer", url, name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        command = programs.python("-m", "tests.faults.writer", url, name)
+        self._process = programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._heard: dict[str, list[Any]] = {}
         self._is_over = False
         self._changed = threading.Condition()

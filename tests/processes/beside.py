@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).parents[2]
+from tests.support import programs
 
 
 class Neighbour:
     """A process of `tests.processes.neighbour`."""
 
     def __init__(self, url: str, role: str = "DBOS", **options: Any) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.neighbour", url, role, json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        command = programs.python("-m", "tests.processes.neighbour", url, role, json.dumps(options))
+        pipe = subprocess.PIPE
+        self._process = programs.start(*command, stdin=pipe, stdout=pipe, stderr=pipe)
         self._changed = threading.Condition()
         self._said: list[list[Any]] = []
         self._is_over = False

@@ -2,10 +2,10 @@
 
 import asyncio
 import subprocess
-import sys
 
 import pytest
 
+from tests.support import programs
 from tests.support.face import off_loop
 from tidings import DBOS, SendMessage, SetWorkflowID
 
@@ -23,11 +23,10 @@ async def short(number: int) -> None:
 @pytest.mark.timeout(600)  # On a machine that may have other things to do.
 async def test_s5_10_000_workflows_that_write_just_before_they_end_are_read_whole_elsewhere(database_url: str) -> None:
     DBOS(config={"name": "streams", "system_database_url": database_url, "application_version": "1"})
-    command = [sys.executable, "-m", "tests.processes.follower", database_url, f"{COUNT}"]
+    command = programs.python("-m", "tests.processes.follower", database_url, f"{COUNT}")
     async with await DBOS.launch_async():
         await asyncio.gather(*map(_start, range(COUNT)))
-        follower = await off_loop(subprocess.Popen, command, stdout=subprocess.PIPE, text=True)
-        with follower:
+        with await off_loop(programs.start, *command, stdout=subprocess.PIPE) as follower:
             assert follower.stdout is not None
             assert await off_loop(follower.stdout.readline) == "live\n"
             await DBOS.send_bulk_async([SendMessage(f"w{number}", None, "go") for number in range(COUNT)])

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tests.simulation.scheduler import Killed, Scheduler
+from tests.simulation.scheduler import Killed, Party, Scheduler, SimThread
 from tests.store.model_store import ModelStore, Records
 from tidings.engine import scope as scopes
 from tidings.engine.scope import Scope
@@ -54,6 +54,7 @@ class Ledger:
         self.started: list[str] = []  # workflows whose start returned
         self.cancelled: set[str] = set()  # by somebody outside, perhaps in vain
         self._writing: dict[str, int] = defaultdict(int)  # the epoch under which each workflow is written
+        self._loops: dict[str, dict[Party, SimThread | None]] = defaultdict(dict)
         self._event_last: dict[tuple[str, str, str], int] = {}
         self._number = 0
 
@@ -93,6 +94,26 @@ class Ledger:
         return self._number
 
     # --- workflows ------------------------------------------------------------------------------------
+
+    def starts(self, workflow_id: str, *, on_loop: bool) -> None:
+        """A workflow is about to be started by this thread, perhaps on its loop."""
+        self.note("starts", workflow_id, on_loop)
+        thread = self._scheduler.current
+        # Which of several starts in a process counts, is not known here.
+        is_first = thread.party not in self._loops[workflow_id]
+        self._loops[workflow_id][thread.party] = thread if on_loop and is_first else None
+
+    def execution_begins(self, scope: Scope, is_async: bool, starter: str | None) -> None:
+        """A workflow function begins: the first time on the loop and in the context of its starter, if that had one."""
+        workflow_id, thread = scope.run.workflow_id, self._scheduler.current
+        self.note("execution begins", workflow_id, scope.run.epoch)
+        self.counts["executions"] += 1
+        expected = self._loops[workflow_id].get(thread.party)
+        if scope.run.epoch == 1 and expected is not None:
+            if starter != workflow_id:
+                self.violate(f"{workflow_id} begins in the context of {starter!r}, not of its starter")
+            if is_async and expected is not thread:
+                self.violate(f"{workflow_id} begins on {thread.name!r}, not on the loop of its starter")
 
     def step_begins(self, scope: Scope, path: str, events: tuple[str, list[int]], items: tuple[str, list[int]]) -> None:
         """A try of a step begins: the step is not recorded yet, and what came before it is."""

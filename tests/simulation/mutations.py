@@ -17,6 +17,7 @@ from tidings.core.ahead import Ahead
 from tidings.engine.chain import Chain
 from tidings.engine.committer import Committer, Job
 from tidings.engine.hearing import Hearing
+from tidings.engine.live import LiveRun
 from tidings.engine.runner import Runner
 from tidings.engine.supervisor import Supervisor
 from tidings.engine.ticket import Ticket
@@ -161,6 +162,21 @@ def a_supervisor_that_does_not_look_for_what_is_unattended() -> AbstractContextM
     return patch.object(Supervisor, "_resume_unattended", lambda self: None)
 
 
+def a_start_that_is_known_only_when_its_caller_goes_on() -> AbstractContextManager[object]:
+    """While a loop is blocked, what was started on it looks as if nobody executed it."""
+    begin = Runner.begin
+
+    def recorded(self: Runner, live: LiveRun) -> None:
+        live.is_recorded = True
+
+    def begin_late(self: Runner, live: LiveRun) -> None:
+        if not self.runs(live.run.workflow_id):
+            self._add(live)
+        begin(self, live)
+
+    return patch.multiple(Runner, recorded=recorded, begin=begin_late)
+
+
 def a_ticket_that_looks_before_it_is_watched() -> AbstractContextManager[object]:
     """Between the look and the wait it may be settled, and nobody is woken."""
 
@@ -191,5 +207,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     runs_that_keep_what_they_saw_when_branches_open,
     runs_that_outlive_a_takeover,
     a_supervisor_that_does_not_look_for_what_is_unattended,
+    a_start_that_is_known_only_when_its_caller_goes_on,
     a_ticket_that_looks_before_it_is_watched,
 )

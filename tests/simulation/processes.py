@@ -93,6 +93,7 @@ class App:
         ledger: Ledger,
         *,
         on_loop: bool,
+        blocks_seconds: float | None,
         has_client: bool,
         comes_back: bool,
         rest_seconds: float,
@@ -105,6 +106,8 @@ class App:
             visits: what else its threads do.
             ledger: where it is written down.
             on_loop: whether it starts its workflows on an event loop, which it closes while they run.
+            blocks_seconds: how long that loop is blocked, while the starts of all of them are under way; `None`
+                starts them one after the other.
             has_client: whether it has a client besides, which shares the engine and keeps it open.
             comes_back: whether it launches again, in the same process, after it was stopped for the first time.
             rest_seconds: how long what it executes may take to come to rest when it is stopped.
@@ -116,6 +119,7 @@ class App:
         self._plots = plots
         self._ledger = ledger
         self._on_loop = on_loop
+        self._blocks_seconds = blocks_seconds
         self._has_client = has_client
         self._comes_back = comes_back
         self._rest_seconds = rest_seconds
@@ -152,6 +156,7 @@ class App:
             self._ledger.note("stops")
             DBOS.destroy(workflow_completion_timeout_sec=self._rest_seconds)
             self._ledger.note("stopped")
+            self.process.line.starting.clear()  # Whatever still waits belongs to nobody here.
             if not self._comes_back:
                 break
             self._comes_back = False
@@ -179,6 +184,7 @@ class App:
 
     def _start(self, plots: list[Plot]) -> None:
         for plot in plots:
+            self._ledger.starts(plot.name, on_loop=False)
             try:
                 StartOf(plot, programs.workflow_of(plot), plot.name).make()
             except DBOSException as error:
@@ -189,12 +195,30 @@ class App:
         asyncio.run(self._start_async())
 
     async def _start_async(self) -> None:
-        for plot in self._plots:
-            try:
-                await StartOf(plot, programs.workflow_of(plot), plot.name).make_async()
-            except DBOSException as error:
-                self._ledger.note("a start failed", plot.name, repr(error))
+        if self._blocks_seconds is None:
+            for plot in self._plots:
+                await self._start_one(plot)
+        else:
+            starts = [asyncio.create_task(self._start_one(plot)) for plot in self._plots]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # All are handed over.
+            self._ledger.note("blocks its loop", self._blocks_seconds)
+            playing().sleep(self._blocks_seconds)
+            await asyncio.gather(*starts)
         await tell_async(_some_pause())
+
+    async def _start_one(self, plot: Plot) -> None:
+        """Start a workflow in a context and on a thread that its first execution must have too."""
+        programs.STARTER.set(plot.name)
+        starting = self.process.line.starting
+        starting.add(plot.name)
+        self._ledger.starts(plot.name, on_loop=True)
+        try:
+            await StartOf(plot, programs.workflow_of(plot), plot.name).make_async()
+        except DBOSException as error:
+            self._ledger.note("a start failed", plot.name, repr(error))
+        finally:
+            starting.discard(plot.name)
 
 
 def _some_pause() -> Story[None]:

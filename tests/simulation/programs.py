@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 from msgspec import Struct
@@ -49,6 +50,10 @@ _EXPECTED = (
     DBOSStepTimeoutError,
     DBOSStreamTimeoutError,
 )
+
+
+# Whose start the running code is, or began in: a workflow runs in a copy of its starter's context.
+STARTER: Final[ContextVar[str | None]] = ContextVar("starter", default=None)
 
 
 class Stage:
@@ -121,8 +126,9 @@ def stream_key(branch: str) -> str:
 def _whole(plot: Plot) -> Story[list[Any]]:
     workflow_id = DBOS.workflow_id
     assert workflow_id is not None
-    Stage.ledger.note("execution begins", workflow_id)
-    Stage.ledger.counts["executions"] += 1
+    scope = scopes.current()
+    assert scope is not None
+    Stage.ledger.execution_begins(scope, plot.is_async, STARTER.get())
     done = yield from _branch(plot.acts, "", workflow_id)
     for number, act in enumerate(plot.acts):
         if isinstance(act, Child) and not act.is_awaited:

@@ -55,6 +55,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.dice = Random(seed)
+        self.starts = Random(f"starts of {seed}")  # Apart, so that what else a seed holds is as it was.
         self.weather = draw(self.dice)
         self.scheduler = Scheduler(
             Random(self.dice.getrandbits(64)),
@@ -218,6 +219,7 @@ class Simulation:
             visits,
             self.ledger,
             on_loop=self.dice.random() < 0.3,
+            blocks_seconds=self.starts.choice((None, 0.0, 3.0, 15.0)),
             has_client=self.dice.random() < 0.3,
             comes_back=self.dice.random() < 0.3,
             rest_seconds=self.dice.choice((0, 0, 0.5, 3)),

@@ -10,13 +10,14 @@ breaks that is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Final, TypeVar
 
 from tests.simulation.scheduler import Killed, SimThread, playing
 from tests.simulation.server import Call, Server
+from tidings.model import Executor, WorkflowRecord
 from tidings.store.protocol import PROBE, Listener, Unavailable
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class Line:
         self.listeners: list[SimListener] = []
         self.failures = 0
         self.lost_names = 0
+        self.starting: set[str] = set()  # workflows whose starts wait for their event loop
 
     def cut(self) -> None:
         """Lose all connections now."""
@@ -194,6 +196,17 @@ class SimStore:
 
         found: SimListener = self._ask(Connection(), "listen", listen)
         return found
+
+    def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
+        """Claim anew what this process owns: nothing that a start of its own is still to execute, however late."""
+        starting = self._line.starting.intersection(workflow_ids)
+        claimed: list[WorkflowRecord] = self._ask(
+            self._writing, "reclaim", lambda server: server.reclaim(executor, workflow_ids)
+        )
+        for each in claimed:
+            if each.workflow_id in starting and each.epoch == 2:  # It was the start that made it this process's.
+                self._line.complain(f"{each.workflow_id} is claimed anew, though its start waits for its loop")
+        return claimed
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

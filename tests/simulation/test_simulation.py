@@ -5,9 +5,6 @@ Many more: `python -m tests.simulation --seeds 10000 --jobs 2`.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -20,6 +17,7 @@ from tests.simulation.mutations import (
     a_supervisor_that_does_not_look_for_what_is_unattended,
 )
 from tests.simulation.simulation import play
+from tests.support import programs
 
 _PORTION = 30
 _MOST_SEEDS = 300
@@ -42,13 +40,10 @@ def test_whatever_happens_nothing_is_lost_and_nothing_done_twice(first: int) -> 
 
 def test_a_seed_repeats_itself_in_any_process() -> None:
     def played(hash_seed: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seeds", "12", "--from", "7", "--fingerprints"],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        command = programs.python("-m", "tests.simulation", "--seeds", "12", "--from", "7", "--fingerprints")
+        ended = programs.run(*command, env=programs.environment() | {"PYTHONHASHSEED": hash_seed})
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
 
     assert played("1") == played("2")
 

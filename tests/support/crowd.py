@@ -9,32 +9,24 @@ ends with 0 if all of them do, and they share its error output.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from threading import Barrier
 
+from tests.support import programs
 from tidings import DBOS, store
-
-_ROOT = Path(__file__).parents[2]
 
 Together = Callable[[], object]
 
 
-def start_crowd(what: str, count: int, url: str) -> subprocess.Popen[str]:
+def start_crowd(what: str, count: int, url: str) -> programs.Program:
     """Start so many processes that do `what`, a key of `WHATS`, with this database."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.crowd", what, str(count), url],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=_ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    command = programs.python("-m", "tests.support.crowd", what, str(count), url)
+    return programs.start(*command, stderr=subprocess.PIPE)
 
 
-def await_crowd(crowd: subprocess.Popen[str]) -> None:
+def await_crowd(crowd: programs.Program) -> None:
     """Wait until all are through, and check that none of them failed."""
     _, errors = crowd.communicate()
     assert crowd.returncode == 0, errors

@@ -36,6 +36,7 @@ STOP_TIMEOUT_SECONDS = 60
 
 # Below every system's range for outgoing connections: while the server is down, nobody is given its port.
 PORTS = range(20_000, 32_000)
+_dice = random.SystemRandom()  # Those of `random` are set anew for each test: several runs would draw the same ports.
 
 _SYSTEM_DIRECTORIES = (
     (Path("/usr/lib/postgresql"), "*/bin"),  # Debian
@@ -309,7 +310,7 @@ def _find_programs() -> Path:
 
 def _free_port() -> int:
     while True:
-        port = random.choice(PORTS)
+        port = _dice.choice(PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

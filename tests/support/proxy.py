@@ -29,7 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 T = TypeVar("T")
 
 # A test that waits this long has failed.
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 300.0
 
 _TERMINATE: Final = b"X\x00\x00\x00\x04"
 _RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER: to close is to reset

@@ -4,8 +4,6 @@ import asyncio
 import importlib.util
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support import postgres
+from tests.support import postgres, programs
 from tests.support.postgres import PostgresError, PostgresServer, empty_database
 
 _DIES_WITH_A_SERVER = """
@@ -72,7 +70,7 @@ def test_an_unknown_setting_is_an_error_that_shows_the_servers_log() -> None:
 
 def test_nothing_outlives_a_process_that_was_killed() -> None:
     # The guard shares the output of that process, so `run` returns only when the guard is through.
-    died = subprocess.run([sys.executable, "-c", _DIES_WITH_A_SERVER], stdout=subprocess.PIPE, text=True, check=False)
+    died = programs.run(*programs.python("-c", _DIES_WITH_A_SERVER), stderr=None)
     assert died.returncode == -signal.SIGKILL
     url, directory = died.stdout.split()
     assert not Path(directory).exists()

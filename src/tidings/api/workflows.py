@@ -136,12 +136,10 @@ class Workflows(Face):
         caller = caller_in_app(scopes.of_thread)
         function, args = _registered(func, args)
         started = drive(_start(caller, function, args, kwargs), caller.port)
-        if started.live is not None:
-            current_host().runner.begin(started.live)
-            if started.live.starting is not None:
-                with _ended_as_shut_down():
-                    started.live.starting.result()
-                started.live.starting = None
+        if started.live is not None and started.live.starting is not None:
+            with _ended_as_shut_down():
+                started.live.starting.result()
+            started.live.starting = None
         return WorkflowHandle(started.workflow_id, cls)
 
     @overload
@@ -163,13 +161,11 @@ class Workflows(Face):
         """Await `start_workflow`. An async workflow runs as its own task on this event loop."""
         caller = caller_in_app(scopes.of_task)
         function, args = _registered(func, args)
-        started = await drive_async(_start(caller, function, args, kwargs), caller.port)
-        if started.live is not None:
-            current_host().runner.begin(started.live, asyncio.get_running_loop())
-            if started.live.starting is not None:
-                with _ended_as_shut_down():
-                    await started.live.starting
-                started.live.starting = None
+        started = await drive_async(_start(caller, function, args, kwargs, asyncio.get_running_loop()), caller.port)
+        if started.live is not None and started.live.starting is not None:
+            with _ended_as_shut_down():
+                await started.live.starting
+            started.live.starting = None
         return WorkflowHandleAsync(started.workflow_id, cls)
 
     @classmethod
@@ -193,15 +189,19 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         refuse_running_loop(f"the workflow {function.name!r}", "DBOS.start_workflow_async")
         caller = caller_in_app(scopes.of_thread)
-        started = drive(_start(caller, function, args, kwargs), caller.port)
+        # A child has a thread of its own: in this one, cancelling the parent could not wake it.
+        in_caller = caller.workflow is None
+        runner = current_host().runner
+        started = drive(_start(caller, function, args, kwargs, in_caller=in_caller), caller.port)
         live = started.live
-        if live is not None and caller.workflow is None:
-            current_host().runner.execute(live, for_caller=True)
+        if live is not None and in_caller:
+            try:
+                runner.execute(live, for_caller=True)
+            except BaseException:
+                runner.give_up(live)  # It may have been interrupted before it began.
+                raise
             with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
                 return live.ended.result()
-        elif live is not None:
-            # A child has a thread of its own: in this one, cancelling the parent could not wake it.
-            current_host().runner.begin(live)
         return drive(get_result(caller, started.workflow_id, None), caller.port)
 
     return call
@@ -210,13 +210,11 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
 def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         caller = caller_in_app(scopes.of_task)
-        started = await drive_async(_start(caller, function, args, kwargs), caller.port)
+        started = await drive_async(_start(caller, function, args, kwargs, asyncio.get_running_loop()), caller.port)
         live = started.live
-        if live is not None:
-            current_host().runner.begin(live, asyncio.get_running_loop())
-            if caller.workflow is None:
-                with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
-                    return await live.ended
+        if live is not None and caller.workflow is None:
+            with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
+                return await live.ended
         return await drive_async(get_result(caller, started.workflow_id, None), caller.port)
 
     return call
@@ -249,8 +247,15 @@ def _registered(func: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Workfl
 
 
 def _start(
-    caller: Caller, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+    caller: Caller,
+    function: WorkflowFunction,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    in_caller: bool = False,
 ) -> Operation[Start]:
+    REGISTRY.check_known(function)
     try:
         function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:
@@ -264,7 +269,9 @@ def _start(
     receiver = _receiver(function, args)
     if receiver is not None:
         args = args[1:]
-    return current_host().starter.start(function, receiver, args, kwargs, choose_id, limit_for_start(), caller.scope)
+    return current_host().starter.start(
+        function, receiver, args, kwargs, choose_id, limit_for_start(), caller.scope, loop, in_caller
+    )
 
 
 def _receiver(function: WorkflowFunction, args: tuple[Any, ...]) -> Receiver | None:

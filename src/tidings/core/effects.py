@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from tidings.model import Unit, WorkflowFilter
+from tidings.model import Answer, Unit, WorkflowFilter
 
 T = TypeVar("T")
 
@@ -36,10 +36,20 @@ class Call(Struct, frozen=True):
     function: Callable[[], Any]
 
 
+# Hears of the answer to a unit; of `None` if the unit was refused or failed.
+Tell = Callable[[Answer | None], None]
+
+
 class Commit(Struct, frozen=True):
-    """Make a unit durable, after all that the run handed over before. Resumes with its answer."""
+    """Make a unit durable, after all that the run handed over before. Resumes with its answer.
+
+    `tell` hears of the answer first: before the operation goes on, however late that is, and before
+    any later batch. It is called in another thread, must be quick and raise nothing, and is not called
+    for a unit that was withdrawn.
+    """
 
     unit: Unit
+    tell: Tell | None = None
 
 
 class Defer(Struct, frozen=True):

@@ -11,6 +11,7 @@ import copy
 import threading
 from collections.abc import Callable
 
+from tidings.core.effects import Tell
 from tidings.engine.arrivals import Arrival
 from tidings.engine.committer import Committer, Job
 from tidings.engine.ticket import Ticket, settle_all
@@ -32,13 +33,16 @@ class Chain:
         self.dead: BaseException | None = None
         self.failure: BaseException | None = None
 
-    def commit(self, unit: Unit) -> Job:
-        """Hand over a unit whose answer somebody waits for. Behind an outcome nothing more is taken."""
+    def commit(self, unit: Unit, tell: Tell | None = None) -> Job:
+        """Hand over a unit whose answer somebody waits for; `tell` hears of it first.
+
+        After an outcome nothing more is taken.
+        """
         with self._lock:
             self._check()
             if unit.outcome is not None:
                 self._sealed = DBOSRunEndedError(unit.workflow_id or "", "the workflow has ended")
-            return self._committer.submit(unit, self)
+            return self._committer.submit(unit, self, tell=tell)
 
     def take(self, unit: Unit, arrival: Arrival) -> Job:
         """Hand over a unit that takes a message, for an arrival that is held for its answer."""
@@ -46,11 +50,11 @@ class Chain:
             self._check()
             return self._committer.submit_take(unit, self, arrival)
 
-    def defer(self, make: Callable[[], Unit]) -> Ticket | None:
+    def defer(self, make: Callable[[], Unit], tell: Tell | None = None) -> Ticket | None:
         """Number a unit, hand it over and go on. Gives a ticket to wait for if too much is in flight."""
         with self._lock:
             self._check()
-            self._last = self._committer.submit(make(), self)
+            self._last = self._committer.submit(make(), self, tell=tell)
             return self._last if self._committer.is_full else None
 
     def barrier(self) -> Ticket | None:

@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from tidings.core.effects import WakeKey
+from tidings.core.effects import Tell, WakeKey
 from tidings.core.operations.events import event_key
 from tidings.core.operations.messages import MESSAGE, arrival_key
 from tidings.core.operations.results import end_key
@@ -82,6 +82,20 @@ class TakeJob(Job):
         if error is None and type(value) is Nothing:
             return self._arrival.stay()
         return self._arrival.answer(value, error)
+
+
+class ToldJob(Job):
+    """A unit on its way, of whose answer somebody hears before all others, and before any later batch."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, unit: Unit, chain: Sender, wakes: tuple[str, ...], tell: Tell) -> None:
+        super().__init__(unit, chain, wakes)
+        self._tell = tell
+
+    def _finish(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
+        self._tell(value if error is None else None)
+        return super()._finish(value, error)
 
 
 class Errand(Ticket):
@@ -175,9 +189,12 @@ class Committer:
                 self.asking.held_up_seconds,
             )
 
-    def submit(self, unit: Unit, chain: Sender, *, wakes: tuple[str, ...] = ()) -> Job:
-        """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be."""
-        return self._hand_over(Job(unit, chain, wakes))
+    def submit(self, unit: Unit, chain: Sender, *, wakes: tuple[str, ...] = (), tell: Tell | None = None) -> Job:
+        """Hand over a unit, and names to wake besides its own. The job is settled when it is durable, or cannot be.
+
+        `tell` hears of the answer in the thread that settles the job: this committer's, if it is an answer.
+        """
+        return self._hand_over(Job(unit, chain, wakes) if tell is None else ToldJob(unit, chain, wakes, tell))
 
     def submit_take(self, unit: Unit, chain: Sender, arrival: Arrival) -> Job:
         """Hand over a unit that takes a message, for an arrival that is held for its answer."""

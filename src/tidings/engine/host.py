@@ -17,9 +17,10 @@ import os
 import threading
 
 from tidings.engine.engine import Engine
+from tidings.engine.live import LiveRun
 from tidings.engine.loops import BackgroundLoop
 from tidings.engine.registry import Registry
-from tidings.engine.runner import LiveRun, Runner
+from tidings.engine.runner import Runner
 from tidings.engine.settings import Settings
 from tidings.engine.starting import Starter
 from tidings.engine.supervisor import Supervisor

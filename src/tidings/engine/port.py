@@ -94,8 +94,8 @@ class Port:
     def perform(self, effect: Effect) -> Any:
         """Begin an effect. Gives its value, or a ticket to wait for."""
         match effect:
-            case Commit(unit):
-                return self.chain.commit(unit)
+            case Commit(unit, tell):
+                return self.chain.commit(unit, tell)
             case Now():
                 return self._parts.clock.now_ms()
             case Barrier():

@@ -18,7 +18,7 @@ from typing import Any
 
 from tidings.core.retry import RetryPolicy
 from tidings.engine.receivers import Receivers
-from tidings.error import DBOSConflictingRegistrationError
+from tidings.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
 from tidings.limits import DEFAULT_RECOVERY_ATTEMPTS
 
 
@@ -68,6 +68,23 @@ class Registry:
                     workflow.name, _description(former.function), _description(workflow.function)
                 )
             self._workflows[workflow.name] = workflow
+
+    def check_known(self, workflow: WorkflowFunction) -> None:
+        """Check that a recovery would find this function under its name.
+
+        Raises:
+            DBOSWorkflowFunctionNotFoundError: nothing is registered there.
+            DBOSConflictingRegistrationError: another function is.
+        """
+        known = self._workflows.get(workflow.name)
+        if known is workflow:
+            return
+        if known is None:
+            raise DBOSWorkflowFunctionNotFoundError(None, workflow.name)
+        if not _is_same(known.function, workflow.function):
+            raise DBOSConflictingRegistrationError(
+                workflow.name, _description(known.function), _description(workflow.function)
+            )
 
     def add_step(self, step: StepFunction) -> None:
         """Register a step, so that its code counts for the version. Steps may share a name."""

@@ -10,6 +10,11 @@ An execution ends in one of four ways:
 
 A caller that goes away (a web client that disconnects, `wait_for` around a handle) ends only its own
 waiting.
+
+A start is known here from before its hand-over until its run has begun (`engine.starts`). It is a run of
+this process as soon as its record is durable, because the committer's thread says so before it does
+anything else. So a run that only waits for its event loop, however long that is blocked, never looks
+like one that nobody executes.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -27,12 +32,13 @@ from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
 from tidings.engine.chain import Chain
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.live import Alarm, LiveRun
 from tidings.engine.loops import BackgroundLoop, is_closing, watch_loop
 from tidings.engine.port import Parts, Port
 from tidings.engine.probes import Point
 from tidings.engine.registry import WorkflowFunction
 from tidings.engine.scope import Scope, standing
-from tidings.engine.ticket import Ticket
+from tidings.engine.starts import Starts
 from tidings.engine.turns import Turns
 from tidings.engine.workers import Workers
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
@@ -43,61 +49,6 @@ logger = logging.getLogger("tidings")
 
 # What a program that called a workflow in its own thread is to see.
 _FOR_THE_CALLER = (KeyboardInterrupt, SystemExit)
-
-_MOST_REMEMBERED = 10_000
-
-
-class Alarm(Ticket):
-    """What the deadline of a workflow settles, or the end of its run before."""
-
-    __slots__ = ("is_off",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_off = False
-
-    def switch_off(self) -> None:
-        """Let nothing happen at the deadline."""
-        self.is_off = True
-        self.settle()
-
-
-class LiveRun:
-    """A run that is being executed in this process.
-
-    `ended` is settled with its result or error; `starting`, if the run's own start is its first
-    unit and somebody waits for that, when it is durable; `alarm`, if the workflow has a deadline, then or
-    when it is over.
-    """
-
-    __slots__ = (
-        "alarm",
-        "args",
-        "coroutine",
-        "ended",
-        "function",
-        "kwargs",
-        "over",
-        "port",
-        "run",
-        "starting",
-        "task",
-    )
-
-    def __init__(
-        self, run: Run, port: Port, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.run = run
-        self.port = port
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.ended = Ticket()
-        self.starting: Ticket | None = None
-        self.coroutine: Coroutine[Any, Any, None] | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.alarm: Alarm | None = None
-        self.over = False
 
 
 class Runner:
@@ -112,15 +63,12 @@ class Runner:
         self._detached = detached
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
-        self._claiming: set[str] = set()
-        # Workflows that were claimed anew, though this process owned them: a start of before is over.
-        self._claimed_anew: dict[str, None] = {}
+        self._starts = Starts()
         self._closed: str | None = None
         self._no_more_steps: str | None = None
         self.generation = 0  # Grows whenever this process may have lost runs.
-        # Workflows that were cancelled while no run of theirs was here. One may be on its way: started
-        # or claimed, and not yet prepared.
-        self._cancelled: dict[str, None] = {}
+        self._is_claiming = False
+        self._cancelled: set[str] = set()  # while claiming, and not executed here: perhaps what is being claimed
 
     def live(self, workflow_id: str) -> LiveRun | None:
         """Return the run of this workflow, if it is being executed here."""
@@ -143,71 +91,110 @@ class Runner:
         with self._lock:
             return list(self._live.values())
 
+    @contextlib.contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Claim runs in the block, and prepare them, in one thread at a time.
+
+        One of them may be cancelled elsewhere before it is prepared, and this process hear of that first.
+        """
+        with self._lock:
+            self._is_claiming = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._is_claiming = False
+                self._cancelled.clear()
+
+    def unattended(self, workflow_ids: Iterable[str]) -> list[str]:
+        """Return which of these nobody here executes. In the committer's thread this is exact.
+
+        That thread makes starts durable, and tells of each at once (`recorded`).
+        """
+        return [each for each in workflow_ids if each not in self._live]
+
     def prepare_claimed(
         self, run: Run, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any], generation: int
     ) -> LiveRun | None:
         """Make ready to execute a claimed run; `None` if ownership has changed since that `generation`."""
+        live = self._new(run, function, args, kwargs)
+        live.is_recorded = True
         with self._lock:
             if generation != self.generation:
                 return None
-            self._claiming.discard(run.workflow_id)
-            live = self._add(LiveRun(run, Port(self._parts, run.workflow_id, ahead=run.ahead), function, args, kwargs))
+            self._add(live)
         self._parts.waiters.restore(end_key(run.workflow_id))
         return live
 
-    def claiming(self, workflow_ids: Sequence[str]) -> list[str]:
-        """Return which of these may be claimed anew: those that nobody executes. From now on nobody begins to.
-
-        A start may have been recorded long before it is executed, on a busy event loop. What it handed
-        over while its history is read for another execution would be written, and never known to that.
-        """
-        with self._lock:
-            free = [each for each in workflow_ids if each not in self._live]
-            self._claiming.update(free)
-            for each in free:
-                _remember(self._claimed_anew, each)
-            return free
-
-    def claimed(self, workflow_ids: Iterable[str]) -> None:
-        """Note that these were claimed anew, and that those of them which are not executed now could not be."""
-        with self._lock:
-            self._claiming.difference_update(workflow_ids)
-
     def ownership_changes(self) -> None:
-        """Note, before it is read what this process still owns, that claims of before may count no more."""
+        """Call this before re-reading what this process owns: claims made earlier may be stale."""
         with self._lock:
             self.generation += 1
 
-    def prepare(
+    # --- starts -----------------------------------------------------------------------------------
+
+    def plan(
         self,
         run: Run,
         function: WorkflowFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        generation: int | None = None,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> LiveRun:
-        """Make ready to execute a run.
+        """Make ready to execute a run whose start is going to be handed over.
 
-        Where its start is recorded already, `generation` is that of before. If ownership may have changed
-        since, the run is dead: between the record and this nobody here was known to execute it, so it was
-        not among those that were dropped if it was taken over. If it was not, it is found unattended. So it
-        may have been found meanwhile, by this very process, and have been executed to its end.
+        From now on its starter must `begin` it, `execute` it, or `give_up`.
+
+        Args:
+            run: the run, under its first epoch.
+            function: what it executes.
+            args: what that is called with.
+            kwargs: what that is called with, too.
+            loop: where the starter waits for the record, and a coroutine is to run; `None` is in a thread.
         """
-        live = LiveRun(run, Port(self._parts, run.workflow_id, ahead=run.ahead), function, args, kwargs)
+        live = self._new(run, function, args, kwargs)
+        live.loop = loop
         with self._lock:
-            if generation is None or (generation == self.generation and run.workflow_id not in self._claimed_anew):
-                self._add(live)
-            else:
-                live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another execution may have gone on with it"))
-        self._parts.waiters.restore(end_key(run.workflow_id))
+            self._starts.add(live)
         return live
 
-    def _add(self, live: LiveRun) -> LiveRun:
+    def begins_unrecorded(self, live: LiveRun) -> None:
+        """Let a start be executed before it is durable: it is the first unit of its own run."""
+        with self._lock:
+            self._add(live)
+
+    def recorded(self, live: LiveRun) -> None:
+        """The start is durable: from now on its run is one of this process's. In the committer's thread."""
+        with self._lock:
+            live.is_recorded = True
+            if not live.over and self._live.get(live.run.workflow_id) is not live:
+                self._add(live)
+            if live.is_given_up:
+                self._starts.give_up(live)  # Once more: now there is something to take up.
+        self._parts.waiters.restore(end_key(live.run.workflow_id))
+
+    def give_up(self, live: LiveRun) -> None:
+        """The starter does not execute this run. What of it is recorded, the supervisor takes up soon.
+
+        Takes no lock: a coroutine that nobody awaits any more says so from wherever it is collected.
+        """
+        self._starts.give_up(live)
+
+    def _take_given_up(self) -> None:
+        """End the executions that never began because their starters are gone, so that they are taken up."""
+        with self._lock:
+            gone = self._starts.take_given_up()
+        for live in gone:
+            self._detach(live)
+
+    # --- executing --------------------------------------------------------------------------------
+
+    def _new(self, run: Run, function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LiveRun:
+        return LiveRun(run, Port(self._parts, run.workflow_id, ahead=run.ahead), function, args, kwargs)
+
+    def _add(self, live: LiveRun) -> None:
         workflow_id = live.run.workflow_id
         former = self._live.get(workflow_id)
-        if workflow_id in self._claiming or (former is not None and former.run.epoch > live.run.epoch):
-            live.port.chain.kill(DBOSRunEndedError(workflow_id, "a later execution goes on with it"))
-            return live
         self._live[workflow_id] = live
         if former is not None:
             former.port.chain.kill(DBOSRunEndedError(workflow_id, "another execution goes on with it"))
@@ -218,7 +205,6 @@ class Runner:
             live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
         if live.run.deadline_ms is not None:
             live.alarm = self.cancel_at(live.run.deadline_ms, workflow_id)
-        return live
 
     def cancel_at(self, deadline_ms: int, workflow_id: str) -> Alarm:
         """Cancel a workflow when its time is up, also if it cannot be executed; unless the alarm is switched off."""
@@ -232,19 +218,38 @@ class Runner:
             logger.warning("workflow %r has taken longer than it may: it is cancelled", workflow_id)
             _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))
 
-    def begin(self, live: LiveRun, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Execute a run: an async one on `loop`, if that is running here, else in the background."""
-        if not live.function.is_async:
-            context = contextvars.copy_context()
-            self._workers.start(lambda: context.run(self.execute, live))
-        elif loop is not None:
-            self._begin_on(loop, live)
-        else:
-            background = self._background.get()
-            if background is None:  # The host has stopped, and the run was killed by that.
-                self._ended(live, None, live.port.chain.dead)
+    def begin(self, live: LiveRun) -> None:
+        """Execute a run: a coroutine on the running loop of its starter, if it has one, else in the background.
+
+        Whatever this raises, a run that is recorded is executed: if not by this call, then soon.
+        """
+        try:
+            if not live.function.is_async:
+                context = contextvars.copy_context()
+                self._workers.start(lambda: context.run(self.execute, live))
+            elif live.loop is not None:
+                self._begin_on(live.loop, live)
             else:
-                background.call_soon_threadsafe(self._begin_on, background, live)
+                background = self._background.get()
+                if background is None:  # The host has stopped, and the run was killed by that.
+                    self._ended(live, None, live.port.chain.dead)
+                else:
+                    background.call_soon_threadsafe(self._begin_in_background, background, live)
+            self._has_begun(live)
+        except BaseException:
+            self.give_up(live)  # No thread could be started, or a task factory has failed.
+            raise
+
+    def _has_begun(self, live: LiveRun) -> None:
+        with self._lock:
+            self._starts.begun(live)
+
+    def _begin_in_background(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
+        try:
+            self._begin_on(loop, live)
+        except BaseException:
+            self._detach(live)
+            raise
 
     def execute(self, live: LiveRun, *, for_caller: bool = False) -> None:
         """Execute a blocking run in this thread, to its end.
@@ -253,6 +258,7 @@ class Runner:
             for_caller: the thread is its caller's, who is to see a KeyboardInterrupt or SystemExit;
                 the workflow then stays PENDING. In a thread of ours they are errors like others.
         """
+        self._has_begun(live)
         live.run.root.owner = threading.get_ident()
         value: Any = None
         error: BaseException | None = None
@@ -276,8 +282,12 @@ class Runner:
         port = live.port.for_end()
         return drive(conclude(live.run, value, error, port.settle_failure), port)
 
-    def detach_from_closed_loops(self) -> None:
-        """End the executions whose event loop was closed without cancelling its tasks first."""
+    def detach_lost(self) -> None:
+        """End the executions that cannot go on here, so that they are taken up.
+
+        Their starter is gone, or their event loop was closed without cancelling its tasks first.
+        """
+        self._take_given_up()
         for live in self.all_live():
             task = live.task
             if task is not None and task.get_loop().is_closed():
@@ -296,18 +306,17 @@ class Runner:
         """Stop the run of a workflow that is CANCELLED; also one that is only about to begin here."""
         with self._lock:
             live = self._live.get(workflow_id)
-            if live is None:
-                _remember(self._cancelled, workflow_id)
-        if live is not None:
-            live.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
+            killed = self._starts.of(workflow_id) if live is None else [live]
+            if self._is_claiming and not killed:
+                self._cancelled.add(workflow_id)
+        for each in killed:
+            each.port.chain.kill(DBOSWorkflowCancelledError(workflow_id))
 
     def kill_lost(self, owned: Mapping[str, int]) -> None:
         """Kill the runs that are not among these, id to epoch: another process goes on with them."""
         for live in self.all_live():
             run = live.run
-            starting = live.starting  # Once: who waits for it lets it go then.
-            is_starting = starting is not None and not starting.settled
-            if owned.get(run.workflow_id) != run.epoch and not is_starting:
+            if live.is_recorded and owned.get(run.workflow_id) != run.epoch:
                 logger.warning("workflow %r was taken over by another process", run.workflow_id)
                 live.port.chain.kill(DBOSRunEndedError(run.workflow_id, "another process took it over"))
 
@@ -396,13 +405,6 @@ class Runner:
         self._parts.probes.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
             self._detached(live)
-
-
-def _remember(ids: dict[str, None], workflow_id: str) -> None:
-    """Add an id to the last ones that are kept."""
-    ids[workflow_id] = None
-    if len(ids) > _MOST_REMEMBERED:
-        del ids[next(iter(ids))]
 
 
 def _raise_if_dead(live: LiveRun, error: BaseException | None) -> None:

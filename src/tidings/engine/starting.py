@@ -1,36 +1,41 @@
 """Starting workflows: the record of the start, and the run that is then to be executed.
 
 A start from outside under a fresh random id cannot meet another, so it is handed over as the first
-unit of the new run and not waited for; the run's own barrier keeps everything behind it. Under a
+unit of the new run and not waited for; the run's own barrier keeps everything after it. Under a
 chosen id the store's answer decides whether this start or an earlier one counts. In a workflow the
-child and the entry that started it are one unit. Who gets the answer late executes nothing: what may
-have been taken over meanwhile is recorded, and whoever owns it goes on with it.
+child and the entry that started it are one unit.
+
+The run is planned before its start is handed over, and is this process's from the moment that the start
+is durable; so nothing can take it for lost while the caller is late to hear of that. A caller that never
+hears of it (it was cancelled, its loop was closed) gives the run up, and the supervisor executes it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import Failed, Operation
+from tidings.core.effects import Failed, Operation, Tell
 from tidings.core.history import Run
 from tidings.core.operations.recorded import deadline_of
 from tidings.core.operations.results import Started, start, start_child
 from tidings.engine.clock import Clock
+from tidings.engine.live import LiveRun
 from tidings.engine.receivers import Receiver
 from tidings.engine.registry import WorkflowFunction
-from tidings.engine.runner import LiveRun, Runner
+from tidings.engine.runner import Runner
 from tidings.engine.scope import Scope
 from tidings.error import DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
-from tidings.model import NewWorkflow, Unit
+from tidings.model import Answer, Applied, NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
 
 
 class Start(Struct, frozen=True):
-    """A workflow that was started: to be executed here if `live`, else it was started before."""
+    """A workflow that was started: executed here as `live`, unless it had been started before."""
 
     workflow_id: str
     live: LiveRun | None
@@ -65,12 +70,15 @@ class Starter:
         choose_id: Callable[[], str | None],
         limit: Limit | None,
         scope: Scope | None,
+        loop: asyncio.AbstractEventLoop | None,
+        in_caller: bool,
     ) -> Operation[Start]:
-        """Start a workflow: a child where `scope` is a workflow. The caller executes it.
+        """Start a workflow: a child where `scope` is a workflow.
 
         A method is called on `receiver`, which is not among `args`. `choose_id` is asked once the
         arguments are known to be fit; `None` lets the id be random. Without a `limit` of its own a
-        child has its parent's deadline.
+        child has its parent's deadline. A coroutine runs on `loop`, which is the running one, or in the
+        background. With `in_caller` the caller executes the run itself, in this thread.
         """
         if self._is_closing and scope is None:
             raise DBOSShutdownError(
@@ -95,37 +103,67 @@ class Starter:
                 *_limits(limit, parent, now_ms),
             )
 
-        if parent is None and workflow_id is None:
-            started_now = new(self._clock.now_ms())
-            live = self._prepare(started_now, function, receiver)
-            try:
-                live.port.chain.defer(lambda: Unit(fresh_id, 1, start=started_now))
-                live.starting = live.port.chain.barrier()
-            except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
-                raise DBOSShutdownError from None
-            except DBOSWorkflowCancelledError:
-                pass  # Its time was up already, so it was started.
-            return Start(fresh_id, live)
-        generation = self._runner.generation
-        if parent is not None:
-            started = yield from start_child(parent.begin(function.name, child=True), new)
-        else:
-            started = yield from start(new(self._clock.now_ms()))
-        if isinstance(started, Failed):
-            return started  # type: ignore[return-value]  # The driver raises it.
-        assert isinstance(started, Started)
-        if started.new is None:
-            return Start(started.workflow_id, None)
-        return Start(started.workflow_id, self._prepare(started.new, function, receiver, generation))
+        planned: LiveRun | None = None
+        is_kept = False
 
-    def _prepare(
-        self, new: NewWorkflow, function: WorkflowFunction, receiver: Receiver | None, generation: int | None = None
+        def plan(now_ms: int) -> NewWorkflow:
+            nonlocal planned
+            made = new(now_ms)
+            planned = self._planned(made, function, receiver, loop)
+            return made
+
+        def tell(answer: Answer | None) -> None:
+            if planned is not None and type(answer) is Applied:
+                self._runner.recorded(planned)
+
+        try:
+            if parent is not None:
+                started = yield from start_child(parent.begin(function.name, child=True), plan, tell)
+            elif workflow_id is not None:
+                started = yield from start(plan(self._clock.now_ms()), tell)
+            else:
+                made = plan(self._clock.now_ms())
+                assert planned is not None
+                started = self._start_unseen(made, planned, tell)
+            if isinstance(started, Failed):
+                return started  # type: ignore[return-value]  # The driver raises it.
+            assert isinstance(started, Started)
+            if started.new is None:
+                return Start(started.workflow_id, None)
+            assert planned is not None
+            if not in_caller:
+                self._runner.begin(planned)
+            is_kept = True
+            return Start(started.workflow_id, planned)
+        finally:
+            if planned is not None and not is_kept:
+                self._runner.give_up(planned)
+
+    def _start_unseen(self, new: NewWorkflow, planned: LiveRun, tell: Tell) -> Started:
+        """Hand the start over as the first unit of its own run, which may begin before that is durable."""
+        self._runner.begins_unrecorded(planned)
+        chain = planned.port.chain
+        try:
+            chain.defer(lambda: Unit(new.workflow_id, 1, start=new), tell)
+            planned.starting = chain.barrier()
+        except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
+            raise DBOSShutdownError from None
+        except DBOSWorkflowCancelledError:
+            pass  # Its time was up already, so it was started.
+        return Started(new.workflow_id, new)
+
+    def _planned(
+        self,
+        new: NewWorkflow,
+        function: WorkflowFunction,
+        receiver: Receiver | None,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> LiveRun:
-        """Execute with what was recorded, as a recovery would: the caller may change its own objects."""
+        """Plan a run with what will be recorded, as a recovery would: the caller may change its own objects."""
         recorded = load(self._serializer, new.inputs, _what(function))
         run = Run(new.workflow_id, 1, function.name, self._serializer, deadline_ms=new.deadline_ms)
         args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
-        return self._runner.prepare(run, function, args, recorded["kwargs"], generation)
+        return self._runner.plan(run, function, args, recorded["kwargs"], loop)
 
 
 def _limits(limit: Limit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:

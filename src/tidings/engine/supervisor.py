@@ -24,9 +24,10 @@ from tidings.core.operations.results import end_key
 from tidings.core.recovery import is_dead_letter, recovery_of
 from tidings.engine.chain import Chain
 from tidings.engine.leases import sweep
+from tidings.engine.live import LiveRun
 from tidings.engine.port import Parts
 from tidings.engine.registry import Registry, WorkflowFunction
-from tidings.engine.runner import LiveRun, Runner
+from tidings.engine.runner import Runner
 from tidings.engine.takeover import CLAIM_TOGETHER, Takeover
 from tidings.error import (
     DBOSException,
@@ -153,7 +154,7 @@ class Supervisor:
         )
 
     def _resume_detached(self) -> None:
-        self._runner.detach_from_closed_loops()
+        self._runner.detach_lost()
         with self._changed:
             detached = list(self._detached)
         self._resume([live.run.workflow_id for live in detached])
@@ -163,8 +164,8 @@ class Supervisor:
     def _resume_unattended(self) -> None:
         """Execute what this process owns and nobody here executes, if that was so at the last look too.
 
-        There is a moment between the record of a start or a claim and its execution, and a loop that
-        closes, or an exit that was caught, may fall into it.
+        A claim may have come to nothing after it was made. A start is never found here while its starter
+        lives: it is executed here, as far as anybody can see, from the moment it is durable.
         """
         executor_id = self._parts.committer.executor.executor_id
         wanted = WorkflowFilter(
@@ -181,15 +182,11 @@ class Supervisor:
 
     def _resume(self, ids: list[str]) -> None:
         for start in range(0, len(ids), CLAIM_TOGETHER):
-            page = ids[start : start + CLAIM_TOGETHER]
-            try:
-                self._claim(partial(self._reclaim, page))
-            finally:
-                self._runner.claimed(page)
+            self._claim(partial(self._reclaim, ids[start : start + CLAIM_TOGETHER]))
 
     def _reclaim(self, ids: list[str], store: Store) -> list[WorkflowRecord]:
         """Claim anew, in the committer's thread, what still nobody here executes."""
-        return store.reclaim(self._parts.committer.executor, self._runner.claiming(ids))
+        return store.reclaim(self._parts.committer.executor, self._runner.unattended(ids))
 
     def _claim(self, claim: Callable[[Store], list[WorkflowRecord]]) -> int:
         """Claim runs and execute them. Gives how many there were.
@@ -201,8 +198,9 @@ class Supervisor:
             claimed = [] if self._stopped else claim(store)
             return claimed, self._runner.generation  # It changes in the committer's thread only, which is this.
 
-        claimed, generation = self._parts.committer.call(note_generation).result()
-        self._execute(claimed, generation)
+        with self._runner.claiming():
+            claimed, generation = self._parts.committer.call(note_generation).result()
+            self._execute(claimed, generation)
         return len(claimed)
 
     def _execute(self, claimed: list[WorkflowRecord], generation: int) -> None:
@@ -227,10 +225,14 @@ class Supervisor:
             live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
             if live is None:
                 return  # What is ours all the same is found unattended at the next looks.
-            if recovery != Recovery(record.recovery_attempts, record.progress):
-                with contextlib.suppress(DBOSRunEndedError, DBOSWorkflowCancelledError):  # It is over already.
-                    live.port.chain.defer(partial(Unit, run.workflow_id, run.epoch, recovery=recovery))
-            self._runner.begin(live)
+            try:
+                if recovery != Recovery(record.recovery_attempts, record.progress):
+                    with contextlib.suppress(DBOSRunEndedError, DBOSWorkflowCancelledError):  # It is over already.
+                        live.port.chain.defer(partial(Unit, run.workflow_id, run.epoch, recovery=recovery))
+                self._runner.begin(live)
+            except BaseException:
+                self._runner.give_up(live)
+                raise
 
     def _is_over(self, record: WorkflowRecord, recovery: Recovery) -> bool:
         """Tell whether a workflow is not to be executed any more; then it is ended."""

@@ -12,7 +12,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from tidings.core.effects import BARRIER, NOW, Commit, Failed, FindStatuses, FindWorkflow, Operation, Read, WakeKey
+from tidings.core.effects import (
+    BARRIER,
+    NOW,
+    Commit,
+    Failed,
+    FindStatuses,
+    FindWorkflow,
+    Operation,
+    Read,
+    Tell,
+    WakeKey,
+)
 from tidings.core.history import Run, Slot, unexpected
 from tidings.core.lifecycle import has_ended
 from tidings.core.operations.recorded import (
@@ -66,9 +77,9 @@ class Started(Struct, frozen=True):
     new: NewWorkflow | None = None
 
 
-def start(new: NewWorkflow) -> Operation[Any]:
+def start(new: NewWorkflow, tell: Tell) -> Operation[Any]:
     """Start a workflow from outside any other, under an id that may be in use already."""
-    answer = yield Commit(Unit(start=new))
+    answer = yield Commit(Unit(start=new), tell)
     match answer:
         case Applied():
             return Started(new.workflow_id, new)
@@ -79,7 +90,7 @@ def start(new: NewWorkflow) -> Operation[Any]:
             raise unexpected(answer)
 
 
-def start_child(slot: Slot, make: Callable[[int], NewWorkflow]) -> Operation[Any]:
+def start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> Operation[Any]:
     """Start a child workflow: the child and the entry that started it are one unit."""
     if slot.is_finished:
         entry = yield from finished(slot)
@@ -87,14 +98,14 @@ def start_child(slot: Slot, make: Callable[[int], NewWorkflow]) -> Operation[Any
             return load_result(slot, entry)
         assert entry.child_workflow_id is not None
         return Started(entry.child_workflow_id)
-    return (yield from abandonable(slot, _start_child(slot, make)))
+    return (yield from abandonable(slot, _start_child(slot, make, tell)))
 
 
-def _start_child(slot: Slot, make: Callable[[int], NewWorkflow]) -> Operation[Any]:
+def _start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> Operation[Any]:
     now: int = yield NOW
     new = make(now)
     entry = slot.done(now, now, child_workflow_id=new.workflow_id)
-    answer = yield Commit(slot.run.unit(entry, start=new))
+    answer = yield Commit(slot.run.unit(entry, start=new), tell)
     match answer:
         case Applied():
             return Started(new.workflow_id, new)

@@ -24,7 +24,7 @@ from tidings.store.protocol import DataError, StoreError, Unavailable
 
 _log = logging.getLogger("tidings.store")
 
-OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables; RETURNING came with 3.35
+OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 
 # How long to wait for somebody else's lock inside SQLite. Our own processes queue on the side lock
 # and never meet it: this is for other programs that write to the same file.
@@ -161,6 +161,11 @@ def _advice(error: Exception, path: str) -> str:
         return "this file is not an SQLite database: name another one, or a new one"
     if primary == sqlite3.SQLITE_CANTOPEN and not Path(path).exists():
         return f"there is no such file ({error}): {REMEDY}"
+    if str(error).startswith("malformed database schema"):
+        return (
+            f"this Python's SQLite cannot read the tables in it ({error}): the file was made by a newer SQLite than "
+            f"{sqlite3.sqlite_version}, so use a Python that carries a newer one; or the file is damaged"
+        )
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or isinstance(error, PermissionError):
         return f"this user may not write to it ({error}): the file and its directory must be writable"
     return str(error)

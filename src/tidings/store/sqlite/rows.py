@@ -31,6 +31,7 @@ def row_of_start(start: NewWorkflow, executor_id: str) -> Row:
         start.app_version,
         start.parent_id,
         start.created_at_ms,
+        start.created_at_ms,  # `updated_at_ms`
         start.class_name,
         start.config_name,
         start.timeout_ms,

@@ -6,6 +6,7 @@ application that keeps its own version there.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,9 @@ from tidings.store.sqlite.lock import SideLock
 
 PACKAGE: Final = "tidings.store.sqlite"
 SQL: Final = load(PACKAGE)
+
+_STRICT_TABLES: Final = (3, 37, 0)
+_STRICT: Final = re.compile(r"\) strict(?:,(?P<other> without rowid))?;\s*\Z")
 
 
 def migrate(path: str) -> None:
@@ -36,7 +40,7 @@ def migrate(path: str) -> None:
         connection.execute("begin immediate")
         for migration in pending(PACKAGE, _version(connection), database_name(path)):
             for statement in statements(migration.sql):
-                connection.execute(statement)
+                connection.execute(understood(statement))
         connection.execute(SQL["set_schema_version"], (SCHEMA_VERSION,))
         connection.execute("commit")
 
@@ -44,6 +48,15 @@ def migrate(path: str) -> None:
 def check(connection: sqlite3.Connection, path: str) -> None:
     """Raise `DBOSInitializationError` unless the file has the schema this library needs."""
     check_current(_version(connection), database_name(path))
+
+
+def understood(statement: str, version: tuple[int, ...] = sqlite3.sqlite_version_info) -> str:
+    """Return the statement as this SQLite understands it.
+
+    Strict tables came with 3.37. They keep out values of another type; tidings writes none, so without the word
+    everything is the same.
+    """
+    return statement if version >= _STRICT_TABLES else _STRICT.sub(lambda found: f"){found['other'] or ''};", statement)
 
 
 def statements(script: str) -> Iterator[str]:

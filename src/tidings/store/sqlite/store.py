@@ -476,7 +476,8 @@ def _check_fence(db: sqlite3.Connection, executor: Executor) -> None:
 
 
 def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[Row]) -> list[WorkflowRecord]:
-    claimed = (db.execute(_SQL["claim_workflow"], (executor.executor_id, seq)).fetchall() for (seq,) in seqs)
+    owner = executor.executor_id
+    claimed = (db.execute(_SQL["claim_workflow"], {"executor_id": owner, "seq": seq}).fetchall() for (seq,) in seqs)
     return [workflow_of(row) for [row] in claimed]
 
 

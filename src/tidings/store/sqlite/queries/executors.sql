@@ -3,8 +3,8 @@
 -- means that the fence has moved, or that `last_batch` is not what we know to have landed last: the
 -- batch itself has landed before, or the file was overwritten with an older one.
 update tidings_executors
-set last_batch = ?1, lease_until_ms = ?2, last_refused = null
-where executor_id = ?3 and fence = ?4 and last_batch is ?5;
+set last_batch = ?, lease_until_ms = ?, last_refused = null
+where executor_id = ? and fence = ? and last_batch is ?;
 
 -- name: note_refusals
 update tidings_executors set last_refused = ? where executor_id = ?;
@@ -16,7 +16,7 @@ select last_batch, last_refused from tidings_executors where executor_id = ?;
 -- A second try, after a first one whose answer was lost, finds its own row fit.
 insert into tidings_executors (
     executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version
-) values (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8)
+) values (?, ?, ?, 1, ?, ?, ?, ?, ?)
 on conflict (executor_id) do update
 set label = excluded.label, lease_until_ms = excluded.lease_until_ms, lease_ms = excluded.lease_ms,
     host = excluded.host, pid = excluded.pid, started_at_ms = excluded.started_at_ms,

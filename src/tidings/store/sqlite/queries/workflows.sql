@@ -8,7 +8,7 @@ parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, de
 insert into tidings_workflows (
     workflow_id, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
     created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
-) values (?1, 'PENDING', ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11, ?12);
+) values (?, 'PENDING', ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: workflow_states
 -- What the conditions of units are decided on. Nobody else writes until this transaction ends.
@@ -55,8 +55,10 @@ order by seq;
 -- name: claim_workflow
 -- A recovery attempt is counted where the former owner is a dead one: reclaimed is what is one's own already.
 update tidings_workflows
-set epoch = epoch + 1, executor_id = ?1, recovery_attempts = recovery_attempts + (executor_id <> ?1 and executor_id is not null)
-where seq = ?2
+set epoch = epoch + 1,
+    executor_id = :executor_id,
+    recovery_attempts = recovery_attempts + (executor_id <> :executor_id and executor_id is not null)
+where seq = :seq
 returning {columns};
 
 -- name: note_recovery

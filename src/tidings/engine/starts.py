@@ -1,0 +1,69 @@
+"""The starts of this process that were handed over, or will be, and have not begun to run.
+
+Each belongs to its *starter*: the task or thread that called `start_workflow`, which begins it as soon
+as it knows that the start is durable. On a busy event loop that may be long after. It stays the
+starter's all that time; nothing is decided by how long it takes or by how many there are. Only a
+starter that is gone gives it up: it was cancelled, an exception came in between, or its loop was closed.
+
+Not thread-safe, but for `give_up`: the runner's lock is held around the rest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tidings.engine.live import LiveRun
+
+
+class Starts:
+    """Planned runs by workflow. Several callers may be starting the same one at once."""
+
+    def __init__(self) -> None:
+        self._planned: dict[str, list[LiveRun]] = {}
+        self._given_up: deque[LiveRun] = deque()  # Its appends are atomic.
+
+    def add(self, live: LiveRun) -> None:
+        """Note a run that its starter is going to begin."""
+        self._planned.setdefault(live.run.workflow_id, []).append(live)
+
+    def of(self, workflow_id: str) -> list[LiveRun]:
+        """Return the planned runs of a workflow."""
+        return list(self._planned.get(workflow_id, ()))
+
+    def begun(self, live: LiveRun) -> None:
+        """Note that a run has begun."""
+        live.has_begun = True
+        self._forget(live)
+
+    def give_up(self, live: LiveRun) -> None:
+        """Note that the starter of this run is gone, unless it has begun. Takes no lock."""
+        self._given_up.append(live)
+
+    def take_given_up(self) -> list[LiveRun]:
+        """Return the recorded runs whose starters are gone: another execution is to take their place.
+
+        One that is not recorded yet, its unit being in flight, is given up once more when it is.
+        """
+        gone = [live for each in self._planned.values() for live in each if _is_closed(live)]
+        while self._given_up:
+            gone.append(self._given_up.popleft())
+        taken = []
+        for live in gone:
+            if not live.has_begun:
+                live.is_given_up = True
+                self._forget(live)
+                if live.is_recorded:
+                    taken.append(live)
+        return taken
+
+    def _forget(self, live: LiveRun) -> None:
+        workflow_id = live.run.workflow_id
+        planned = self._planned.get(workflow_id)
+        if planned is not None and live in planned:
+            planned.remove(live)
+            if not planned:
+                del self._planned[workflow_id]
+
+
+def _is_closed(live: LiveRun) -> bool:
+    return live.loop is not None and live.loop.is_closed()

@@ -1,0 +1,56 @@
+"""The rows: each prepares one platform, and says what of the suite runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from tests.matrix import environments, pythons, servers, sqlite
+from tests.matrix.platform import Platform
+
+PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
+POSTGRES: Final = ("14", "15", "16", "17", "18")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One platform.
+
+    Attributes:
+        name: What `--row` names it by.
+        title: What it is meant to be, for the table when it cannot be had.
+        prepare: Finds or installs it, or raises `Missing`.
+        selected: The tests that run there; all of them if there is none.
+    """
+
+    name: str
+    title: str
+    prepare: Callable[[], Platform]
+    selected: tuple[str, ...] = ()
+
+
+def rows() -> Iterator[Row]:
+    """Give every row, in the order of the table."""
+    for version in PYTHONS:
+        yield Row(f"python-{version}", f"Python {version}", partial(_on_python, version))
+    for major in POSTGRES:
+        yield Row(f"postgresql-{major}", f"PostgreSQL {major}", partial(_on_postgres, major))
+    yield Row("sqlite-3.35", "SQLite 3.35", _on_old_sqlite)
+
+
+def _on_python(version: str) -> Platform:
+    interpreter = environments.environment_of(pythons.find_python(version))
+    return Platform(interpreter, interpreter.source)
+
+
+def _on_postgres(major: str) -> Platform:
+    programs, source = servers.find_postgres(major)
+    return Platform(environments.own(), source, {"TEST_POSTGRES_BIN": str(programs)})
+
+
+def _on_old_sqlite() -> Platform:
+    interpreter = environments.own()
+    source, environment = sqlite.old_library(interpreter)
+    return Platform(interpreter, source, environment)

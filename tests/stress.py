@@ -1,0 +1,162 @@
+"""Runs the tests again and again beside busy processes, in another order each time: `make stress ROUNDS=10 SEED=7`.
+
+    python -m tests.stress [--rounds 10] [--seed 7] [--busy 2] [--logs .stress] [-- pytest's arguments]
+
+There are as many busy processes as processors. After each round nothing may be left: no process that the round started,
+and no file in the directory for temporary files or in memory. A round that fails leaves its log, and the next one
+begins. Ends with 1 if any has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+
+from tests.support import programs
+
+_MARK = "TIDINGS_STRESS"
+_COUNTS = re.compile(r"\d+ (passed|failed|error)")
+_BUSY = "while True: pass"
+_MEMORY = Path("/dev/shm")
+_PROCESSES = Path("/proc")
+# What has been told to end at the end of a round: servers, and what removes their files.
+_PATIENCE_SECONDS = 30.0
+
+
+class Round:
+    """One run of the tests, in a directory for temporary files of its own."""
+
+    def __init__(self, number: int, seed: int, logs: Path, arguments: list[str]) -> None:
+        self.seed = seed
+        self.log = logs / f"round-{number}-seed-{seed}.log"
+        self._arguments = arguments
+        self._mark = secrets.token_hex(8)
+
+    def play(self) -> str:
+        """Run the tests, and say in a line how that went; the log stays if it went wrong."""
+        began = time.monotonic()
+        in_memory = _in_memory()
+        with tempfile.TemporaryDirectory(prefix="tidings-stress-", ignore_cleanup_errors=True) as directory:
+            os.chmod(directory, 0o711)  # A PostgreSQL server that runs as another user must get through.
+            code = self._run(directory)
+            left = self._await_nothing_left(Path(directory), in_memory)
+        for pid in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        said = self.log.read_text(errors="replace").strip().splitlines()
+        summary = next(
+            (line.strip("= ") for line in reversed(said) if re.search(r"\d+ (passed|failed|error)", line)), ""
+        )
+        if code == 0 and not left:
+            self.log.unlink()
+            return f"green in {time.monotonic() - began:.0f} s: {summary}"
+        with self.log.open("a") as log:
+            log.writelines(f"left behind: {each}\n" for each in left)
+        what = [summary or f"ended with {code}", *(f"left behind: {each}" for each in left)]
+        return f"RED after {time.monotonic() - began:.0f} s: {'; '.join(what)}; see {self.log}"
+
+    def _run(self, directory: str) -> int:
+        command = programs.python("-m", "pytest", f"--randomly-seed={self.seed}", *self._arguments)
+        environment = programs.environment() | {"TMPDIR": directory, _MARK: self._mark}
+        with self.log.open("w") as log:
+            return programs.run(*command, env=environment, stdout=log, stderr=log).returncode
+
+    def _await_nothing_left(self, directory: Path, in_memory: set[Path]) -> list[str]:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while left := self._left(directory, in_memory):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return left
+
+    def _left(self, directory: Path, in_memory: set[Path]) -> list[str]:
+        processes = [f"process {pid} ({_command(pid)})" for pid in self._processes()]
+        files = [str(path) for path in (*directory.iterdir(), *(_in_memory() - in_memory))]
+        return processes + sorted(files)
+
+    def _processes(self) -> Iterator[int]:
+        """Give the processes that this round has started: each has inherited its mark."""
+        mark = f"{_MARK}={self._mark}".encode()
+        for path in _PROCESSES.glob("[0-9]*/environ"):
+            with suppress(OSError):  # It has ended, or is another user's.
+                if mark in path.read_bytes().split(b"\0"):
+                    yield int(path.parent.name)
+
+
+def _in_memory() -> set[Path]:
+    """Return what is in memory of tests whose process is gone, and of servers that no process has open any more."""
+    if not _MEMORY.is_dir():
+        return set()
+    ours = {path for path in _MEMORY.glob("tidings-*-*") if not (_PROCESSES / path.name.split("-")[1]).exists()}
+    segments = set(_MEMORY.glob("PostgreSQL.*"))
+    return ours | {path for path in segments if path.name not in _mapped()} if segments else ours
+
+
+def _mapped() -> str:
+    """Return what processes have mapped into their memory, as the system writes it."""
+    maps = []
+    for path in _PROCESSES.glob("[0-9]*/maps"):
+        with suppress(OSError):
+            maps.append(path.read_text(errors="replace"))
+    return "".join(maps)
+
+
+def _command(pid: int) -> str:
+    try:
+        return (_PROCESSES / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+    except OSError:
+        return "gone meanwhile"
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Keep so many processors busy; what does it ends with this process, however that ends."""
+    processes = [programs.start(*programs.python("-c", _BUSY)) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def main(arguments: list[str]) -> int:
+    """Play the rounds; return 1 if any has failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
+    parser.add_argument("--busy", type=int, default=os.cpu_count() or 1, help="how many processes are to be busy")
+    parser.add_argument("--logs", type=Path, default=programs.ROOT / ".stress")
+    parser.add_argument("pytest", nargs="*", help="what pytest is told, after --")
+    options = parser.parse_args(arguments)
+    options.logs.mkdir(exist_ok=True)
+    dice = Random(options.seed)
+    failed = 0
+    _say(f"{options.rounds} rounds beside {options.busy} busy processes: SEED={options.seed}")
+    with busy(options.busy):
+        for number in range(1, options.rounds + 1):
+            each = Round(number, dice.getrandbits(32), options.logs, options.pytest)
+            outcome = each.play()
+            failed += each.log.exists()
+            _say(f"round {number}, make test SEED={each.seed}: {outcome}")
+    _say(f"{failed} of {options.rounds} rounds failed" if failed else f"{options.rounds} rounds, all green")
+    return 1 if failed else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

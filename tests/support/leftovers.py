@@ -1,0 +1,216 @@
+"""What a test has left behind: threads, processes, files, event loops, open engines, and what it has put elsewhere.
+
+A test that leaves something disturbs another one, sometimes and somewhere: so it is looked for after each, and the test
+that left it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+from weakref import WeakSet
+
+from tests.support import programs
+from tidings import DBOS
+from tidings.api import client
+from tidings.api.caller import Process
+from tidings.engine import leases, sharing
+
+MEMORY = Path("/dev/shm")  # A file system in memory, where there is one.
+MEMORY_PREFIX = f"tidings-{os.getpid()}-"
+_PROCESSES = Path("/proc")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Their handlers are looked at.
+
+# Event loops that were made in this process; see `watch_loops`.
+_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+# What is there until the end of the run: the server of all tests, and its files.
+_lasting: set[object] = set()
+# How a test configured `DBOS`, which the next one does, too.
+_MAY_CHANGE = {(DBOS, "_settings")}
+
+
+class Leftovers:
+    """What there is that was not there when this was made."""
+
+    def __init__(self) -> None:
+        self._threads = set(threading.enumerate())
+        self._known = _processes()
+        self._guard = programs.guard()
+        self._files = _files()
+        self._loops = {id(loop) for loop in _loops}
+        self._signals = [signal.getsignal(number) for number in _SIGNALS]
+        self._environment = dict(os.environ)
+        self._directory = os.getcwd()
+        self._handlers = list(logging.getLogger("tidings").handlers)
+        self._globals = _globals()
+
+    def find(self) -> list[str]:
+        """Say what is left."""
+        return [*self._running(), *self._lying_about(), *self._changed()]
+
+    def await_none(self, patience_seconds: float) -> list[str]:
+        """Wait until nothing is left, and say what is left in the end.
+
+        What has ended needs a moment to be gone: a thread that has done its work, a file that is being removed.
+        """
+        deadline = time.monotonic() + patience_seconds
+        pause = threading.Event()
+        while (left := self.find()) and time.monotonic() < deadline:
+            pause.wait(0.002)
+        return left
+
+    def remove(self) -> None:
+        """Remove what can be removed, so that only the test which left it fails."""
+        DBOS.destroy()
+        for each in list(client._open):
+            each.destroy()
+        for pid in self._new_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+    def _running(self) -> Iterator[str]:
+        for thread in threading.enumerate():
+            if thread not in self._threads and not isinstance(thread, threading._DummyThread):
+                yield f"the thread {thread.name}{_place(thread)}"
+        for pid in self._new_processes():
+            yield f"the process {pid}: {_command(pid)}"
+        for loop in list(_loops):
+            if id(loop) not in self._loops and not loop.is_closed():
+                yield f"an open event loop: {loop}"
+        if Process.host is not None:
+            yield "a launched DBOS"
+        if sharing._users:
+            yield f"{len(sharing._users)} open engines"
+        if client._open:
+            yield f"{len(client._open)} open clients"
+
+    def _lying_about(self) -> Iterator[str]:
+        for path in sorted(_files() - self._files - _lasting):
+            if not _remove_if_of_a_dead_process(path):
+                yield f"the file {path}"
+
+    def _changed(self) -> Iterator[str]:
+        for number, handler in zip(_SIGNALS, self._signals, strict=True):
+            if signal.getsignal(number) != handler:
+                yield f"another handler of {number.name}: {signal.getsignal(number)}"
+        for name in self._environment.keys() | os.environ.keys():
+            if self._environment.get(name) != os.environ.get(name) and name != "PYTEST_CURRENT_TEST":
+                yield f"another value of the environment's {name}"
+        if os.getcwd() != self._directory:
+            yield f"another working directory: {os.getcwd()}"
+        if logging.getLogger("tidings").handlers != self._handlers:
+            yield "another handler of the log"
+        for owner, names in _globals().items():
+            former = self._globals.get(owner, names)
+            if names == former:
+                continue
+            for name in sorted(names.keys() | former.keys()):
+                is_same = names.get(name) is former.get(name)
+                if not is_same and not name.startswith("__") and (owner, name) not in _MAY_CHANGE:
+                    yield f"something else in the place of {owner.__name__}.{name}"
+
+    def _new_processes(self) -> list[int]:
+        """Return the children that were not there before, and what is left of the group of our programs."""
+        guard, new = programs.guard(), []
+        for pid in _processes() - self._known - _lasting:
+            parent, group = _parent_and_group(pid)
+            is_stray = group is not None and group == guard and parent != guard
+            if pid != guard and (parent == os.getpid() or is_stray):
+                new.append(pid)
+        return new
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Let the processes and files that come in this block stay after the test that happens to ask for them."""
+    children, files = _processes(), _files()
+    yield
+    _lasting.update(pid for pid in _processes() - children if _parent_and_group(pid)[0] == os.getpid())
+    _lasting.update(_files() - files)
+
+
+@contextlib.contextmanager
+def watched_loops() -> Iterator[None]:
+    """Know of all event loops that are made in this block, but for those of simulated threads."""
+    make = asyncio.BaseEventLoop.__init__
+
+    def make_known(loop: asyncio.BaseEventLoop) -> None:
+        make(loop)
+        if not type(loop).__module__.startswith("tests.simulation"):
+            _loops.add(loop)
+
+    with patch.object(asyncio.BaseEventLoop, "__init__", make_known):
+        yield
+
+
+def _files() -> set[Path]:
+    """Return what is in the directories for temporary files; pytest keeps its own for a while."""
+    own = (path for path in Path(tempfile.gettempdir()).iterdir() if not path.name.startswith("pytest-of-"))
+    in_memory = MEMORY.glob(f"{MEMORY_PREFIX}*") if MEMORY.is_dir() else ()
+    return {*own, *in_memory}
+
+
+def _remove_if_of_a_dead_process(path: Path) -> bool:
+    """Remove the lock file of a process that was killed: that it stays behind is how others see its death."""
+    if path.match("tidings-*.lock") and leases._is_free(path):
+        path.unlink()
+        return True
+    return False
+
+
+def _processes() -> set[int]:
+    """Return the ids of all processes of this machine, where it tells."""
+    return {int(name) for name in os.listdir(_PROCESSES) if name.isdecimal()} if _PROCESSES.is_dir() else set()
+
+
+def _parent_and_group(pid: int) -> tuple[int | None, int | None]:
+    try:
+        _, _, rest = (_PROCESSES / str(pid) / "stat").read_text().rpartition(")")
+    except OSError:
+        return None, None  # It is gone.
+    _, parent, group, *_ = rest.split()
+    return int(parent), int(group)
+
+
+def _command(pid: int) -> str:
+    try:
+        command = (_PROCESSES / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        command = ""
+    return command.strip()[:200] or "it has ended, and nobody has asked how"
+
+
+def _place(thread: threading.Thread) -> str:
+    """Say where a thread stands, the innermost last."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    calls = traceback.extract_stack(frame)[-4:] if frame is not None else []
+    return "".join(f"\n        {each.filename}:{each.lineno} {each.name}" for each in calls)
+
+
+def _globals() -> dict[ModuleType | type, dict[str, Any]]:
+    """Return the names of all modules of ours, and of the classes that are defined there."""
+    found: dict[ModuleType | type, dict[str, Any]] = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "tidings":
+            found[module] = names = dict(vars(module))
+            found.update({each: dict(vars(each)) for each in names.values() if _is_class_of(each, name)})
+    return found
+
+
+def _is_class_of(value: object, module: str) -> bool:
+    return isinstance(value, type) and value.__module__ == module
