@@ -60,7 +60,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
-    """Say again what repeats the order of a run that failed, where it is looked for."""
+    """Say what went past a pooler; and again what repeats the order of a run that failed, where it is looked for."""
+    say_what_went_past(_terminal(config))
     if exitstatus != pytest.ExitCode.OK and (seed := _seed(config)) is not None:
         _terminal(config).write_line(f"The same order again: make test SEED={seed}")
 
@@ -82,11 +83,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     item.stash[_HAS_FAILED] = item.stash.get(_HAS_FAILED, False) or report.failed
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what did not run as was asked."""
-    say_what_went_past(terminalreporter)
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -149,7 +145,9 @@ def _postgres_database(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session", name="_pooler")
 def _postgres_pooler(postgres_server: str) -> Iterator[PgBouncer | None]:
-    with pooler_before(postgres_server) as pooler:
+    with ExitStack() as stack:
+        with leftovers.lasting():
+            pooler = stack.enter_context(pooler_before(postgres_server))
         yield pooler
 
 

@@ -26,6 +26,8 @@ from tidings.store.postgres.statements import Call
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.postgres.wire import ServerError, Wire
 
+pytestmark = pytest.mark.direct("stands before the server itself")
+
 LEASE_MS = 3_600_000
 
 

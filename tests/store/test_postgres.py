@@ -41,6 +41,8 @@ from tidings.store.postgres.store import PostgresStore
 from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
 from tidings.store.rows import Row
 
+pytestmark = pytest.mark.direct("looks into the server's sessions: plans, locks, process ids")
+
 SCHEMA = "tidings"
 STATEMENTS = prepare(SCHEMA)
 

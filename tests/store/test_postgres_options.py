@@ -8,6 +8,8 @@ import pytest
 from tidings.store.postgres.connect import Database
 from tidings.store.postgres.options import options
 
+pytestmark = pytest.mark.direct("looks at settings of its session, which a pooler ignores")
+
 # All that every version of PgBouncer since 1.20 takes: it has a limit of 400 bytes for each, and no space at the end.
 TAKEN_BY_PGBOUNCER = re.compile(r"(?:(?: |^)-c [a-z_.]+=(?:\\.|[^\s\\])*)*", re.ASCII | re.IGNORECASE)
 

@@ -3,8 +3,7 @@
 The program is `TEST_PGBOUNCER_BIN` (the program itself, or the directory that holds it), else what PATH has, else
 /usr/sbin/pgbouncer, where Debian's package puts it. Started by root it becomes another user, as PostgreSQL does.
 
-Nothing outlives this process, however it ends: a guard holds the other end of a pipe, and once the pipe closes it kills
-PgBouncer and removes its files.
+It ends with this process at the latest (`tests.support.programs`); its files are in the run's temporary directory.
 """
 
 import os
@@ -19,6 +18,7 @@ from typing import Any, Final, Literal, Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support import programs
 from tests.support.postgres import _account, _free_port
 from tests.support.proxy import through
 
@@ -27,15 +27,6 @@ START_TIMEOUT_SECONDS = 60
 Mode = Literal["transaction", "session"]
 
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
-
-# Its argument is PgBouncer's directory. See `tests.support.postgres`.
-_GUARD: Final = """
-cat > /dev/null
-if pid=$(cat "$1/pid" 2> /dev/null); then
-    kill -QUIT "$pid" 2> /dev/null
-fi
-rm -rf "$1"
-"""
 
 # Any user that the server knows may connect, without a password, as on the server itself.
 _AUTHENTICATION: Final = {
@@ -67,15 +58,12 @@ class PgBouncer:
         self.port = _free_port()
         self._user = _account()
         self.directory = Path(tempfile.mkdtemp(prefix="tidings-pgbouncer-"))
-        self._guard = subprocess.Popen(
-            ["sh", "-c", _GUARD, "sh", self.directory], stdin=subprocess.PIPE, start_new_session=True
-        )
         if self._user.uid is not None:
             shutil.chown(self.directory, self._user.uid, self._user.gid)
         server = conninfo_to_dict(server_url)
         self._host, self._port = server.get("host") or "127.0.0.1", server.get("port") or 5432
         self._settings = self._defaults() | settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: programs.Program | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -100,13 +88,8 @@ class PgBouncer:
         (self.directory / "users").write_text('"postgres" ""\n', encoding="utf-8")
         log = self.directory / "log"
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [self._program, configuration],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                start_new_session=True,
+            self._process = programs.start(
+                self._program, configuration, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():
@@ -122,8 +105,7 @@ class PgBouncer:
             self._process.kill()
             self._process.wait()
             self._process = None
-        (self.directory / "pid").unlink(missing_ok=True)
-        self._guard.communicate()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def url(self, database_url: str) -> str:
         """Return the URL of the same database through PgBouncer."""
@@ -162,7 +144,6 @@ class PgBouncer:
             "listen_addr": "127.0.0.1",
             "listen_port": str(self.port),
             "unix_socket_dir": "",
-            "pidfile": str(self.directory / "pid"),
             "auth_file": str(self.directory / "users"),
             "pool_mode": self.mode,
             "max_client_conn": "1000",
@@ -194,5 +175,4 @@ def find_program() -> Path:
 
 def version_of(program: Path) -> str:
     """Return what a PgBouncer says of its version, such as `1.18.0`."""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=60)
-    return said.stdout.split()[1]
+    return programs.run(program, "--version", timeout=60).stdout.split()[1]

@@ -18,6 +18,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.pgbouncer import Mode, PgBouncer, PgBouncerError
+from tidings.store.postgres import store
 
 _VARIABLE: Final = "TEST_POSTGRES_POOLER"
 _REASON: Final = "past the pooler"
@@ -40,6 +41,7 @@ def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> s
     """Return the URL that this test is given: through the pooler, unless it is marked `direct`."""
     if pooler is None:
         return database_url
+    store._unprepared.clear()  # Let each test find out what the pooler mixes up.
     pooler.disconnect(str(conninfo_to_dict(database_url)["dbname"]))
     if (mark := test.get_closest_marker("direct")) is not None:
         test.user_properties.append((_REASON, mark.args[0]))

@@ -8,6 +8,8 @@ import pytest
 from tests.support.engines import aside
 from tests.support.pooler import Pooler
 
+pytestmark = pytest.mark.direct("stands before the server itself")
+
 
 @pytest.fixture
 def pooler(postgres_url: str) -> Iterator[Pooler]:
