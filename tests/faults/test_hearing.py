@@ -64,6 +64,7 @@ def other(postgres_url: str) -> Iterator[Other]:
     store.close()
 
 
+@pytest.mark.direct("must hear at once", only="transaction")
 @pytest.mark.usefixtures("only_heard")
 async def test_defect_2_a_listening_connection_that_is_cut_delays_nothing_beyond_its_return(
     proxy: Proxy, postgres_url: str, face: Face, other: Other

@@ -4,6 +4,7 @@ The URLs that tests are given then lead through PgBouncer; databases are made, e
 makes no sense there is marked with the reason, and gets the server's own URL:
 
     @pytest.mark.direct("counts the server's processes")
+    @pytest.mark.direct("must hear at once", only="transaction")
 
 At its end the run says how many those were, and why. `pytestmark = pytest.mark.direct(...)` marks a whole file.
 """
@@ -38,12 +39,14 @@ def pooler_before(server_url: str) -> Iterator[PgBouncer | None]:
 
 
 def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> str:
-    """Return the URL that this test is given: through the pooler, unless it is marked `direct`."""
+    """Return the URL that this test is given: through the pooler, unless it is marked `direct` for this mode."""
     if pooler is None:
         return database_url
     store._unprepared.clear()  # Let each test find out what the pooler mixes up.
     pooler.disconnect(str(conninfo_to_dict(database_url)["dbname"]))
-    if (mark := test.get_closest_marker("direct")) is not None:
+    for mark in test.iter_markers("direct"):
+        if mark.kwargs.get("only", pooler.mode) != pooler.mode:
+            continue
         test.user_properties.append((_REASON, mark.args[0]))
         return database_url
     return pooler.url(database_url)
