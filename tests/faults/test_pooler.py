@@ -128,6 +128,12 @@ async def test_what_reconnects_after_an_outage_stays_unprepared(
 # --- the store --------------------------------------------------------------------------------------------------------
 
 
+def fence_of(store: PostgresStore, name: str) -> int:
+    state = store.refence(name)
+    assert state is not None
+    return state.fence
+
+
 def enlisted(store: PostgresStore, name: str) -> Executor:
     executor = Executor(name, name, store.now_ms() + LEASE_MS, 0, LEASE_MS)
     return replace(executor, fence=store.enlist(executor))
@@ -159,8 +165,9 @@ def test_what_takes_several_round_trips_is_done_again_as_a_whole(
     assert applied == APPLIED
     claimed = noticing("claim_workflows").claim(me, ["here"], ["flow"], VERSION, 10)
     assert {each.workflow_id for each in claimed} == {"a", "b"}
+    me = replace(me, fence=fence_of(store, "me"))
     assert [each.workflow_id for each in noticing("reclaim_workflows").reclaim(me, ["a"])] == ["a"]
-    noticing("remove_executor").retire("me", me.fence)
+    noticing("remove_executor").retire("me", fence_of(store, "me"))
     assert store.executors() == []
     assert store.messages("b", None, 0) != []
     store.close()
