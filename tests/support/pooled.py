@@ -24,6 +24,8 @@ from tidings.store.postgres import store
 _VARIABLE: Final = "TEST_POSTGRES_POOLER"
 _REASON: Final = "past the pooler"
 
+_deaf: set[str] = set()  # the URLs that lead through a pooler in transaction mode
+
 
 @contextmanager
 def pooler_before(server_url: str) -> Iterator[PgBouncer | None]:
@@ -49,7 +51,15 @@ def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> s
             continue
         test.user_properties.append((_REASON, mark.args[0]))
         return database_url
-    return pooler.url(database_url)
+    url = pooler.url(database_url)
+    if pooler.mode == "transaction":
+        _deaf.add(url)
+    return url
+
+
+def hears(database_url: str) -> bool:
+    """Tell whether what other processes do can be heard over this URL of a test."""
+    return database_url not in _deaf
 
 
 def say_what_went_past(reporter: pytest.TerminalReporter) -> None:
