@@ -16,6 +16,8 @@ from hypothesis import settings
 from tests.support import leftovers, watchdog
 from tests.support.databases import MigratedDatabase
 from tests.support.face import Gate
+from tests.support.pgbouncer import PgBouncer
+from tests.support.pooled import pooler_before, say_what_went_past, url_for
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.registered import Registered
 from tests.support.temporary import temporary_directory_of_its_own
@@ -60,7 +62,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
-    """Say again what repeats the order of a run that failed, where it is looked for."""
+    """Say what went past a pooler; and again what repeats the order of a run that failed, where it is looked for."""
+    say_what_went_past(_terminal(config))
     if exitstatus != pytest.ExitCode.OK and (seed := _seed(config)) is not None:
         _terminal(config).write_line(f"The same order again: make test SEED={seed}")
 
@@ -154,16 +157,28 @@ def _migrated_database(postgres_server: str) -> Iterator[MigratedDatabase]:
         yield MigratedDatabase(url)
 
 
+@pytest.fixture(scope="session", name="_pooler")
+def _postgres_pooler(postgres_server: str) -> Iterator[PgBouncer | None]:
+    with ExitStack() as stack:
+        with leftovers.lasting():
+            pooler = stack.enter_context(pooler_before(postgres_server))
+        yield pooler
+
+
 @pytest.fixture
-def postgres_url(request: pytest.FixtureRequest) -> str:
-    """The URL of a PostgreSQL database: with our tables, all empty, but without any for what is marked `unmigrated`."""
+def postgres_url(request: pytest.FixtureRequest, _pooler: PgBouncer | None) -> str:
+    """The URL of a PostgreSQL database: with our tables, all empty, but without any for what is marked `unmigrated`.
+
+    Through a pooler, where `tests.support.pooled` says so.
+    """
     if request.node.get_closest_marker("unmigrated"):
         url: str = request.getfixturevalue("_postgres_database")
         empty_database(url)
-        return url
-    database: MigratedDatabase = request.getfixturevalue("_migrated_database")
-    database.clear()
-    return database.url
+    else:
+        database: MigratedDatabase = request.getfixturevalue("_migrated_database")
+        database.clear()
+        url = database.url
+    return url_for(request.node, _pooler, url)
 
 
 @pytest.fixture

@@ -1339,6 +1339,7 @@ def _down(database_url: str, tmp_path: Path) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.direct("looks at the words of the server")
 async def test_a_database_that_is_down_at_launch_is_an_error_that_leaves_nothing_behind(
     app: App, face: Face, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

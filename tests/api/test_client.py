@@ -36,6 +36,8 @@ from tidings.error import (
     DBOSShutdownError,
 )
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
 
 # Every public operation that has a blocking and an awaiting form, and arguments that it takes.

@@ -262,6 +262,7 @@ class Meter:
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
+@pytest.mark.direct("looks at a plan in a session of its own")
 async def test_defect_8_a_recv_costs_the_same_after_thousands(app: App, awaiting: Awaiting, clock: ManualClock) -> None:
     """Time stands still, so that nothing but this workflow asks the database."""
 

@@ -28,6 +28,8 @@ from tidings.engine.settings import Connection
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSInitializationError
 from tidings.store import open as open_store
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 HOUR = 3_600.0
 ONLY_HEARD: dict[str, Any] = {"recheck_seconds": HOUR, "polling_interval_seconds": HOUR}
 

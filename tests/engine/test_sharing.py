@@ -33,6 +33,8 @@ from tidings.engine.ticket import Ticket
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.store.protocol import Batch
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 VERSION = "tests"
 LEASE: dict[str, Any] = {"lease_ms": 3_600_000}
 PARTS = {f"tidings-{name}" for name in ("committer", "reader", "listener", "timers", "supervisor")}

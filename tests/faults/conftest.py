@@ -48,8 +48,9 @@ def only_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def proxy(postgres_url: str) -> Iterator[Proxy]:
+def proxy(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """What stands before PostgreSQL."""
+    monkeypatch.setattr("tidings.store.postgres.store._unprepared", set())
     with Proxy.before(postgres_url) as proxy:
         yield proxy
 

@@ -206,6 +206,7 @@ def test_a_launch_on_a_server_that_never_answers_ends(
 # --- a network that is dead without a sign ----------------------------------------------------------------
 
 
+@pytest.mark.direct("looks at settings of its session, which a pooler ignores")
 def test_a_dead_network_is_noticed_within_15_seconds(postgres_url: str) -> None:
     with Database(postgres_url, "tidings").open() as connection:
         end = socket.socket(fileno=socket.dup(connection.fileno()))

@@ -91,6 +91,7 @@ def _speak(url: str) -> None:
 # --- a server that takes no writes ------------------------------------------------------------------------
 
 
+@pytest.mark.direct("changes what new sessions of the server begin with; a pooler keeps old ones")
 async def test_a_failover_to_a_server_that_only_reads_and_back(
     app: App, face: Face, postgres_url: str, log: Sightings
 ) -> None:

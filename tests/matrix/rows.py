@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, get_args
 
-from tests.matrix import environments, pythons, servers, sqlite
+from tests.matrix import environments, poolers, pythons, servers, sqlite
 from tests.matrix.platform import Platform
+from tests.support.pgbouncer import Mode, version_of
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
 POSTGRES: Final = ("14", "15", "16", "17", "18")
@@ -38,6 +40,14 @@ def rows() -> Iterator[Row]:
     for major in POSTGRES:
         yield Row(f"postgresql-{major}", f"PostgreSQL {major}", partial(_on_postgres, major))
     yield Row("sqlite-3.35", "SQLite 3.35", _on_old_sqlite)
+    for mode in get_args(Mode):
+        title = f"PgBouncer in {mode} mode"
+        yield Row(f"pgbouncer-{mode}", title, partial(_behind_pgbouncer, mode, poolers.find_or_install_pgbouncer))
+        yield Row(
+            f"newest-pgbouncer-{mode}",
+            f"the newest {title}",
+            partial(_behind_pgbouncer, mode, poolers.newest_pgbouncer),
+        )
 
 
 def _on_python(version: str) -> Platform:
@@ -48,6 +58,12 @@ def _on_python(version: str) -> Platform:
 def _on_postgres(major: str) -> Platform:
     programs, source = servers.find_postgres(major)
     return Platform(environments.own(), source, {"TEST_POSTGRES_BIN": str(programs)})
+
+
+def _behind_pgbouncer(mode: str, find: Callable[[], tuple[Path, str]]) -> Platform:
+    program, source = find()
+    environment = {"TEST_PGBOUNCER_BIN": str(program), "TEST_POSTGRES_POOLER": mode}
+    return Platform(environments.own(), source, environment, f"PgBouncer {version_of(program)} in {mode} mode")
 
 
 def _on_old_sqlite() -> Platform:

@@ -14,6 +14,8 @@ from tests.processes.beside import Neighbour
 from tests.processes.neighbour import HOUR
 from tests.support.rows import Rows
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 
 @pytest.fixture
 def app_and_client(database_url: str) -> Iterator[tuple[Neighbour, Neighbour]]:

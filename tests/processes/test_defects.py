@@ -8,8 +8,12 @@ from __future__ import annotations
 import signal
 from contextlib import ExitStack
 
+import pytest
+
 from tests.processes.beside import Neighbour
 from tests.processes.neighbour import HOUR
+
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
 
 
 def launched(stack: ExitStack, url: str, *roles: str) -> list[Neighbour]:

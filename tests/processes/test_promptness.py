@@ -17,6 +17,8 @@ from tests.support.crowd import await_crowd, start_crowd
 from tests.support.rows import Rows
 from tidings.store.migrate import SCHEMA_VERSION
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 
 @pytest.fixture
 def neighbours(database_url: str) -> Iterator[tuple[Neighbour, Neighbour]]:

@@ -18,6 +18,8 @@ from tests.support.engines import wait_until
 from tests.support.records import read_records
 from tests.support.rows import Rows
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 Beside = Callable[..., Neighbour]
 
 

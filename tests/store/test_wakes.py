@@ -19,6 +19,8 @@ from tidings.model import NoSuchWorkflow, Unit
 from tidings.store.postgres.connect import Database
 from tidings.store.protocol import PROBE, WAKE_ALL, Batch, DataError, Fenced, Listener, Store, Unavailable
 
+pytestmark = pytest.mark.direct("must hear at once", only="transaction")
+
 # What should be heard is heard in a moment; what should not is heard by nobody once a later name was.
 HOUR = 3_600.0
 

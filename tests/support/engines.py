@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from tests.support.faulty import PATIENCE_SECONDS, FaultyStore, Gate, Killed
+from tests.support.pooled import hears
 from tidings import store as stores
 from tidings.api.caller import Process
 from tidings.api.config import settings_from
@@ -160,7 +161,7 @@ def running(
     with launched(faulty):
         # The supervisor's first round is over, and the probe is heard: what is queued from now on is the test's.
         wait_until(lambda: faulty.store.calls["pending_groups"] > 1)
-        if "prepare" not in more:
+        if "prepare" not in more and hears(url):
             wait_until(lambda: faulty.engine.hearing.is_proven)
         yield faulty
 

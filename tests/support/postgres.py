@@ -282,6 +282,7 @@ def _execute(url: str, *statements: sql.SQL | sql.Composed) -> None:
 class _Account:
     """Who runs the server; nobody in particular is ourselves."""
 
+    name: str | None = None
     uid: int | None = None
     gid: int | None = None
     groups: list[int] | None = None
@@ -295,7 +296,7 @@ def _account() -> _Account:
             user = pwd.getpwnam(name)
         except KeyError:
             continue
-        return _Account(user.pw_uid, user.pw_gid, [])
+        return _Account(name, user.pw_uid, user.pw_gid, [])
     raise PostgresError(
         "PostgreSQL does not run as root, and there is neither a user 'postgres' nor 'nobody' to run it as. "
         "Run this as an ordinary user, or set TEST_POSTGRES_URL to the URL of a running server."

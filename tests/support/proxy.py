@@ -110,11 +110,7 @@ class Proxy:
 
     def url(self, database_url: str) -> str:
         """Return the URL of the same database through this proxy."""
-        parts = urlsplit(database_url)
-        login, at, _ = parts.netloc.rpartition("@")
-        given = [(name, value) for name, value in parse_qsl(parts.query) if name not in _OF_THE_SERVER]
-        query = urlencode([*given, ("sslmode", "disable"), ("gssencmode", "disable")], quote_via=quote)
-        return parts._replace(netloc=f"{login}{at}127.0.0.1:{self.port}", query=query).geturl()
+        return through(database_url, self.port)
 
     # --- what goes wrong ------------------------------------------------------------------------------
 
@@ -269,6 +265,15 @@ class Proxy:
             return function()
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(PATIENCE_SECONDS)
+
+
+def through(database_url: str, port: int) -> str:
+    """Return the URL of the same database through what listens at `port` on this machine, and does no TLS."""
+    parts = urlsplit(database_url)
+    login, at, _ = parts.netloc.rpartition("@")
+    given = [(name, value) for name, value in parse_qsl(parts.query) if name not in _OF_THE_SERVER]
+    query = urlencode([*given, ("sslmode", "disable"), ("gssencmode", "disable")], quote_via=quote)
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}", query=query).geturl()
 
 
 _OF_THE_SERVER: Final = ("host", "hostaddr", "port", "sslmode", "gssencmode")

@@ -13,6 +13,8 @@ from tidings.store.postgres.connect import Database
 from tidings.store.postgres.statements import Call
 from tidings.store.postgres.wire import Lost, Wire
 
+pytestmark = pytest.mark.direct("stands before the server itself")
+
 
 @pytest.fixture
 def proxy(postgres_url: str) -> Iterator[Proxy]:

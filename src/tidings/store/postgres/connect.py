@@ -4,7 +4,7 @@ All that we ask of a session goes with the start of the connection (`options`), 
 later: so a reconnect needs no second step, and a pooler cannot hand us a session that lacks it
 unnoticed. PgBouncer refuses `options` unless told `ignore_startup_parameters = options`; then the
 server's defaults hold, which are right unless somebody turned `synchronous_commit` off, and plans
-may be worse. Where a pooler in transaction mode loses prepared statements, the store goes on
+may be worse. Where a pooler in transaction mode mixes prepared statements up, the store goes on
 without them (`lost_prepared`).
 """
 
@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tidings.error import DBOSInitializationError
 from tidings.store import redact
+from tidings.store.postgres.options import options
 from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
@@ -35,7 +36,7 @@ MESSAGE_GONE: Final = "TD003"
 
 _SETTINGS: Final = {
     # The promises. A commit that was answered is on disk.
-    "default_transaction_isolation": r"read\ committed",
+    "default_transaction_isolation": "read committed",
     "synchronous_commit": "on",
     # Nothing waits for ever. A process that is stopped in the middle of a batch must not hold its
     # row, and so those who take over its runs, for long.
@@ -109,10 +110,9 @@ class Database:
     def open(self, *, for_migration: bool = False) -> psycopg.Connection:
         """Open a connection in autocommit mode. Raises `psycopg.OperationalError`."""
         settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
-        options = " ".join(f"-c {key}={value}" for key, value in settings.items())
-        options = f"{options} {self._given.get('options') or ''}"
         where = self.servers.preference() | self._given | self.servers.in_order()
-        conninfo = make_conninfo("", **_PATIENCE | where | {"options": options})
+        chosen = {"options": options(settings, str(self._given.get("options") or ""))}
+        conninfo = make_conninfo("", **_PATIENCE | where | chosen)
         # Psycopg prepares nothing here: `wire` does it.
         connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
         self.servers.found(connection)
@@ -160,9 +160,6 @@ _FAULTS_OF_OURS: Final = ("0A", "21", "42")
 _DUPLICATE_PREPARED_STATEMENT: Final = "42P05"
 _INVALID_STATEMENT_NAME: Final = "26000"
 
-_POOLED: Final = (
-    "a pooler in transaction mode mixes sessions up; from now on statements are not prepared, which takes more time"
-)
 _RESTORED: Final = "work goes on when the tables of tidings are there again, or this user may use them again"
 
 # What somebody may mend while we wait, though it looks like a fault of ours; and what an operator wants to be told.
@@ -171,8 +168,6 @@ _REMARKS: Final = {
     "3F000": _RESTORED,
     "42P01": _RESTORED,
     "42501": _RESTORED,
-    _DUPLICATE_PREPARED_STATEMENT: _POOLED,
-    _INVALID_STATEMENT_NAME: _POOLED,
 }
 
 
@@ -194,6 +189,8 @@ def _advice(error: psycopg.Error) -> str:
     text = str(error)
     if "unsupported startup parameter" in text:
         return ": set ignore_startup_parameters = options in PgBouncer's configuration"
+    if "unsupported options startup parameter" in text:
+        return ": write each setting in the URL's options as -c name=value, for PgBouncer takes nothing else"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return ": migrate as a user who may create there, then grant this one the use of the schema"
     if isinstance(error, psycopg.errors.LockNotAvailable):

@@ -5,6 +5,7 @@ In the files a parameter is `:name`, as in SQLite, and the quoted schema is `{sc
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -23,9 +24,15 @@ _SCHEMA: Final = re.compile(r"(')?\{schema\}")
 
 
 class Statement(Struct, frozen=True):
-    """One statement. `parameters` are the names of $1, $2 and so on."""
+    """One statement. `parameters` are the names of $1, $2 and so on.
+
+    On the server it is prepared as `key`, which is another for another text. A pooler may give us a session in which
+    somebody else has prepared statements, for another schema or by another version of tidings: under our key we find
+    there what we would have prepared, or nothing.
+    """
 
     name: str
+    key: bytes
     sql: bytes
     parameters: tuple[str, ...]
 
@@ -58,5 +65,6 @@ def _statement(name: str, sql: str, schema: str) -> Statement:
     def number(match: re.Match[str]) -> str:
         return f"${numbers.setdefault(match[1], len(numbers) + 1)}"
 
-    numbered = _PARAMETER.sub(number, sql)
-    return Statement(name, in_schema(numbered, schema).encode(), tuple(numbers))
+    text = in_schema(_PARAMETER.sub(number, sql), schema).encode()
+    key = f"{name}_{hashlib.blake2b(text, digest_size=8).hexdigest()}"  # at most 63 bytes
+    return Statement(name, key.encode(), text, tuple(numbers))

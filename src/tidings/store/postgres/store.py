@@ -9,10 +9,13 @@ decided in one place.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
 
 import psycopg
 from msgspec.structs import replace
@@ -47,17 +50,47 @@ from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, 
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger("tidings")
+
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
 
 # An offset beyond it is asked for like this one: nothing is there either.
 _LAST_OFFSET: Final = 2**63 - 1
 
+# The databases before which a pooler mixes prepared statements up, by their stores' identity. This process prepares
+# nothing there any more: neither would the next store find it otherwise, nor is it to be said for each client.
+_unprepared: set[str] = set()
+_unprepared_lock: Final = threading.Lock()
+
 _Answers = Mapping[str, list[Row]]
 
 
 class _UnitRefused(Exception):
     """Some unit of the batch does not apply. The transaction is rolled back."""
+
+
+class _MixedUp(Exception):
+    """Prepared statements got mixed up within a transaction, which is rolled back. Nothing is prepared any more."""
+
+
+def _again_if_mixed_up(transact: Callable[P, T]) -> Callable[P, T]:
+    """Let a method that runs one transaction run it again, unprepared, where prepared statements got mixed up.
+
+    The first try has written nothing: it fails before its commit, and the server rolls it back.
+    """
+
+    @wraps(transact)
+    def again(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return transact(*args, **kwargs)
+        except _MixedUp:
+            return transact(*args, **kwargs)
+
+    return again
 
 
 class PostgresStore:
@@ -74,7 +107,6 @@ class PostgresStore:
         self._writer: Wire | None = None
         self._reader: Wire | None = None
         self._in_doubt: int | None = None  # the number of the last batch that may have landed unheard
-        self._prepared = True  # until a pooler loses prepared statements
 
     # --- before and after -----------------------------------------------------------------------
 
@@ -162,6 +194,7 @@ class PostgresStore:
         }
         return int(self._write(Call("add_executor", row))["add_executor"][0][0])
 
+    @_again_if_mixed_up
     def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
         """See `Store.retire`."""
         with self._transaction():
@@ -185,6 +218,7 @@ class PostgresStore:
         row = _only(answers["lock_executors"])
         return None if row is None else ExecutorState(row[1], row[2], dict(answers["owned_workflows"]))
 
+    @_again_if_mixed_up
     def claim(
         self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
     ) -> list[WorkflowRecord]:
@@ -202,6 +236,7 @@ class PostgresStore:
             )
         return [workflow_of(row) for row in answers["claim_workflows"]]
 
+    @_again_if_mixed_up
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """See `Store.reclaim`."""
         wanted: dict[str, Value] = {
@@ -317,6 +352,7 @@ class PostgresStore:
         decision = Decision({}, _states(answers.get("check_destinations", ())))
         return _answers(batch, decision, answers, ())
 
+    @_again_if_mixed_up
     def _commit_what_applies(self, batch: Batch) -> list[Answer]:
         """Decide under locks which units apply, and write those.
 
@@ -365,7 +401,7 @@ class PostgresStore:
                 "a newer connection leads to another of its servers, so this one is given up"
             )
         try:
-            return wire.run(calls)
+            return self._run_prepared_or_not(wire, calls)
         except Lost as lost:
             raise self._database.unavailable(lost, ambiguous=_COMMIT in calls) from lost
         except ServerError as error:
@@ -375,13 +411,43 @@ class PostgresStore:
                 raise _UnitRefused from error
             if error.sqlstate == MESSAGE_GONE:
                 raise DataError("a message that was seen is not there to be taken any more") from error
-            if lost_prepared(error):
-                self._prepared = False
-                wire.close()
             meaning = classify(error, self._database)
             if meaning is None:
                 raise
             raise meaning from error
+
+    def _run_prepared_or_not(self, wire: Wire, calls: Sequence[Call]) -> _Answers:
+        """Run `calls`; where prepared statements got mixed up, again without. A call that failed has written nothing.
+
+        Raises:
+            _MixedUp: this happened within a transaction, whose earlier calls must be run again too.
+        """
+        if self.identity in _unprepared:
+            wire.stop_preparing()
+        within = wire.in_transaction
+        try:
+            return wire.run(calls)
+        except ServerError as error:
+            if not (wire.keeps_prepared and lost_prepared(error)):
+                raise
+            self._stop_preparing(error)
+            wire.stop_preparing()
+            if within:
+                raise _MixedUp from error
+        return wire.run(calls)
+
+    def _stop_preparing(self, error: ServerError) -> None:
+        with _unprepared_lock:
+            is_known = self.identity in _unprepared
+            _unprepared.add(self.identity)
+        if not is_known:
+            logger.warning(
+                "%s: a pooler in transaction mode, such as PgBouncer, mixes prepared statements up (%s); "
+                "from now on statements are not prepared, which takes more time. "
+                "PgBouncer 1.21 or newer keeps them apart where max_prepared_statements is set",
+                self._database.name,
+                error,
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -403,7 +469,7 @@ class PostgresStore:
             raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
 
     def _open(self) -> Wire:
-        return self._database.wire(prepared=self._prepared)
+        return self._database.wire(prepared=self.identity not in _unprepared)
 
     def _replace(self, wire: Wire | None) -> Wire:
         if wire is not None:

@@ -3,7 +3,8 @@
 This speaks to libpq, which psycopg opens to its users as `psycopg.pq`. A batch is four to ten small
 statements; psycopg's own pipeline takes about 0.4 ms of Python for four of them, this one 0.07 ms,
 and under a busy interpreter that decides the speed of a lonely workflow. It also prepares
-statements without ever dropping them, as psycopg does at every rollback.
+statements without ever dropping them, as psycopg does at every rollback. A rollback itself is not
+prepared: it must succeed where prepared statements get mixed up.
 
 Invariant: between two calls of `run` the connection is idle or in a transaction that the caller
 began, or it is closed. Whatever goes wrong in the middle closes it, and then the server rolls back.
@@ -12,7 +13,6 @@ Wait only in `_wait`: it is the only place that lets go of the interpreter.
 
 from __future__ import annotations
 
-import contextlib
 import selectors
 from collections.abc import Sequence
 from typing import Final
@@ -87,9 +87,9 @@ class Wire:
             raise Lost("the connection is closed")
         messages = [self._message(call) for call in calls]
         try:
-            answers, error = self._exchange(messages)
-            if error is not None and self.in_transaction:
-                self._exchange([self._message(Call("rollback"))])
+            answers, error = self._exchange(messages, prepared=self._keep_prepared)
+            if error is not None:
+                self._end_transaction()
         except psycopg.Error as lost:
             self.close()
             raise Lost(str(lost)) from lost
@@ -105,9 +105,23 @@ class Wire:
 
     def rollback(self) -> None:
         """Roll back the transaction the caller began; harmless where there is none."""
-        if not self._connection.closed and self.in_transaction:
-            with contextlib.suppress(Lost):  # with the connection the server has lost the transaction
-                self.run([Call("rollback")])
+        if not self._connection.closed:
+            try:
+                self._end_transaction()
+            except psycopg.Error:  # With the connection the server loses the transaction.
+                self.close()
+            except BaseException:
+                self.close()
+                raise
+
+    def stop_preparing(self) -> None:
+        """Keep no statements prepared on the server from now on."""
+        self._keep_prepared = False
+
+    @property
+    def keeps_prepared(self) -> bool:
+        """Whether statements are kept prepared on the server."""
+        return self._keep_prepared
 
     @property
     def in_transaction(self) -> bool:
@@ -133,20 +147,25 @@ class Wire:
         formats = [int(isinstance(value, (Array, str))) for value in values]
         return statement, [_encode(value) for value in values], formats
 
+    def _end_transaction(self) -> None:
+        if self.in_transaction:
+            _, error = self._exchange([self._message(Call("rollback"))], prepared=False)
+            if error is not None:
+                raise psycopg.OperationalError(f"a rollback failed: {error}")
+
     def _exchange(
-        self, messages: Sequence[tuple[Statement, list[bytes | None], list[int]]]
+        self, messages: Sequence[tuple[Statement, list[bytes | None], list[int]]], *, prepared: bool
     ) -> tuple[dict[str, list[Row]], ServerError | None]:
         self._pq.enter_pipeline_mode()
         newly: list[str] = []
         for statement, values, formats in messages:
-            if not self._keep_prepared:
+            if not prepared:
                 self._pq.send_query_params(statement.sql, values, param_formats=formats, result_format=_BINARY)
                 continue
-            name = statement.name.encode()
             if statement.name not in self._prepared and statement.name not in newly:
-                self._pq.send_prepare(name, statement.sql)
+                self._pq.send_prepare(statement.key, statement.sql)
                 newly.append(statement.name)
-            self._pq.send_query_prepared(name, values, formats, _BINARY)
+            self._pq.send_query_prepared(statement.key, values, formats, _BINARY)
         self._pq.pipeline_sync()
         self._flush()
 
@@ -155,9 +174,9 @@ class Wire:
         for statement, _, _ in messages:
             if newly and statement.name == newly[0]:
                 del newly[0]
-                prepared = self._result()
-                error = error or _error(prepared)
-                if prepared.status == pq.ExecStatus.COMMAND_OK:
+                preparation = self._result()
+                error = error or _error(preparation)
+                if preparation.status == pq.ExecStatus.COMMAND_OK:
                     self._prepared.add(statement.name)
             result = self._result()
             error = error or _error(result)
@@ -165,6 +184,8 @@ class Wire:
                 answers[statement.name] = self._rows(result)
         self._next()  # the mark at the end of the pipeline
         self._pq.exit_pipeline_mode()
+        while self._pq.notifies() is not None:
+            pass  # A pooler may have given us a session that listens, and libpq keeps what nobody takes.
         return answers, error
 
     def _flush(self) -> None:
