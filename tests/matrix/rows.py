@@ -8,10 +8,13 @@ from functools import partial
 from typing import Final
 
 from tests.matrix import environments, pythons, servers, sqlite
-from tests.matrix.platform import Platform
+from tests.matrix.platform import REPOSITORY, Missing, Platform
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
 POSTGRES: Final = ("14", "15", "16", "17", "18")
+
+# Its tests make their own pair; the others would not notice one.
+_REPLICATION: Final = "tests/faults/test_replication.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ def rows() -> Iterator[Row]:
     for major in POSTGRES:
         yield Row(f"postgresql-{major}", f"PostgreSQL {major}", partial(_on_postgres, major))
     yield Row("sqlite-3.35", "SQLite 3.35", _on_old_sqlite)
+    yield Row("replicated-pair", "a primary and its standby", _on_a_replicated_pair, (_REPLICATION,))
 
 
 def _on_python(version: str) -> Platform:
@@ -54,3 +58,9 @@ def _on_old_sqlite() -> Platform:
     interpreter = environments.own()
     source, environment = sqlite.old_library(interpreter)
     return Platform(interpreter, source, environment)
+
+
+def _on_a_replicated_pair() -> Platform:
+    if not (REPOSITORY / _REPLICATION).exists():
+        raise Missing(f"there is no {_REPLICATION}")
+    return Platform(environments.own(), "as `make test`", besides="a primary and its standby")

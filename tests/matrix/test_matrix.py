@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix import command, npm, platform, pythons, running, table
+from tests.matrix import command, npm, platform, pythons, running, table, unstable
 from tests.matrix.platform import REPOSITORY, Interpreter, Missing, Platform
 from tests.matrix.rows import Row, rows
 
@@ -118,7 +118,7 @@ def test_this_python_is_found_by_its_version_and_another_is_not() -> None:
     ],
 )
 def test_the_mirror_is_the_one_of_apt(text: str) -> None:
-    assert pythons.mirror_of(text) == "http://example.org/debian"
+    assert unstable.mirror_of(text) == "http://example.org/debian"
 
 
 def test_an_archive_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
