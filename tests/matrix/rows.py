@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
-from tests.matrix import environments, pythons, servers, sqlite
+from tests.matrix import environments, poolers, pythons, servers, sqlite
 from tests.matrix.platform import REPOSITORY, Missing, Platform
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
 POSTGRES: Final = ("14", "15", "16", "17", "18")
+MODES: Final = ("transaction", "session")
 
 # Its tests make their own pair; the others would not notice one.
 _REPLICATION: Final = "tests/faults/test_replication.py"
@@ -41,6 +43,12 @@ def rows() -> Iterator[Row]:
     for major in POSTGRES:
         yield Row(f"postgresql-{major}", f"PostgreSQL {major}", partial(_on_postgres, major))
     yield Row("sqlite-3.35", "SQLite 3.35", _on_old_sqlite)
+    for mode in MODES:
+        title = f"PgBouncer, {mode} mode"
+        yield Row(f"pgbouncer-{mode}", title, partial(_behind_pgbouncer, mode, poolers.find_pgbouncer))
+        yield Row(
+            f"pgbouncer-newest-{mode}", f"newest {title}", partial(_behind_pgbouncer, mode, poolers.newest_pgbouncer)
+        )
     yield Row("replicated-pair", "a primary and its standby", _on_a_replicated_pair, (_REPLICATION,))
 
 
@@ -58,6 +66,12 @@ def _on_old_sqlite() -> Platform:
     interpreter = environments.own()
     source, environment = sqlite.old_library(interpreter)
     return Platform(interpreter, source, environment)
+
+
+def _behind_pgbouncer(mode: str, find: Callable[[], tuple[Path, str, str]]) -> Platform:
+    program, version, source = find()
+    environment = {"TEST_POSTGRES_POOLER": mode, "TEST_PGBOUNCER_BIN": str(program)}
+    return Platform(environments.own(), source, environment, f"PgBouncer {version} in {mode} mode")
 
 
 def _on_a_replicated_pair() -> Platform:

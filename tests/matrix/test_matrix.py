@@ -98,7 +98,8 @@ def test_every_version_that_is_promised_has_a_row() -> None:
     names = [row.name for row in rows()]
     assert len(set(names)) == len(names)
     promised = [f"python-3.{minor}" for minor in range(11, 15)] + [f"postgresql-{major}" for major in range(14, 19)]
-    assert {*promised, "sqlite-3.35"} <= set(names)
+    poolers = ["pgbouncer-transaction", "pgbouncer-session"]
+    assert {*promised, *poolers, "sqlite-3.35", "replicated-pair"} <= set(names)
 
 
 def test_this_python_is_found_by_its_version_and_another_is_not() -> None:
