@@ -7,6 +7,7 @@ on as another executor from what the database has.
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -18,10 +19,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.support.engines import aside, launched, make_engine, register, running, wait_until
+from tests.support.clock import ManualClock
+from tests.support.engines import aside, die, launched, make_engine, register, running, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
-from tidings import DBOS, SetWorkflowID
+from tests.support.rows import Rows
+from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings.error import DBOSNonExistentWorkflowError
 from tidings.store.sqlite.lock import SideLock
 
@@ -177,6 +180,73 @@ def test_every_process_of_the_database_finds_it_out(
             # The other one hears of it with its next batch, the next probe at the latest.
             wait_until(lambda: len(losses(caplog)) == 2)
             wait_until(lambda: not formers & {here.executor_id, there.executor_id})
+
+
+def test_a_process_that_is_not_even_known_any_more_says_so_too(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It came after the time to which the database was put back, and runs nothing: it has only sent."""
+    with running(database_url, lease_ms=3_600_000) as here:  # No probe comes in between.
+        start(count, "w")
+        here.await_waiting(1)
+        put_back = snapshot(database_url, tmp_path)
+        client = DBOSClient(system_database_url=database_url)
+        for body in ("forgotten", "as well"):
+            client.send("w", body, "other")
+        put_back()
+        client.send("w", "one", "other")
+        client.destroy()
+        [said] = losses(caplog)
+    assert re.search(r"it does not know this process any more, and it had acknowledged batches up to \d+", said)
+    assert [each.body for each in read_records(database_url).messages] == ['"one"']
+
+
+def test_a_process_that_was_silent_for_a_day_was_forgotten_and_has_lost_nothing(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others remove what they find dead for so long, if it owns nothing."""
+    clock = ManualClock()
+    with running(database_url, clock=clock) as here:
+        start(count, "w")
+        for body in ("one", "two", "three"):
+            DBOS.send("w", body, "topic")
+        DBOS.get_result("w")
+        held, former = here.hold_committer(), here.executor_id
+        clock.advance(25 * HOUR)
+        Rows(database_url).run("delete from {executors}")
+        held.open()
+        DBOS.send("w", "late", "topic")
+        assert here.executor_id != former
+    assert losses(caplog) == []
+    assert [each.body for each in read_records(database_url).messages][-1] == '"late"'
+
+
+def test_a_claim_that_is_lost_is_found_out_with_the_next_batch(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No batch of its process is lost with it. The database says that the workflow is the dead one's still."""
+    with running(database_url, lease_ms=3_600_000) as here:  # No probe comes in between.
+        over = here.executions_over()
+        claiming = here.store.hold("claim")
+        dying = make_engine(database_url, lease_ms=3_600_000)
+        with launched(dying):
+            start(count, "w")
+            dying.await_waiting(1)
+            die(dying)
+        claiming.await_reached()
+        put_back = snapshot(database_url, tmp_path)
+        noting = here.store.hold("commit")
+        claiming.open()
+        noting.await_reached()
+        put_back()
+        noting.open()
+        wait_until(lambda: over == ["w"])
+        with running(database_url):
+            for body in ("one", "two", "three"):
+                DBOS.send("w", body, "topic")
+            assert DBOS.get_result("w") == [0, "one", 1, "two", 2, "three"]
+    assert _steps == {("w", 0): 1, ("w", 1): 1, ("w", 2): 1}
+    assert not [each for each in losses(caplog) if "lost" in each]  # Nobody was told of anything that is gone.
 
 
 @pytest.mark.parametrize("since", ["before it", "long before", "never"])

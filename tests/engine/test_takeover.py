@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.engines import FaultyEngine, launched, make_engine, running, wait_until
-from tests.support.faulty import Killed
+from tests.support.engines import FaultyEngine, die, launched, make_engine, running, wait_until
 from tidings import DBOS, SetWorkflowID
-from tidings.error import DBOSShutdownError
 
 HOUR_MS = 3_600_000
 
@@ -30,17 +27,6 @@ def start(*workflow_ids: str) -> None:
     for each in workflow_ids:
         with SetWorkflowID(each):
             DBOS.start_workflow(globals()["receive"])
-
-
-def die(engine: FaultyEngine) -> None:
-    """End the one thread that writes, and with it the lock that says that the process lives."""
-
-    def end(_: object) -> None:
-        raise Killed
-
-    with contextlib.suppress(DBOSShutdownError):
-        engine.engine.committer.call(end).result()
-    wait_until(lambda: engine.engine.committer.died is not None)
 
 
 def held(engine: FaultyEngine) -> set[str]:

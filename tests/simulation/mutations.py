@@ -97,6 +97,7 @@ def a_claim_that_raises_no_fence() -> AbstractContextManager[object]:
     def claim(self: Server, *args: Any, **kwargs: Any) -> list[Any]:
         fences = {each.executor_id: each.fence for each in self.records.executors.values()}
         claimed = real(self, *args, **kwargs)
+        del fences[args[0].executor_id]  # Its own.
         for executor_id, fence in fences.items():
             if executor_id in self.records.executors:
                 row = self.records.executors[executor_id]

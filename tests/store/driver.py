@@ -18,6 +18,7 @@ from tidings.model import (
     Take,
     Taken,
     Unit,
+    WorkflowRecord,
 )
 from tidings.store.protocol import Batch, Store
 
@@ -68,8 +69,22 @@ class Process:
         self, *dead: str, names: Collection[str] = ("flow",), app_version: str = VERSION, limit: int = 100
     ) -> list[str]:
         """Take over from dead executors and from nobody, and return the ids of what was claimed."""
-        claimed = self.store.claim(self.executor, dead, names, app_version, limit)
+        claimed = self.claim_records(*dead, names=names, app_version=app_version, limit=limit)
         return [workflow.workflow_id for workflow in claimed]
+
+    def claim_records(
+        self, *dead: str, names: Collection[str] = ("flow",), app_version: str = VERSION, limit: int = 100
+    ) -> list[WorkflowRecord]:
+        """Do the same, and return all of what was claimed."""
+        claimed = self.store.claim(self.executor, dead, names, app_version, limit)
+        self.fence += 1
+        return claimed
+
+    def reclaim(self, *workflow_ids: str) -> list[WorkflowRecord]:
+        """Claim anew what is this process's already."""
+        claimed = self.store.reclaim(self.executor, workflow_ids)
+        self.fence += 1
+        return claimed
 
     def take(self, workflow_id: str, position: int, topic: str | None = None) -> Answer:
         """Take a message at this position of the run under epoch 1."""

@@ -348,7 +348,7 @@ class ModelStore:
     ) -> list[WorkflowRecord]:
         """Take over from the dead and from nobody, oldest first."""
         self._own(executor.executor_id, executor.fence)
-        for each in dead:
+        for each in {executor.executor_id, *dead}:
             if each in self.records.executors:
                 row = self.records.executors[each]
                 self.records.executors[each] = replace(row, fence=row.fence + 1)
@@ -368,7 +368,8 @@ class ModelStore:
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """Raise the epochs of one's own."""
-        self._own(executor.executor_id, executor.fence)
+        own = self._own(executor.executor_id, executor.fence)
+        self.records.executors[own.executor_id] = replace(own, fence=own.fence + 1)
         mine = [each for each in self._pending_of(executor.executor_id) if each in workflow_ids]
         return [self._change(each, executor.executor_id, raise_epoch=True) for each in mine]
 

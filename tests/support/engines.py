@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest import mock
 
-from tests.support.faulty import PATIENCE_SECONDS, FaultyStore, Gate
+from tests.support.faulty import PATIENCE_SECONDS, FaultyStore, Gate, Killed
 from tidings import store as stores
 from tidings.api.caller import Process
 from tidings.api.config import settings_from
@@ -20,6 +21,7 @@ from tidings.engine.clock import Clock
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
 from tidings.engine.probes import Point
+from tidings.error import DBOSShutdownError
 from tidings.store.protocol import Store
 
 VERSION = "tests"
@@ -161,6 +163,17 @@ def running(
         if "prepare" not in more:
             wait_until(lambda: faulty.engine.hearing.is_proven)
         yield faulty
+
+
+def die(engine: FaultyEngine) -> None:
+    """End the one thread that writes, and with it the lock that says that the process lives."""
+
+    def end(_: object) -> None:
+        raise Killed
+
+    with contextlib.suppress(DBOSShutdownError):
+        engine.engine.committer.call(end).result()
+    wait_until(lambda: engine.engine.committer.died is not None)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

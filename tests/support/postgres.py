@@ -102,7 +102,7 @@ class PostgresServer:
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         if self._account.uid is not None:
             shutil.chown(self.directory, self._account.uid, self._account.gid)
-        self._programs = self._executable(programs)
+        self.programs = self._executable(programs)
         self._make_data()
 
     def __enter__(self) -> Self:
@@ -142,6 +142,11 @@ class PostgresServer:
         """Kill the server's main process with SIGKILL; the others end as they notice. The next start recovers."""
         self._end(signal.SIGKILL)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
     def restart(self) -> None:
         """Shut the server down in order and start it again, on the same port."""
         self.stop()
@@ -158,7 +163,7 @@ class PostgresServer:
     def _make_data(self) -> None:
         arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
         initdb = self._run(
-            self._programs / "initdb", "-D", str(self.directory / "data"), *arguments, output=subprocess.PIPE
+            self.programs / "initdb", "-D", str(self.directory / "data"), *arguments, output=subprocess.PIPE
         )
         output, _ = initdb.communicate()
         if initdb.returncode != 0:
@@ -172,7 +177,7 @@ class PostgresServer:
         arguments = [f"--{name}={value}" for name, value in (settings | self._settings).items()]
         with log.open("wb") as output:
             data = str(self.directory / "data")
-            return self._run(self._programs / "postgres", "-D", data, *arguments, output=output), log
+            return self._run(self.programs / "postgres", "-D", data, *arguments, output=output), log
 
     def _answers(self) -> bool:
         try:

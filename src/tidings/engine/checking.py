@@ -51,8 +51,9 @@ def _ask(engine: Engine) -> None:
         # Twice: this process may just have become another executor.
         if not (_arrives(engine, store) or _arrives(engine, store)):
             raise DBOSInitializationError(
-                f"{stores.redact(url)!r} answers, but what this process writes does not arrive there: the database "
-                "was replaced or removed meanwhile; put it back, or start this program anew"
+                f"{stores.redact(url)!r} answers, but what this process writes does not arrive there: the database was "
+                "replaced or removed meanwhile, or two of its servers take writes; put that right, or start this "
+                "program anew"
             )
     except Unavailable as error:
         raise DBOSInitializationError(f"the database did not answer: {error}") from error

@@ -38,8 +38,8 @@ from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
-from tidings.model import Executor, Status
-from tidings.store.protocol import Store, Unavailable
+from tidings.model import Executor, ExecutorState, Status
+from tidings.store.protocol import KEEP_EXECUTORS_MS, Store, Unavailable
 
 logger = logging.getLogger("tidings")
 
@@ -271,27 +271,35 @@ class Engine:
         if found is not None and found.last_batch == landed:
             self._runs.kill_lost(found.owned)
             return replace(executor, fence=found.fence)
-        if found is not None:
-            self._say_what_is_lost(executor.executor_id, found.last_batch, landed)
+        if found is not None or (landed is not None and not self._may_be_forgotten()):
+            self._say_what_is_lost(executor.executor_id, found, landed)
         elif self._runs.has_live:
             logger.error(
-                "the database does not know this process any more (it was taken for dead long ago, or the database "
-                "was replaced); its workflows go on as the database has them, and the process goes on as a new one"
+                "the database does not know this process any more, which was declared dead long ago; its workflows go "
+                "on as the database has them, and the process goes on as a new one"
             )
         self._runs.kill_all(TAKEN_OVER)
         return self._become_another(store, executor.label, executor.app_version)
 
-    def _say_what_is_lost(self, executor_id: str, found: int | None, landed: int | None) -> None:
+    def _may_be_forgotten(self) -> bool:
+        """Tell whether others may have removed this process's row: nobody does before its lease ended long ago."""
+        return self.clock.now_ms() >= self.committer.lease_ends_ms + KEEP_EXECUTORS_MS
+
+    def _say_what_is_lost(self, executor_id: str, found: ExecutorState | None, landed: int | None) -> None:
         if self._lost == executor_id:
             return  # It was said, and then the database went away once more.
         self._lost = executor_id
+        if found is None:
+            has = "it does not know this process any more"
+        else:
+            has = f"of this process it has the batches up to {found.last_batch or 0}"
         logger.critical(
-            "the database at %s has lost what it had acknowledged (it was restored to an earlier time, overwritten, or "
-            "a standby took over that lagged): of this process it has the batches up to %d, and had them up to %d. "
+            "the database at %s has lost what it had acknowledged (it was restored to an earlier time, overwritten or "
+            "replaced, or a standby took over that lagged): %s, and it had acknowledged batches up to %d. "
             "Messages, events and results that were there may be missing, and steps run again whose results are. The "
             "workflows go on as the database has them, and this process goes on as a new one",
             stores.redact(self.connection.database_url),
-            found or 0,
+            has,
             landed or 0,
         )
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidings.core.effects import ListWorkflows
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
@@ -195,7 +197,11 @@ class Supervisor:
         """
 
         def note_generation(store: Store) -> tuple[list[WorkflowRecord], int]:
-            claimed = [] if self._stopped else claim(store)
+            claimed: list[WorkflowRecord] = []
+            if not self._stopped:
+                committer = self._parts.committer
+                claimed = claim(store)
+                committer.executor = replace(committer.executor, fence=committer.executor.fence + 1)  # As it is there.
             return claimed, self._runner.generation  # It changes in the committer's thread only, which is this.
 
         with self._runner.claiming():

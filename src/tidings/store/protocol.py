@@ -200,7 +200,8 @@ class Store(Protocol):
     ) -> list[WorkflowRecord]:
         """Take over up to `limit` pending workflows, oldest first, that are dead executors' or nobody's.
 
-        In one transaction: check the executor's own fence (else `Fenced`), raise the fences of the
+        In one transaction: check the executor's own fence (else `Fenced`) and raise it by one, under which the
+        executor goes on; so a store that loses the claim fences the next batch. Raise the fences of the
         `dead` ones, so that a batch of theirs in flight either ends before or changes nothing, then
         raise each run's epoch, and count a recovery attempt for each that a dead one owned. Only workflows
         of these `names` and this `app_version`. Rows of dead executors that own nothing pending any more are
@@ -209,6 +210,8 @@ class Store(Protocol):
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """Raise the epoch of these runs, where they are pending and this executor's already.
+
+        Raises the executor's own fence by one, as `claim` does.
 
         Raises:
             Fenced: the executor's own fence has moved.

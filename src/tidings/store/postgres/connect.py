@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tidings.error import DBOSInitializationError
 from tidings.store import redact
+from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
 from tidings.store.protocol import DataError, StoreError, Unavailable
@@ -98,6 +99,7 @@ class Database:
             ) from None
         if "@" in str(self._given.get("host", "")):
             raise DBOSInitializationError(f"{redact(url)!r}: the password or the user holds an '@'; write it as %40")
+        self.servers = Servers(self._given)
         self.schema = schema
         self.statements: Statements = prepare(schema)
         self.name = _name(self._given)
@@ -109,14 +111,12 @@ class Database:
         settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
         options = " ".join(f"-c {key}={value}" for key, value in settings.items())
         options = f"{options} {self._given.get('options') or ''}"
-        conninfo = make_conninfo("", **_PATIENCE | self._preference() | self._given | {"options": options})
+        where = self.servers.preference() | self._given | self.servers.in_order()
+        conninfo = make_conninfo("", **_PATIENCE | where | {"options": options})
         # Psycopg prepares nothing here: `wire` does it.
-        return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
-
-    def _preference(self) -> dict[str, str | int | None]:
-        """Of several servers take the one that takes writes, wherever that is after a failover."""
-        several = "," in str(self._given.get("host") or self._given.get("hostaddr") or "")
-        return {"target_session_attrs": "read-write"} if several else {}
+        connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+        self.servers.found(connection)
+        return connection
 
     def wire(self, *, prepared: bool) -> Wire:
         """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""

@@ -195,7 +195,7 @@ class PostgresStore:
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id, *others]))
             answers = self._write(
-                Call("raise_fences", {"executor_ids": gone}),
+                Call("raise_fences", {"executor_ids": texts([executor.executor_id, *others])}),
                 Call("claim_workflows", wanted | {"executor_id": executor.executor_id}),
                 Call("remove_idle_executors", {"executor_ids": gone, "keep_ms": KEEP_EXECUTORS_MS}),
                 _COMMIT,
@@ -211,7 +211,8 @@ class PostgresStore:
         }
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id]))
-            answers = self._write(Call("reclaim_workflows", wanted), _COMMIT)
+            own: dict[str, Value] = {"executor_ids": texts([executor.executor_id])}
+            answers = self._write(Call("raise_fences", own), Call("reclaim_workflows", wanted), _COMMIT)
         return [workflow_of(row) for row in answers["reclaim_workflows"]]
 
     # --- reading: the reader's thread --------------------------------------------------------------
@@ -358,6 +359,11 @@ class PostgresStore:
         """Run `calls` in one round trip, and raise what their errors mean to the store's caller."""
         if wire is None:
             raise self._database.unavailable("there is no connection")
+        if wire.server != self._database.servers.current:
+            wire.close()
+            raise self._database.unavailable(
+                "a newer connection leads to another of its servers, so this one is given up"
+            )
         try:
             return wire.run(calls)
         except Lost as lost:

@@ -23,12 +23,17 @@ from psycopg.adapt import Transformer
 
 from tidings.store.postgres import patience
 from tidings.store.postgres.arrays import Array
+from tidings.store.postgres.servers import server_of
 from tidings.store.postgres.statements import Call, Statement, Statements, Value
 from tidings.store.rows import Row
 
 # How answers come. In text an array is quoted and searched for quotes, character by character: a page of
 # a stream would take twice as long.
 _BINARY: Final = pq.Format.BINARY
+
+# The part of the server that lets a commit wait for synchronous standbys. Where that wait is cancelled it warns, and
+# then the server reports the commit as done, though it may be on no standby. The text is in the server's language.
+_WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
 
 
 class ServerError(Exception):
@@ -50,6 +55,9 @@ class Wire:
         connection: open, in autocommit mode, and used by nobody else.
         statements: what can be run.
         prepared: whether to keep statements prepared on the server.
+
+    Attributes:
+        server: the host and the port of the server.
     """
 
     def __init__(self, connection: psycopg.Connection, statements: Statements, *, prepared: bool = True) -> None:
@@ -58,6 +66,9 @@ class Wire:
         self._statements = statements
         self._keep_prepared = prepared
         self._prepared: set[str] = set()
+        self.server = server_of(connection)
+        self._unconfirmed: str | None = None  # what the server said of a commit that no standby confirmed
+        connection.add_notice_handler(self._heed)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pq.socket, selectors.EVENT_READ)
 
@@ -68,7 +79,8 @@ class Wire:
         skipped, and a transaction that is open is rolled back.
 
         Raises:
-            ServerError, Lost
+            ServerError
+            Lost: also where a commit stopped waiting for its standby. What it has is in doubt: a failover may lose it.
             UnicodeEncodeError: before anything was sent.
         """
         if self._connection.closed:
@@ -86,6 +98,9 @@ class Wire:
             raise
         if error is not None:
             raise error
+        if self._unconfirmed is not None:
+            self.close()
+            raise Lost(self._unconfirmed)
         return answers
 
     def rollback(self) -> None:
@@ -182,6 +197,10 @@ class Wire:
         for _, ready in self._selector.select(patience.ANSWER_TIMEOUT_SECONDS):
             return ready
         raise psycopg.OperationalError(f"the server gave no answer for {patience.ANSWER_TIMEOUT_SECONDS:.0f} s")
+
+    def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == _WAITS_FOR_STANDBYS:
+            self._unconfirmed = notice.message_primary
 
     def _rows(self, result: pq.abc.PGresult) -> list[Row]:
         transformer = Transformer(self._connection)

@@ -185,7 +185,7 @@ class SqliteStore:
             self._check_not_stranded(executor.executor_id)
             _check_fence(db, executor)
             gone = _json(list(dead))
-            db.execute(_SQL["raise_fences"], (gone,))
+            db.execute(_SQL["raise_fences"], (_json([executor.executor_id, *dead]),))
             wanted = {"dead": gone, "names": _json(list(names)), "app_version": app_version, "limit": limit}
             claimed = _raise_epochs(db, executor, db.execute(_SQL["claimable_workflows"], wanted).fetchall())
             db.execute(_SQL["remove_idle_executors"], (gone, self.now_ms() - KEEP_EXECUTORS_MS))
@@ -196,6 +196,7 @@ class SqliteStore:
         with self._writing() as db:
             self._check_not_stranded(executor.executor_id)
             _check_fence(db, executor)
+            db.execute(_SQL["raise_fences"], (_json([executor.executor_id]),))
             wanted = {"workflow_ids": _json(list(workflow_ids)), "executor_id": executor.executor_id}
             return _raise_epochs(db, executor, db.execute(_SQL["reclaimable_workflows"], wanted).fetchall())
 

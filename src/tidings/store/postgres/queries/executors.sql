@@ -63,6 +63,8 @@ for update;
 
 -- name: raise_fences
 -- Under `lock_executors`, so no batch of theirs is in flight; and none that comes later finds its fence.
+-- The fence of the process that claims is raised too, and it goes on under that: where a failover or a
+-- restored backup loses the claim, its next batch finds another fence, and it looks at what it owns.
 update {schema}.executors set fence = fence + 1 where executor_id = any(:executor_ids::text[]);
 
 -- name: remove_idle_executors
