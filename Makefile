@@ -34,7 +34,7 @@ stress: $(READY) ## Run every test again and again beside busy processes, in oth
 
 matrix: $(READY) ## Run every test on each Python, PostgreSQL, SQLite and pooler that can be had (ROW=python-3.14, ARGS="-k send")
 	$(BIN)/python -m tests.matrix $(addprefix --row ,$(ROW)) $(if $(ARGS),,--output docs/guarantees.md) \
-		-- $(PARALLEL) $(ARGS)
+		-- $(PARALLEL) $(if $(SEED),--randomly-seed=$(SEED)) $(ARGS)
 
 chaos: $(READY) ## Kill, pause and cut off real processes, and check what all of them saw (MINUTES=20 SEED=7 DATABASE=postgresql://...)
 	$(BIN)/python -m chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \

@@ -13,13 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from tests.matrix import unstable
 from tests.matrix.platform import WORKSHOP, Missing, run
-from tests.matrix.pythons import mirror_of
 from tests.support.pgbouncer import PgBouncerError, find_program
 
 _PACKAGE: Final = "pgbouncer"
 _NEWEST: Final = WORKSHOP / "pgbouncer-unstable"
-_SOURCES: Final = Path("/etc/apt")
 _KEYS: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # What PgBouncer's package depends on and a system has anyway, or needs for a service: not unpacked.
@@ -74,18 +73,12 @@ def newest_pgbouncer() -> tuple[Path, str]:
         for tool in ("apt-get", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise Missing(f"PgBouncer of Debian unstable needs the program {tool}")
-        _unpack(_mirror())
+        if not _KEYS.exists():
+            raise Missing(f"PgBouncer of Debian unstable needs Debian's keys, {_KEYS}")
+        _unpack(unstable.mirror())
         program.write_text(_START)
         program.chmod(0o755)
     return program, "Debian unstable, unpacked"
-
-
-def _mirror() -> str:
-    files = [_SOURCES / "sources.list", *sorted((_SOURCES / "sources.list.d").glob("*"))]
-    found = mirror_of("\n".join(each.read_text() for each in files if each.is_file()))
-    if found is None or not _KEYS.exists():
-        raise Missing("PgBouncer of Debian unstable needs an apt that installs from a mirror of Debian")
-    return found
 
 
 def _unpack(mirror: str) -> None:

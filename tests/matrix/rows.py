@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Final, get_args
 
 from tests.matrix import environments, poolers, pythons, servers, sqlite
-from tests.matrix.platform import Platform
+from tests.matrix.platform import REPOSITORY, Missing, Platform
 from tests.support.pgbouncer import Mode, version_of
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
 POSTGRES: Final = ("14", "15", "16", "17", "18")
+MODES: Final = ("transaction", "session")
+
+# Its tests make their own pair; the others would not notice one.
+_REPLICATION: Final = "tests/faults/test_replication.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ def rows() -> Iterator[Row]:
             f"the newest {title}",
             partial(_behind_pgbouncer, mode, poolers.newest_pgbouncer),
         )
+    yield Row("replicated-pair", "a primary and its standby", _on_a_replicated_pair, (_REPLICATION,))
 
 
 def _on_python(version: str) -> Platform:
@@ -70,3 +75,9 @@ def _on_old_sqlite() -> Platform:
     interpreter = environments.own()
     source, environment = sqlite.old_library(interpreter)
     return Platform(interpreter, source, environment)
+
+
+def _on_a_replicated_pair() -> Platform:
+    if not (REPOSITORY / _REPLICATION).exists():
+        raise Missing(f"there is no {_REPLICATION}")
+    return Platform(environments.own(), "as `make test`", besides="a primary and its standby")

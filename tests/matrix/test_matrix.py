@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix import command, npm, platform, pythons, running, table
+from tests.matrix import command, npm, platform, pythons, running, table, unstable
 from tests.matrix.platform import REPOSITORY, Interpreter, Missing, Platform
 from tests.matrix.rows import Row, rows
 
@@ -98,7 +98,8 @@ def test_every_version_that_is_promised_has_a_row() -> None:
     names = [row.name for row in rows()]
     assert len(set(names)) == len(names)
     promised = [f"python-3.{minor}" for minor in range(11, 15)] + [f"postgresql-{major}" for major in range(14, 19)]
-    assert {*promised, "sqlite-3.35"} <= set(names)
+    poolers = ["pgbouncer-transaction", "pgbouncer-session"]
+    assert {*promised, *poolers, "sqlite-3.35", "replicated-pair"} <= set(names)
 
 
 def test_this_python_is_found_by_its_version_and_another_is_not() -> None:
@@ -118,7 +119,7 @@ def test_this_python_is_found_by_its_version_and_another_is_not() -> None:
     ],
 )
 def test_the_mirror_is_the_one_of_apt(text: str) -> None:
-    assert pythons.mirror_of(text) == "http://example.org/debian"
+    assert unstable.mirror_of(text) == "http://example.org/debian"
 
 
 def test_an_archive_that_is_not_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
