@@ -45,7 +45,7 @@ from tidings.engine.turns import Turns
 from tidings.engine.wait_for import settle_wait_for
 from tidings.engine.workers import Workers
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
-from tidings.model import Unit
+from tidings.model import Answer, Applied, Unit
 
 logger = logging.getLogger("tidings")
 
@@ -238,8 +238,7 @@ class Runner:
 
     def _time_is_up(self, alarm: Alarm, workflow_id: str) -> None:
         if not alarm.is_off:
-            logger.warning("workflow %r has taken longer than it may: it is cancelled", workflow_id)
-            _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id))
+            _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id), partial(_say_time_is_up, workflow_id))
 
     def begin(self, live: LiveRun) -> None:
         """Execute a run: a coroutine on the running loop of its starter, if it has one, else in the background.
@@ -443,6 +442,14 @@ class Runner:
         self._parts.probes.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
             self._detached(live)
+
+
+def _say_time_is_up(workflow_id: str, answer: Answer | None) -> None:
+    """Say that a workflow was cancelled at its deadline. One that has ended by then is not."""
+    if type(answer) is Applied:
+        logger.warning(
+            "workflow %r has taken longer than it may: it is cancelled", workflow_id, extra={"workflow_id": workflow_id}
+        )
 
 
 def _raise_if_dead(live: LiveRun, error: BaseException | None) -> None:

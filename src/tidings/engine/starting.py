@@ -29,7 +29,7 @@ from tidings.engine.receivers import Receiver
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import Runner
 from tidings.engine.scope import Scope
-from tidings.error import DBOSRunEndedError, DBOSShutdownError
+from tidings.error import DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
 from tidings.model import Answer, Applied, NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
 
@@ -132,6 +132,8 @@ class Starter:
             plan.live.starting = chain.barrier()
         except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
             raise DBOSShutdownError from None
+        except DBOSWorkflowCancelledError:
+            pass  # It was started, and cancelled since.
         return Started(new.workflow_id, new)
 
     def _plan(
