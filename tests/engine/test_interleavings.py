@@ -710,7 +710,7 @@ def test_postgres_ends_the_connection_in_the_midst_of_a_batch(postgres_url: str)
     def target() -> list[Any]:
         return [DBOS.recv("topic", FOREVER) for _ in range(3)]
 
-    with running(postgres_url) as here, psycopg.connect(postgres_url, autocommit=True) as admin:
+    with running(postgres_url) as here, _admin(postgres_url) as admin:
         with SetWorkflowID("w"):
             handle = DBOS.start_workflow(target)
         here.await_waiting(1)
@@ -725,6 +725,11 @@ def test_postgres_ends_the_connection_in_the_midst_of_a_batch(postgres_url: str)
             sending.result(timeout=PATIENCE_SECONDS)
         assert handle.get_result() == [0, 1, 2]
     assert len(read_records(postgres_url).messages) == 3
+
+
+def _admin(postgres_url: str) -> psycopg.Connection[Any]:
+    """Connect as an administrator does, perhaps through a pooler: with nothing prepared."""
+    return psycopg.connect(postgres_url, autocommit=True, prepare_threshold=None)
 
 
 def _blocked(admin: psycopg.Connection[Any]) -> list[int]:
@@ -746,7 +751,7 @@ def test_postgres_ends_all_connections_again_and_again(postgres_url: str) -> Non
             DBOS.set_event("count", number)
         return received
 
-    with running(postgres_url) as here, psycopg.connect(postgres_url, autocommit=True) as admin:
+    with running(postgres_url) as here, _admin(postgres_url) as admin:
 
         def end_all() -> None:
             admin.execute(

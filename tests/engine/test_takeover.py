@@ -61,6 +61,7 @@ def test_nothing_is_left_lying_where_the_other_survivor_cannot_take_its_share(da
         gate.open()
 
 
+@pytest.mark.direct("must hear at once", only="transaction")
 def test_what_is_given_back_goes_on_elsewhere_at_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidings.engine.supervisor._LOOK_MS", HOUR_MS)  # Only who is told looks.
     ids = {f"w{number}" for number in range(20)}

@@ -100,6 +100,7 @@ async def test_defect_2_a_listening_connection_that_is_cut_delays_nothing_beyond
     await app.close()
 
 
+@pytest.mark.direct("must hear at once", only="transaction")
 async def test_a_pooler_that_swallows_notifications_is_noticed_and_who_waits_polls(
     proxy: Proxy, postgres_url: str, face: Face, other: Other, log: Sightings
 ) -> None:

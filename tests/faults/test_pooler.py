@@ -247,3 +247,41 @@ def test_settings_that_a_pooler_cannot_read_are_refused_with_advice(url: str, po
     with pytest.raises(DBOSInitializationError, match="as -c name=value"):
         store.migrate()
     assert pooler.refused == 1
+
+
+# --- answers to what nobody has asked ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("opens", ["migrate", "connect", "reconnect", "reconnect_reader", "listen"])
+def test_a_session_that_is_out_of_step_is_not_used(url: str, pooler: Pooler, opens: str) -> None:
+    store = PostgresStore(url, "tidings")
+    store.migrate()
+    store.connect()
+    pooler.out_of_step = 2
+    opened = getattr(store, opens)(*(["me"] if opens == "listen" else []))
+    assert pooler.out_of_step == 0
+    enlisted(store, "me")
+    assert [each.executor_id for each in store.executors()] == ["me"]
+    if opened is not None:
+        opened.close()
+    store.close()
+
+
+def test_a_pooler_that_is_always_out_of_step_is_unavailable(url: str, pooler: Pooler) -> None:
+    store = PostgresStore(url, "tidings")
+    pooler.out_of_step = 1_000
+    with pytest.raises(DBOSInitializationError, match="what others have asked"):
+        store.migrate()
+
+
+def test_a_listener_that_is_closed_listens_no_more_in_its_session(postgres_url: str) -> None:
+    """A pooler may take a notification for the end of its own query, with which it cleans a session up."""
+    with Pooler(postgres_url, sessions=1) as pooler:
+        url = pooler.url(postgres_url)
+        listener = PostgresStore(url, "tidings").listen("me")
+        with psycopg.connect(url, autocommit=True) as next_client:
+            listening = next_client.execute("select count(*) from pg_listening_channels()")
+            assert listening.fetchone() == (1,)
+            listener.close()
+            listening = next_client.execute("select count(*) from pg_listening_channels()")
+            assert listening.fetchone() == (0,)

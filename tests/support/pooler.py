@@ -34,6 +34,8 @@ _PROTOCOL: Final = 3 << 16
 _ENCRYPTION_REQUESTS: Final = (80877103, 80877104)
 # `-c name=value` and `--name=value`, after white space; none may follow.
 _OPTIONS: Final = re.compile(rb"(?:\s*(?:-c\s*|--)(?:\\.|[^\s\\=])+=(?:\\.|[^\s\\])*)*", re.DOTALL)
+# The answer to "discard all".
+_CLEANED_UP: Final = b"C\0\0\0\x10DISCARD ALL\0Z\0\0\0\5I"
 # What ends a round of a client: a query, a Sync, a function call.
 _ENDS_ROUND: Final = (b"Q", b"S", b"F")
 
@@ -45,6 +47,7 @@ class Pooler:
         port: where it listens, on 127.0.0.1.
         transactions: how many rounds that began a transaction were led to a session.
         refused: how many clients were refused for their settings.
+        out_of_step: how many of the clients to come get an answer that nobody waits for before their own.
     """
 
     def __init__(self, database_url: str, sessions: int = 2) -> None:
@@ -53,6 +56,7 @@ class Pooler:
         self._size = sessions
         self.transactions = 0
         self.refused = 0
+        self.out_of_step = 0
         self._pools: dict[Client, _Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -128,6 +132,8 @@ class Pooler:
             return
         pool = await self._pool(parameters[b"user"], parameters.get(b"database", parameters[b"user"]))
         writer.write(pool.welcome)
+        is_out_of_step = self.out_of_step > 0
+        self.out_of_step -= is_out_of_step
         session: _Session | None = None
         try:
             while True:
@@ -138,6 +144,9 @@ class Pooler:
                     session = await pool.take()
                     session.client = writer
                     self.transactions += 1
+                    if is_out_of_step:
+                        is_out_of_step = False
+                        writer.write(_CLEANED_UP)
                 session.unanswered += kind in _ENDS_ROUND
                 session.writer.write(message)
                 await session.writer.drain()

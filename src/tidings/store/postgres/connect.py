@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
@@ -21,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tidings.error import DBOSInitializationError
 from tidings.store import redact
 from tidings.store.postgres.options import options
+from tidings.store.postgres.patience import impatient
 from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
@@ -79,6 +81,10 @@ _PATIENCE: Final[dict[str, str | int | None]] = {
 }
 
 
+# How often to connect anew where a pooler gives us a session that is out of step.
+_TRIES: Final = 10
+
+
 class Database:
     """Where the tables are: a server, a database and a schema. It opens connections and holds none.
 
@@ -108,15 +114,27 @@ class Database:
         self.channel = "tidings_" + hashlib.blake2b(schema.encode(), digest_size=16).hexdigest()
 
     def open(self, *, for_migration: bool = False) -> psycopg.Connection:
-        """Open a connection in autocommit mode. Raises `psycopg.OperationalError`."""
+        """Open a connection in autocommit mode, and see that it answers what it is asked.
+
+        PgBouncer in session mode may give us a session with an answer under way that nobody waits for: it takes a
+        notification for the end of the query with which it cleans a session up. From then on each question would get
+        the answer to the one before.
+
+        Raises:
+            psycopg.OperationalError
+        """
         settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
         where = self.servers.preference() | self._given | self.servers.in_order()
         chosen = {"options": options(settings, str(self._given.get("options") or ""))}
         conninfo = make_conninfo("", **_PATIENCE | where | chosen)
         # Psycopg prepares nothing here: `wire` does it.
-        connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
-        self.servers.found(connection)
-        return connection
+        for _ in range(_TRIES):
+            connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+            if _answers_right(connection):
+                self.servers.found(connection)
+                return connection
+            connection.close()
+        raise psycopg.OperationalError("what stands before the server gives answers to what others have asked")
 
     def wire(self, *, prepared: bool) -> Wire:
         """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""
@@ -131,6 +149,18 @@ class Database:
     def unfit(self, error: psycopg.Error) -> DBOSInitializationError:
         """The error for what went wrong while starting."""
         return DBOSInitializationError(f"{self.name}: {_one_line(str(error))}{_advice(error)}")
+
+
+def _answers_right(connection: psycopg.Connection) -> bool:
+    """Tell whether a new connection answers what it is asked. Closes it if it does not answer at all."""
+    question = secrets.randbelow(2**31)  # A text would be one of the server's encoding.
+    try:
+        with impatient(connection):
+            result = connection.execute(f"select {question}".encode())
+            return result.description is not None and result.fetchone() == (question,)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def check_server(connection: psycopg.Connection, database: Database) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,7 @@ from tidings.store.postgres.patience import impatient
 from tidings.store.wakes import audible
 
 _LONGEST_SELECT_SECONDS: Final = 3_600.0
+_GOODBYE_SECONDS: Final = 0.5
 
 
 class PostgresListener:
@@ -80,6 +82,25 @@ class PostgresListener:
         """See `Listener.close`."""
         with self._closing:
             self._selector.close()
+            with contextlib.suppress(psycopg.Error):
+                self._stop_listening()
             self._connection.close()
             self._bell.close()
             self._rope.close()
+
+    def _stop_listening(self) -> None:
+        """Let no notification come while a pooler cleans this session up for others: see `Database.open`.
+
+        It is not waited for long, for the server may be gone.
+        """
+        server = self._connection.pgconn
+        if self._connection.closed:
+            return
+        server.send_query(b"unlisten *")
+        deadline = time.monotonic() + _GOODBYE_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(server.socket, selectors.EVENT_READ)
+            while server.is_busy() and (left := deadline - time.monotonic()) > 0:
+                selector.select(left)
+                if time.monotonic() < deadline:
+                    server.consume_input()
