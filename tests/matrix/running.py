@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -74,9 +75,9 @@ def run_row(row: Row, arguments: Sequence[str], limit_seconds: float) -> Result:
     return Result(row, versions, platform.source, outcome, seconds, failed)
 
 
-def _run_to_its_end(command: Sequence[str], environment: dict[str, str], log: Path, limit: float) -> str | None:
+def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], log: Path, limit: float) -> str | None:
     """Run pytest with its output in `log`. Return what was wrong with its end: `None` if all passed or tests failed."""
-    with log.open("wb") as output:
+    with log.open("wb") as output, _group() as group:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -84,29 +85,37 @@ def _run_to_its_end(command: Sequence[str], environment: dict[str, str], log: Pa
             stderr=subprocess.STDOUT,
             cwd=REPOSITORY,
             env=environment,
-            start_new_session=True,
+            process_group=group,
         )
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
-            _end(process)
+            _interrupt(process)
             return f"it did not end within {limit / 60:g} minutes"
         except BaseException:
-            _end(process)
+            _interrupt(process)
             raise
     return None if code in (0, 1) else f"pytest ended with the exit code {code}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt pytest, so that it removes what it made; kill it and all its children if that takes too long."""
-    for how in (signal.SIGINT, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, how)
-            process.wait(_PATIENCE_SECONDS)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+@contextmanager
+def _group() -> Iterator[int]:
+    """Give a process group. What is in it ends after the block, and with this process, however this one ends.
+
+    A guard leads the group and holds the other end of a pipe, which closes then.
+    """
+    guard = subprocess.Popen(["sh", "-c", "cat > /dev/null; kill -KILL 0"], stdin=subprocess.PIPE, process_group=0)
+    try:
+        yield guard.pid
+    finally:
+        guard.communicate()
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt pytest, and give it time to remove what it made."""
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE_SECONDS)
 
 
 def _read(report: Path) -> tuple[str, tuple[str, ...]]:

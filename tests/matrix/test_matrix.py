@@ -14,6 +14,8 @@ import pytest
 from tests.matrix import command, npm, platform, pythons, running, table, unstable
 from tests.matrix.platform import REPOSITORY, Interpreter, Missing, Platform
 from tests.matrix.rows import Row, rows
+from tests.support import programs
+from tests.support.engines import wait_until
 
 PASSES = "def test_it():\n    pass\n"
 FAILS = "def test_it():\n    assert False\n"
@@ -151,3 +153,27 @@ def test_a_command_that_fails_is_a_reason() -> None:
         platform.run(["sh", "-c", "echo it went wrong; exit 1"])
     with pytest.raises(Missing, match=r"took more than 0\.01 s"):
         platform.run(["sleep", "100"], timeout=0.01)
+
+
+ROW = """
+import os, pathlib
+from tests.matrix.running import _run_to_its_end
+_run_to_its_end(["sh", "-c", "echo $$; exec sleep 3600"], os.environ, pathlib.Path({log!r}), 3600)
+"""
+
+
+def test_a_row_ends_with_the_matrix_however_that_ends(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    matrix = programs.start(*programs.python("-c", ROW.format(log=str(log))))
+    wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+    matrix.kill()
+    matrix.wait()
+    wait_until(lambda: _has_ended(int(log.read_text())))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether this process is gone, or is a zombie that nobody has reaped yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except FileNotFoundError:
+        return True
