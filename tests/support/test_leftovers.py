@@ -15,7 +15,7 @@ _LEFT = {
     "a_launched_dbos": "a launched DBOS",
     "a_client": "1 open clients",
     "another_function_of_a_module": "tidings.engine.leases.sweep",
-    "another_method_of_a_class": "Engine.open",
+    "another_method_of_a_class": "Engine.tend_outages",
     "a_handler_of_a_signal": "another handler of SIGTERM",
     "a_handler_of_the_log": "another handler of the log",
     "a_variable_of_the_environment": "the environment's LEFT",
