@@ -71,7 +71,7 @@ def test_another_function_of_a_module() -> None:
 
 
 def test_another_method_of_a_class() -> None:
-    Engine.tend_outages = lambda _: None  # type: ignore[method-assign]  # What no other test here misses.
+    Engine.tend_outages = lambda self: None  # type: ignore[method-assign]  # What no other test here misses.
 
 
 def test_a_handler_of_a_signal() -> None:
