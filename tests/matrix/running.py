@@ -61,6 +61,8 @@ def run_row(row: Row, arguments: Sequence[str], limit_seconds: float) -> Result:
         versions = run([*platform.interpreter.command, "-c", _VERSIONS], environment=environment, timeout=60).strip()
     except Missing as error:
         return Result(row, row.title, "", f"not run: {error}")
+    except Exception as error:  # A mistake in the preparation of one row keeps no other from running.
+        return Result(row, row.title, "", "not run", failed=(f"its preparation failed: {error!r}",))
     versions = ", ".join(filter(None, [platform.besides, versions]))
     LOGS.mkdir(parents=True, exist_ok=True)
     log, report = LOGS / f"{row.name}.log", LOGS / f"{row.name}.xml"

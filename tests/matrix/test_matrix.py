@@ -78,6 +78,14 @@ def test_what_cannot_be_had_is_no_failure_and_what_came_to_no_end_is_one(documen
     assert command.main(["--row", "good", "--minutes", "0"]) == 1
 
 
+def test_a_preparation_that_breaks_fails_its_row_alone() -> None:
+    def broken() -> Platform:
+        raise OSError("no room")
+
+    result = running.run_row(Row("broken", "Broken", broken), [], 60)
+    assert result.failed == ("its preparation failed: OSError('no room')",)
+
+
 @pytest.mark.usefixtures("offered")
 def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--row", "better"]) == 2
