@@ -419,8 +419,12 @@ def in_a_step():
     return DBOS.run_step({"name": "step"}, wait_for_input)
 
 def wait_for_input():
-    print("waiting", flush=True)
+    say()
     return sys.stdin.readline()
+
+def say():
+    sys.stdout.write("waiting\\n")  # In one piece: two threads say it.
+    sys.stdout.flush()
 
 async def start():
     for workflow in (blocking, awaiting, in_a_step):
@@ -433,7 +437,7 @@ DBOS(config={"name": "program", "system_database_url": url, "application_version
 DBOS.launch()
 Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
 asyncio.run(start())
-print("waiting", flush=True)
+say()
 # A signal that comes right before CPython blocks is seen only when that ends: so it does not block for long.
 while how != "ends" and not threading.Event().wait(0.1):
     pass
@@ -449,13 +453,16 @@ async def test_w7_a_program_ends_promptly_whatever_waits_in_it(app: App, how: st
         assert program.stdin is not None
         assert program.stdout is not None
         assert program.stderr is not None
-        assert [await off_loop(program.stdout.readline) for _ in range(2)] == ["waiting\n", "waiting\n"]
+        said = [await off_loop(program.stdout.readline) for _ in range(2)]
+        if said != ["waiting\n", "waiting\n"]:
+            program.kill()
         if how == "interrupt":
             program.send_signal(signal.SIGINT)
         elif how == "kill -9":
             program.kill()
         errors = await off_loop(program.stderr.read)
         code = await off_loop(program.wait)
+    assert said == ["waiting\n", "waiting\n"], errors
     expected = {"ends": 0, "interrupt": -signal.SIGINT, "kill -9": -signal.SIGKILL}[how]
     assert code == expected, errors
     assert errors.count("Traceback") == (how == "interrupt")
