@@ -37,6 +37,9 @@ class Registered:
         assert not unknown, f"the registry has changed, and this module has to follow: {unknown}"
         self._tables = [(table, origin, dict(table)) for table, origin in _tables()]
         self._methods = set(REGISTRY._methods)
+        # Now, while nothing else runs: CPython's parser cannot bear another thread that parses, or a finalizer.
+        for name in [each for each in sys.modules if each.partition(".")[0] in _OURS]:
+            _imports(name)
 
     def restore(self, module: str) -> None:
         """Let the registry hold what this module of tests and all that it imports have registered, and no more."""
@@ -75,7 +78,7 @@ def imported_by(module: str) -> frozenset[str]:
 @functools.cache
 def _imports(module: str) -> frozenset[str]:
     """Return what of ours the source of a module imports; a name that is imported from a package may be a module."""
-    file = sys.modules[module].__file__
+    file = getattr(sys.modules[module], "__file__", None)
     names: set[str] = set()
     for statement in ast.walk(ast.parse(Path(file).read_text() if file is not None else "")):
         match statement:
