@@ -17,11 +17,12 @@ from tests.matrix.running import LOGS, Result, run_row
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says. Return 1 if a row that could run failed."""
+    """Do what the command line says. Return 1 if a row failed, or one that was named could not run."""
     given = _parser().parse_args(arguments)
     every = {row.name: row for row in rows()}
     if given.list:
-        _say("\n".join(f"{row.name:24} {row.title}" for row in every.values()))
+        width = max(map(len, every))
+        _say("\n".join(f"{row.name:{width}} {row.title}" for row in every.values()))
         return 0
     unknown = [name for name in given.row or () if name not in every]
     if unknown:
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     failed = False
     for name in given.row or every:
         result = _run(every[name], given)
-        failed = failed or bool(result.failed)
+        failed = failed or bool(result.failed) or (given.row is not None and result.seconds is None)
         if given.output is not None:
             table.update(given.output, [result], list(every))  # after each row, for the whole takes hours
     return int(failed)

@@ -71,8 +71,13 @@ def test_a_row_alone_leaves_the_lines_of_the_others(document: Path) -> None:
 
 
 @pytest.mark.usefixtures("offered")
-def test_what_cannot_be_had_is_no_failure_and_what_came_to_no_end_is_one(document: Path) -> None:
-    assert command.main(["--row", "none"]) == 0
+def test_what_cannot_be_had_fails_only_if_it_was_named_and_what_came_to_no_end_fails(
+    document: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command.main(["--row", "none"]) == 1
+    good_and_none = [row for row in command.rows() if row.name != "bad"]
+    monkeypatch.setattr(command, "rows", lambda: iter(good_and_none))
+    assert command.main([]) == 0
     assert command.main(["--row", "good", "--", "--no-such-option"]) == 1
     assert command.main(["--row", "good", "--", "-k", "no such test"]) == 1
     assert command.main(["--row", "good", "--minutes", "0"]) == 1

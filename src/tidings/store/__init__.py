@@ -47,7 +47,7 @@ def open(url: str, schema: str = "tidings") -> Store:  # noqa: A001  (read as `s
         if error.name is not None and not error.name.startswith("psycopg"):
             raise
         raise DBOSInitializationError(
-            f"{redact(url)!r} needs the PostgreSQL driver ({error}): pip install 'tidings[postgres]'"
+            f"{redact(url)!r} needs the PostgreSQL driver ({error}): install psycopg, for instance with the extra 'postgres' of tidings"
         ) from error
     return cast(Store, backend.open_store(url, schema))
 
