@@ -29,7 +29,7 @@ def document(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """Three rows: one that passes, one that fails, one that cannot be had."""
 
     def prepared(name: str, text: str) -> Row:
@@ -44,6 +44,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "LOGS", tmp_path / "logs")
     every = [prepared("good", PASSES), prepared("bad", FAILS), Row("none", "Nothing", missing)]
     monkeypatch.setattr(command, "rows", lambda: iter(every))
+    return every
 
 
 def lines(document: Path) -> list[str]:
@@ -70,12 +71,11 @@ def test_a_row_alone_leaves_the_lines_of_the_others(document: Path) -> None:
     assert [table._name(line) for line in lines(document)] == ["good", "bad", "none"]
 
 
-@pytest.mark.usefixtures("offered")
 def test_what_cannot_be_had_fails_only_if_it_was_named_and_what_came_to_no_end_fails(
-    document: Path, monkeypatch: pytest.MonkeyPatch
+    offered: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert command.main(["--row", "none"]) == 1
-    good_and_none = [row for row in command.rows() if row.name != "bad"]
+    good_and_none = [row for row in offered if row.name != "bad"]
     monkeypatch.setattr(command, "rows", lambda: iter(good_and_none))
     assert command.main([]) == 0
     assert command.main(["--row", "good", "--", "--no-such-option"]) == 1

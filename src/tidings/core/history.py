@@ -156,7 +156,7 @@ class Run:
         if recorded is None:
             self._ordinal += 1
             return Slot(self, branch.path, number, self._ordinal, name, None)
-        if branch.path and self.branches_left:
+        if self.branches_left and self._is_left(Place(branch.path, number)):
             self.branches_left -= 1
         found, called = _title(recorded), _title_of(name, key, child)
         # One that was given up has recorded its name alone, and one that was refused no key.
@@ -200,11 +200,13 @@ class Run:
         When a cancellation comes may differ a little from one execution to the next. What is recorded stays:
         an operation that begins after all finds its result.
         """
+        if not self._recorded:
+            return  # All that was recorded has begun again.
         self._excused = (*self._excused, branch)
-        excused = [each.entry.finished for place, each in self._recorded.items() if _is_within(place.branch, branch)]
+        excused = {each.entry.finished for place, each in self._recorded.items() if _is_within(place.branch, branch)}
         if excused:
             self.turns = [number for number in self.turns if number not in excused]
-            self.branches_left = max(0, self.branches_left - len(excused))
+            self.expect_branches()  # Counted anew: a branch within this one may have been excused before.
 
     def check_has_branches(self) -> None:
         """Refuse, for code that can open none, a history in which branches have recorded something."""

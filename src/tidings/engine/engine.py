@@ -65,7 +65,7 @@ class Runs(Protocol):
         """Stop the run of a workflow that is CANCELLED."""
 
     def ownership_changes(self) -> None:
-        """Note, before it is read what this process still owns, that claims of before may count no more."""
+        """Call this before re-reading what this process owns: claims made earlier may be stale."""
 
     def kill_lost(self, owned: Mapping[str, int]) -> None:
         """Kill all runs but these, id to epoch: they go on elsewhere."""

@@ -217,7 +217,9 @@ class Port:
         if self._workflow_id is not None and self.chain.dead is None:
             self.is_detached = True
             self.chain.kill(
-                DBOSRunEndedError(self._workflow_id, "its event loop or its starter has ended; it goes on elsewhere")
+                DBOSRunEndedError(
+                    self._workflow_id, "its event loop was closed, or its caller has ended; the workflow is resumed"
+                )
             )
 
 

@@ -6,7 +6,7 @@ chosen id the store's answer decides whether this start or an earlier one counts
 child and the entry that started it are one unit.
 
 The run is planned before its start is handed over, and is this process's from the moment that the start
-is durable. So nothing can take it for lost while the caller is late to hear of that. A caller that never
+is durable. So nothing treats it as lost while the caller has not yet heard of that. A caller that never
 hears of it (it was cancelled, its loop was closed) gives the run up, and the supervisor executes it.
 """
 
@@ -131,6 +131,7 @@ class Starter:
             chain.defer(lambda: Unit(new.workflow_id, 1, start=new), plan.tell)
             plan.live.starting = chain.barrier()
         except DBOSRunEndedError:  # To who starts it, the end of a run that never began is an ordinary error.
+            self._runner.refused(plan.live)
             raise DBOSShutdownError from None
         except DBOSWorkflowCancelledError:
             pass  # It was started, and cancelled since.

@@ -148,8 +148,14 @@ def _is_of(run: Run, context: Context | None) -> bool:
 
 
 def _has_timer(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether a callback of the program's is to be called by a timer that this run has set."""
-    for handle in getattr(loop, "_scheduled", ()):
+    """Tell whether a callback of the program's is to be called by a timer that this run has set.
+
+    Where the loop does not show its timers (uvloop does not), there may be one.
+    """
+    scheduled = getattr(loop, "_scheduled", None)
+    if scheduled is None:
+        return True
+    for handle in scheduled:
         module = getattr(handle._callback, "__module__", None) or ""
         if not handle.cancelled() and not module.startswith(_KNOWN_TIMERS) and _is_of(run, handle._context):
             return True

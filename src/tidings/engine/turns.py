@@ -35,12 +35,12 @@ logger = logging.getLogger("tidings")
 _FIRST_LOOK_SECONDS = 1.0
 _LAST_LOOK_SECONDS = 60.0
 _SAY_AFTER_SECONDS = 10.0
-# So often what is ready to run is let run, before a branch that has not come counts as one that is slow.
+# Rounds of the event loop to wait for a branch before it counts as slow.
 _MOST_ROUNDS = 100
 
 
 class Turns:
-    """Who of one run waits for its turn."""
+    """The tasks of one run that wait for their turn."""
 
     __slots__ = (
         "_chain",
@@ -113,6 +113,7 @@ class Turns:
             begun, future = self._waiting[turns[-1]]
             if run.begun >= begun:
                 del self._waiting[turns.pop()]
+                self._rounds = 0
                 _release(future)
                 self.look()
         if not self._new and not self._waiting:

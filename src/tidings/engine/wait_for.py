@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from asyncio import tasks
 from collections.abc import Awaitable, Callable
 from types import FunctionType
@@ -26,17 +27,22 @@ from tidings.engine.scope import current
 _MAKES_A_TASK: Final = bool(sys.version_info < (3, 12))
 _NAME: Final = "_tidings_wait_for"
 
+_settling = threading.Lock()
+
 WaitFor = Callable[[Awaitable[Any], float | None], Awaitable[Any]]
 
 
 def settle_wait_for() -> None:
     """Let `asyncio.wait_for` be one place in workflows, if this Python's is not."""
-    function = asyncio.wait_for
-    # Another library's function is left alone. It calls this one, or is no concern of ours.
-    if _MAKES_A_TASK and function.__globals__ is vars(tasks) and not hasattr(tasks, _NAME):
-        original = cast(WaitFor, FunctionType(function.__code__, function.__globals__, function.__name__))
-        setattr(tasks, _NAME, _in_place_of(original))
-        function.__code__ = _door.__code__
+    if not _MAKES_A_TASK or hasattr(tasks, _NAME):
+        return
+    with _settling:  # Two loops may begin their first workflow at once.
+        function = asyncio.wait_for
+        # Another library's function, or whatever it is, is left alone. It calls this one, or is no concern of ours.
+        if getattr(function, "__globals__", None) is vars(tasks) and not hasattr(tasks, _NAME):
+            original = cast(WaitFor, FunctionType(function.__code__, function.__globals__, function.__name__))
+            setattr(tasks, _NAME, _in_place_of(original))
+            function.__code__ = _door.__code__
 
 
 def _in_place_of(original: WaitFor) -> WaitFor:

@@ -47,7 +47,8 @@ def open(url: str, schema: str = "tidings") -> Store:  # noqa: A001  (read as `s
         if error.name is not None and not error.name.startswith("psycopg"):
             raise
         raise DBOSInitializationError(
-            f"{redact(url)!r} needs the PostgreSQL driver ({error}): install psycopg, for instance with the extra 'postgres' of tidings"
+            f"{redact(url)!r} needs the PostgreSQL driver ({error}): install psycopg, "
+            "or the extra 'postgres' of tidings"
         ) from error
     return cast(Store, backend.open_store(url, schema))
 

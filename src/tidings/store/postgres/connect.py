@@ -134,7 +134,9 @@ class Database:
                 self.servers.found(connection)
                 return connection
             connection.close()
-        raise psycopg.OperationalError("what stands before the server gives answers to what others have asked")
+        raise psycopg.OperationalError(
+            f"{_TRIES} new connections got answers to other questions: restart the pooler before the server"
+        )
 
     def wire(self, *, prepared: bool) -> Wire:
         """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""
@@ -158,6 +160,10 @@ def _answers_right(connection: psycopg.Connection) -> bool:
         with impatient(connection):
             result = connection.execute(f"select {question}".encode())
             return result.description is not None and result.fetchone() == (question,)
+    except psycopg.Error:
+        if connection.closed:
+            raise
+        return False  # Somebody else's error: what it says is not for this program's log.
     except BaseException:
         connection.close()
         raise

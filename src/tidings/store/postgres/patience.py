@@ -23,10 +23,14 @@ def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) ->
     """Break the connection if the body takes longer than an answer may, and this.
 
     Raises:
-        psycopg.OperationalError: saying so.
+        psycopg.OperationalError: saying so; or that this process has no thread or descriptor left to see to it, so that
+            who asked tries again, as after any failure of the database.
     """
     seconds = ANSWER_TIMEOUT_SECONDS + longer_by_seconds
-    end = socket.socket(fileno=os.dup(connection.fileno()))
+    try:
+        end = socket.socket(fileno=os.dup(connection.fileno()))
+    except OSError as error:
+        raise psycopg.OperationalError(f"this process can open nothing more: {error}") from error
     broken = threading.Event()
 
     def break_it() -> None:
@@ -36,7 +40,11 @@ def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) ->
 
     timer = threading.Timer(seconds, break_it)
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError as error:
+        end.close()
+        raise psycopg.OperationalError(f"this process can start no thread: {error}") from error
     try:
         yield
     except psycopg.OperationalError as error:

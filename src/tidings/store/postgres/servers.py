@@ -8,6 +8,7 @@ another server is given up (`Wire.server`, compared at each use).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import psycopg
@@ -31,7 +32,9 @@ class Servers:
         self._are_several = count > 1
         # In whatever order they were to be tried at first: later ones are to lead to the same server.
         self._order: dict[str, str | int | None] = (
-            {"load_balance_hosts": "disable"} if given.get("load_balance_hosts") else {}
+            {"load_balance_hosts": "disable"}
+            if given.get("load_balance_hosts") or os.environ.get("PGLOADBALANCEHOSTS")
+            else {}
         )
         self.current: tuple[str, int] | None = None
 
@@ -46,7 +49,10 @@ class Servers:
             return {}
         names = self._hosts or self._addresses
         ports = self._ports or [""] * len(names)
-        order = sorted(range(len(names)), key=lambda each: (names[each], int(ports[each] or 5432)) != current)
+        order = sorted(
+            range(len(names)),
+            key=lambda each: (names[each], int(ports[each] or os.environ.get("PGPORT") or 5432)) != current,
+        )
         lists = {"host": self._hosts, "hostaddr": self._addresses, "port": self._ports}
         return self._order | {name: ",".join(each[index] for index in order) for name, each in lists.items() if each}
 
