@@ -270,7 +270,7 @@ def test_a_session_that_is_out_of_step_is_not_used(url: str, pooler: Pooler, ope
 def test_a_pooler_that_is_always_out_of_step_is_unavailable(url: str, pooler: Pooler) -> None:
     store = PostgresStore(url, "tidings")
     pooler.out_of_step = 1_000
-    with pytest.raises(DBOSInitializationError, match="what others have asked"):
+    with pytest.raises(DBOSInitializationError, match="answers to other questions: restart the pooler"):
         store.migrate()
 
 
