@@ -154,7 +154,7 @@ def runs_that_keep_what_they_saw_when_branches_open() -> AbstractContextManager[
 
 def replays_that_take_what_is_slow_for_stuck() -> AbstractContextManager[object]:
     """Whatever the branches of a replay wait for, it is soon given up."""
-    return patch.multiple(turns, motion_of=lambda run, waiting: Motion.STUCK, _FIRST_LOOK_SECONDS=0.01)
+    return patch.multiple(turns, motion_of=lambda run, waiting, run_of: Motion.STUCK, _FIRST_LOOK_SECONDS=0.01)
 
 
 def runs_that_outlive_a_takeover() -> AbstractContextManager[object]:

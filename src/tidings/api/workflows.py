@@ -251,7 +251,7 @@ def _start(
     *,
     in_caller: bool = False,
 ) -> Operation[Start]:
-    caller.port.chain.check()
+    caller.port.chain.check()  # Before a run is planned: it would only be given up.
     try:
         function.signature.bind(*args, **kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:

@@ -125,9 +125,9 @@ class Run:
         self.begun = 0  # How many operations this execution has begun.
         finished = sorted(each.entry.finished for each in entries if each.entry.finished is not None)
         self._finished = finished[-1] if finished else 0
-        # The results that are still to come again, the next one last: their order counts only between branches.
         self.branches_left = 0  # How many places of branches are recorded, and not begun yet.
         self.expect_branches()
+        # The results that are still to come again, the next one last: their order counts only between branches.
         self.turns = finished[::-1] if self.branches_left else []
         # Operations that the program gave up before their turn. Recorded when all that is recorded has come again.
         self.given_up: list[Slot] | None = None

@@ -61,10 +61,8 @@ class Registry:
         """
         with self._lock:
             former = self._workflows.get(workflow.name)
-            if former is not None and not _is_same(former.function, workflow.function):
-                raise DBOSConflictingRegistrationError(
-                    workflow.name, _description(former.function), _description(workflow.function)
-                )
+            if former is not None:
+                _check_same(former, workflow)
             self._workflows[workflow.name] = workflow
 
     def check_known(self, workflow: WorkflowFunction) -> None:
@@ -79,10 +77,7 @@ class Registry:
             return
         if known is None:
             raise DBOSWorkflowFunctionNotFoundError(None, workflow.name)
-        if not _is_same(known.function, workflow.function):
-            raise DBOSConflictingRegistrationError(
-                workflow.name, _description(known.function), _description(workflow.function)
-            )
+        _check_same(known, workflow)
 
     def add_step(self, step: StepFunction) -> None:
         """Register a step, so that its code counts for the version. Steps may share a name."""
@@ -140,6 +135,12 @@ def _is_defined_in(function: Callable[..., Any], target: type) -> bool:
 
 def _identity(function: Callable[..., Any]) -> tuple[str, str]:
     return function.__module__, function.__qualname__
+
+
+def _check_same(former: WorkflowFunction, new: WorkflowFunction) -> None:
+    """Raise `DBOSConflictingRegistrationError` if these are two functions under one name."""
+    if not _is_same(former.function, new.function):
+        raise DBOSConflictingRegistrationError(new.name, _description(former.function), _description(new.function))
 
 
 def _is_same(former: Callable[..., Any], new: Callable[..., Any]) -> bool:

@@ -39,7 +39,7 @@ from tidings.engine.loops import BackgroundLoop, is_closing, watch_loop
 from tidings.engine.port import Parts, Port
 from tidings.engine.probes import Point
 from tidings.engine.registry import WorkflowFunction
-from tidings.engine.scope import Scope, standing
+from tidings.engine.scope import Scope, run_of, standing
 from tidings.engine.starts import Starts
 from tidings.engine.turns import Turns
 from tidings.engine.wait_for import settle_wait_for
@@ -172,10 +172,10 @@ class Runner:
         """Make a run this process's: its start is durable. Called in the committer's thread, and raises nothing."""
         with self._lock:
             live.is_recorded = True
-            if not live.over:
-                if self._live.get(live.run.workflow_id) is not live:
-                    self._add(live)
+            if self._live.get(live.run.workflow_id) is live:  # It began unrecorded.
                 self._set_alarm(live)
+            elif not live.over:
+                self._add(live)
             if live.is_given_up:
                 self._starts.give_up(live)  # Once more: now there is something to take up.
         self._parts.waiters.restore(end_key(live.run.workflow_id))
@@ -243,24 +243,20 @@ class Runner:
     def begin(self, live: LiveRun) -> None:
         """Execute a run: a coroutine on the running loop of its starter, if it has one, else in the background.
 
-        Whatever this raises, a run that is recorded is executed: if not by this call, then soon.
+        It raises what keeps a thread from being started or a task from being made: then its caller gives the run up.
         """
-        try:
-            if not live.function.is_async:
-                context = contextvars.copy_context()
-                self._workers.start(lambda: context.run(self.execute, live))
-                self._has_begun(live)
-            elif live.loop is not None:
-                self._begin_on(asyncio.get_running_loop(), live)
+        if not live.function.is_async:
+            context = contextvars.copy_context()
+            self._workers.start(lambda: context.run(self.execute, live))
+            self._has_begun(live)
+        elif live.loop is not None:
+            self._begin_on(asyncio.get_running_loop(), live)
+        else:
+            background = self._background.get()
+            if background is None:  # The host has stopped, and the run was killed by that.
+                self._ended(live, None, live.port.chain.dead)
             else:
-                background = self._background.get()
-                if background is None:  # The host has stopped, and the run was killed by that.
-                    self._ended(live, None, live.port.chain.dead)
-                else:
-                    background.call_soon_threadsafe(self._begin_in_background, background, live)
-        except BaseException:
-            self.give_up(live)  # No thread could be started, or a task factory has failed.
-            raise
+                background.call_soon_threadsafe(self._begin_in_background, background, live)
 
     def _has_begun(self, live: LiveRun) -> None:
         with self._lock:
@@ -396,7 +392,7 @@ class Runner:
 
     async def _execute_async(self, live: LiveRun) -> None:
         live.run.root.owner = asyncio.current_task()
-        live.port.turns = Turns(live.run, live.port.chain) if live.run.has_turns else None
+        live.port.turns = Turns(live.run, live.port.chain, run_of) if live.run.has_turns else None
         value: Any = None
         error: BaseException | None = None
         with standing(Scope(live.run, live.port, live.run.root)):

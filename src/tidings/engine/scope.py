@@ -11,13 +11,10 @@ import contextlib
 import threading
 from contextvars import Context, ContextVar
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tidings.core.history import Branch, Run, Slot
+from tidings.engine.port import Port
 from tidings.error import DBOSContextError
-
-if TYPE_CHECKING:
-    from tidings.engine.port import Port  # whose turns ask where tasks stand
 
 
 class Attempt:
@@ -88,9 +85,10 @@ def current() -> Scope | None:
     return _scope.get()
 
 
-def of_context(context: Context) -> Scope | None:
-    """Return where code with this context stands."""
-    return context.get(_scope)
+def run_of(context: Context) -> Run | None:
+    """Return the run that code with this context is in."""
+    scope = context.get(_scope)
+    return None if scope is None else scope.run
 
 
 class standing:  # noqa: N801  (a block; a generator's would take 0.5 kB of each run that waits)

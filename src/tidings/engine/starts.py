@@ -36,7 +36,7 @@ class Starts:
         self.forget(live)
 
     def forget(self, live: LiveRun) -> None:
-        """Note that a run will never begin, and that nothing of it is recorded."""
+        """Keep a run no more: it has begun, or came to nothing, or was given up."""
         workflow_id = live.run.workflow_id
         planned = self._planned.get(workflow_id)
         if planned is not None and live in planned:

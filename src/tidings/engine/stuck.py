@@ -15,15 +15,15 @@ import asyncio
 import enum
 import gc
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextvars import Context
 from types import FrameType
 from typing import Any, Final, cast
 
 from tidings.core.history import Run
-from tidings.engine.scope import of_context
 
 Awaited = asyncio.Future[Any]
+RunOf = Callable[[Context], Run | None]  # the run that code with such a context is in
 
 _WAIT: Final = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 # The timers of these only end a wait, or are seen with the future that they are to complete.
@@ -38,7 +38,7 @@ class Motion(enum.Enum):
     STUCK = enum.auto()
 
 
-def motion_of(run: Run, turns: Collection[Awaited]) -> Motion:
+def motion_of(run: Run, turns: Collection[Awaited], run_of: RunOf) -> Motion:
     """Tell whether the tasks of `run`, on the running loop, wait for something else than these turns."""
     root = run.root.owner
     if not isinstance(root, asyncio.Task):
@@ -48,9 +48,10 @@ def motion_of(run: Run, turns: Collection[Awaited]) -> Motion:
     if motion is Motion.STUCK:
         loop = asyncio.get_running_loop()
         for task in asyncio.all_tasks(loop):
-            if _is_of(run, _context_of(task)):
+            context = _context_of(task)
+            if context is not None and run_of(context) is run:
                 motion = _more(motion, look.at(task))
-        if motion is Motion.STUCK and _has_timer(run, loop):
+        if motion is Motion.STUCK and _has_timer(run, loop, run_of):
             return Motion.WAITS
     return motion
 
@@ -142,12 +143,7 @@ def _context_of(task: asyncio.Task[Any]) -> Context | None:
     return next((each for each in gc.get_referents(task) if isinstance(each, Context)), None)
 
 
-def _is_of(run: Run, context: Context | None) -> bool:
-    scope = of_context(context) if context is not None else None
-    return scope is not None and scope.run is run
-
-
-def _has_timer(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
+def _has_timer(run: Run, loop: asyncio.AbstractEventLoop, run_of: RunOf) -> bool:
     """Tell whether a callback of the program's is to be called by a timer that this run has set.
 
     Where the loop does not show its timers (uvloop does not), there may be one.
@@ -157,6 +153,6 @@ def _has_timer(run: Run, loop: asyncio.AbstractEventLoop) -> bool:
         return True
     for handle in scheduled:
         module = getattr(handle._callback, "__module__", None) or ""
-        if not handle.cancelled() and not module.startswith(_KNOWN_TIMERS) and _is_of(run, handle._context):
+        if not handle.cancelled() and not module.startswith(_KNOWN_TIMERS) and run_of(handle._context) is run:
             return True
     return False

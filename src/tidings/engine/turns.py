@@ -26,7 +26,7 @@ from typing import Any
 from tidings.core.effects import Turn
 from tidings.core.history import Run
 from tidings.engine.chain import Chain
-from tidings.engine.stuck import Motion, motion_of
+from tidings.engine.stuck import Motion, RunOf, motion_of
 from tidings.engine.ticket import Ticket
 
 logger = logging.getLogger("tidings")
@@ -51,14 +51,16 @@ class Turns:
         "_new",
         "_rounds",
         "_run",
+        "_run_of",
         "_seen",
         "_since",
         "_waiting",
     )
 
-    def __init__(self, run: Run, chain: Chain) -> None:
+    def __init__(self, run: Run, chain: Chain, run_of: RunOf) -> None:
         self._run = run
         self._chain = chain
+        self._run_of = run_of
         self._waiting: dict[int, tuple[int, asyncio.Future[None]]] = {}
         self._new: list[asyncio.Future[None]] = []
         self._rounds = 0
@@ -121,7 +123,7 @@ class Turns:
 
     def _may_still_come(self) -> bool:
         """Tell whether to wait for what a branch has begun and not finished: it comes now, or never will."""
-        motion = motion_of(self._run, self._futures())
+        motion = motion_of(self._run, self._futures(), self._run_of)
         if motion is Motion.MOVES and self._rounds < _MOST_ROUNDS:
             self._rounds += 1
             self.look()
@@ -171,7 +173,7 @@ class Turns:
             return
         # New operations may begin, be given up, and begin again: that brings it no further.
         seen, self._seen = self._seen, (len(run.turns), run.branches_left)
-        was_stuck, self._is_stuck = self._is_stuck, motion_of(run, self._futures()) is Motion.STUCK
+        was_stuck, self._is_stuck = self._is_stuck, motion_of(run, self._futures(), self._run_of) is Motion.STUCK
         if seen != self._seen:
             self._since, self._has_said, seconds = loop.time(), False, _FIRST_LOOK_SECONDS
         elif self._is_stuck and was_stuck:  # Twice: what is due in this round of the loop is not seen.

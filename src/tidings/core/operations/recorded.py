@@ -59,7 +59,7 @@ def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
     try:
         return (yield from body)
     except Abandoned:
-        yield Defer(lambda: slot.run.unit(slot.abandoned()))
+        yield Defer(partial(_abandoned, slot))
         raise
 
 

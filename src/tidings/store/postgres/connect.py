@@ -154,7 +154,7 @@ class Database:
 
 
 def _answers_right(connection: psycopg.Connection) -> bool:
-    """Tell whether a new connection answers what it is asked. Closes it if it does not answer at all."""
+    """Tell whether a new connection answers what it is asked. Raises, and closes it, if it does not answer at all."""
     question = secrets.randbelow(2**31)  # A text would be one of the server's encoding.
     try:
         with impatient(connection):
