@@ -22,13 +22,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
-from tests.support import programs
+from tests.support import leftovers, programs
 
 _MARK = "TIDINGS_STRESS"
 _COUNTS = re.compile(r"\d+ (passed|failed|error)")
 _BUSY = "while True: pass"
-_MEMORY = Path("/dev/shm")
-_PROCESSES = Path("/proc")
 # What has been told to end at the end of a round: servers, and what removes their files.
 _PATIENCE_SECONDS = 30.0
 
@@ -54,9 +52,7 @@ class Round:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         said = self.log.read_text(errors="replace").strip().splitlines()
-        summary = next(
-            (line.strip("= ") for line in reversed(said) if re.search(r"\d+ (passed|failed|error)", line)), ""
-        )
+        summary = next((line.strip("= ") for line in reversed(said) if _COUNTS.search(line)), "")
         if code == 0 and not left:
             self.log.unlink()
             return f"green in {time.monotonic() - began:.0f} s: {summary}"
@@ -80,14 +76,14 @@ class Round:
         return left
 
     def _left(self, directory: Path, in_memory: set[Path]) -> list[str]:
-        processes = [f"process {pid} ({_command(pid)})" for pid in self._processes()]
+        processes = [f"process {pid} ({leftovers.command(pid)})" for pid in self._processes()]
         files = [str(path) for path in (*directory.iterdir(), *(_in_memory() - in_memory))]
         return processes + sorted(files)
 
     def _processes(self) -> Iterator[int]:
         """Give the processes that this round has started: each has inherited its mark."""
         mark = f"{_MARK}={self._mark}".encode()
-        for path in _PROCESSES.glob("[0-9]*/environ"):
+        for path in leftovers.PROCESSES.glob("[0-9]*/environ"):
             with suppress(OSError):  # It has ended, or is another user's.
                 if mark in path.read_bytes().split(b"\0"):
                     yield int(path.parent.name)
@@ -95,15 +91,8 @@ class Round:
 
 def _in_memory() -> set[Path]:
     """Return what tests have in memory whose process is gone."""
-    found = _MEMORY.glob("tidings-*-*") if _MEMORY.is_dir() else ()
-    return {path for path in found if not (_PROCESSES / path.name.split("-")[1]).exists()}
-
-
-def _command(pid: int) -> str:
-    try:
-        return (_PROCESSES / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
-    except OSError:
-        return "gone meanwhile"
+    found = leftovers.MEMORY.glob("tidings-*-*") if leftovers.MEMORY.is_dir() else ()
+    return {path for path in found if not (leftovers.PROCESSES / path.name.split("-")[1]).exists()}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 from tests.faults.load import HOUR, Load
 from tests.support.app import App, Sightings
 from tests.support.engines import aside, make_engine, wait_until
-from tests.support.face import Body, Face, off_loop
+from tests.support.face import Body, Face, Handle, off_loop
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 from tests.support.replication import ReplicatedPair, ask
@@ -104,12 +104,7 @@ async def test_what_waits_for_the_standby_is_not_acknowledged_and_comes_once_aft
         sending = asyncio.ensure_future(face.send("w", "hello", "topic"))
         await off_loop(synchronous.await_held_commit)
         assert not sending.done()
-        await off_loop(synchronous.fail_over)
-        await sending
-        assert await handle.get_result() == "hello"
-        rows = Rows(synchronous.standby.url)
-        assert rows.run("select body from {messages}") == [('"hello"',)]
-        assert alarms(log) == []
+        await _comes_once_after_a_failover(synchronous, sending, handle, log)
 
 
 async def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
@@ -127,12 +122,7 @@ async def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowle
         await log.until(lambda seen: any("writing to the database has failed" in each for each in seen))
         assert await off_loop(synchronous.await_held_commit) != cancelled  # It is asked for, and that waits too.
         assert not sending.done()
-        await off_loop(synchronous.fail_over)
-        await sending
-        assert await handle.get_result() == "hello"
-        rows = Rows(synchronous.standby.url)
-        assert rows.run("select body from {messages}") == [('"hello"',)]
-        assert alarms(log) == []
+        await _comes_once_after_a_failover(synchronous, sending, handle, log)
 
 
 async def test_a_standby_that_is_not_promoted_yet_is_waited_for_without_haste(
@@ -183,6 +173,16 @@ def test_with_synchronous_replication_the_old_primary_acknowledges_nothing_when_
         synchronous.primary.kill()
         with pytest.raises(DBOSInitializationError):
             led_astray.result(timeout=60)
+
+
+async def _comes_once_after_a_failover(
+    pair: ReplicatedPair, sending: asyncio.Future[None], handle: Handle, log: Sightings
+) -> None:
+    await off_loop(pair.fail_over)
+    await sending
+    assert await handle.get_result() == "hello"
+    assert Rows(pair.standby.url).run("select body from {messages}") == [('"hello"',)]
+    assert alarms(log) == []
 
 
 def _receiver(face: Face) -> Body[[], Any]:

@@ -31,7 +31,7 @@ from tidings.engine import leases, sharing
 
 MEMORY = Path("/dev/shm")  # A file system in memory, where there is one.
 MEMORY_PREFIX = f"tidings-{os.getpid()}-"
-_PROCESSES = Path("/proc")
+PROCESSES = Path("/proc")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Their handlers are looked at.
 
 # Event loops that were made in this process; see `watch_loops`.
@@ -88,7 +88,7 @@ class Leftovers:
             if thread not in self._threads and not isinstance(thread, threading._DummyThread):
                 yield f"the thread {thread.name}{_place(thread)}"
         for pid in self._new_processes():
-            yield f"the process {pid}: {_command(pid)}"
+            yield f"the process {pid}: {command(pid)}"
         for loop in list(_loops):
             if id(loop) not in self._loops and not loop.is_closed():
                 yield f"an open event loop: {loop}"
@@ -178,24 +178,25 @@ def _remove_if_of_a_dead_process(path: Path) -> bool:
 
 def _processes() -> set[int]:
     """Return the ids of all processes of this machine, where it tells."""
-    return {int(name) for name in os.listdir(_PROCESSES) if name.isdecimal()} if _PROCESSES.is_dir() else set()
+    return {int(name) for name in os.listdir(PROCESSES) if name.isdecimal()} if PROCESSES.is_dir() else set()
 
 
 def _parent_and_group(pid: int) -> tuple[int | None, int | None]:
     try:
-        _, _, rest = (_PROCESSES / str(pid) / "stat").read_text().rpartition(")")
+        _, _, rest = (PROCESSES / str(pid) / "stat").read_text().rpartition(")")
     except OSError:
         return None, None  # It is gone.
     _, parent, group, *_ = rest.split()
     return int(parent), int(group)
 
 
-def _command(pid: int) -> str:
+def command(pid: int) -> str:
+    """Return the command of a process, or that it has ended."""
     try:
-        command = (_PROCESSES / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        found = (PROCESSES / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
-        command = ""
-    return command.strip()[:200] or "it has ended, and nobody has asked how"
+        found = ""
+    return found[:200] or "it has ended, and nobody has asked how"
 
 
 def _place(thread: threading.Thread) -> str:
