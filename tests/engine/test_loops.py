@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -86,9 +87,11 @@ def test_many_loops_one_after_the_other_leave_nothing() -> None:
 
 def test_the_background_loop_starts_when_needed_and_stops_with_its_tasks() -> None:
     background = BackgroundLoop()
-    loop = background.get()
-    assert loop is not None
-    assert background.get() is loop
+    given: list[Future[asyncio.AbstractEventLoop]] = [Future(), Future()]
+    for each in given:
+        assert background.call(each.set_result)
+    loop, again = (each.result(PATIENCE_SECONDS) for each in given)
+    assert again is loop
     ended: list[str] = []
 
     async def wait_for_ever() -> None:
@@ -104,7 +107,7 @@ def test_the_background_loop_starts_when_needed_and_stops_with_its_tasks() -> No
     wait_until(loop.is_closed)
     assert future.cancelled()
     assert ended == ["had a last turn"]
-    assert background.get() is None, "nobody would stop another one"
+    assert not background.call(given[0].set_result), "nobody would stop another one"
 
 
 def test_a_run_goes_on_when_its_loop_ends_however_it_ends(database_url: str) -> None:

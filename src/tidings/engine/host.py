@@ -46,8 +46,8 @@ class Host:
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
         self._stopped = threading.Event()
-        self.workers = Workers(settings.max_executor_threads)
-        self._background = BackgroundLoop()
+        self.workers = Workers(settings.max_executor_threads, engine.timers)
+        self._background = BackgroundLoop(engine.timers)
         self.runner = Runner(engine.parts, self.workers, self._background, self._take_up)
         self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
         self.supervisor = Supervisor(

@@ -14,7 +14,9 @@ from nobody before the others have had a lease's time to come back too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import logging
 import os
 import socket
 import sys
@@ -33,6 +35,8 @@ from tidings.store.protocol import KEEP_EXECUTORS_MS, Store
 if sys.platform != "win32":
     import fcntl
 
+
+logger = logging.getLogger("tidings")
 
 _MOST_SWEPT = 1_000  # files at each launch: it must not take long
 
@@ -53,9 +57,8 @@ class Lease:
             label: how people call this process.
             app_version: of the code that it executes workflows with; `None` if it executes none.
         """
-        executor_id = uuid.uuid4().hex
         self.release()
-        self._file = _lock(_path(executor_id), create=True)
+        executor_id = self._lock_own_file()
         now = self._clock.now_ms()
         executor = Executor(
             executor_id,
@@ -74,6 +77,18 @@ class Lease:
             self.release()
             forget(executor_id)
             raise
+
+    def _lock_own_file(self) -> str:
+        """Return the id of a new executor, whose file is locked; or there is none, and its death is noticed later."""
+        executor_id = uuid.uuid4().hex
+        try:
+            self._file = _lock(_path(executor_id), create=True)
+        except OSError as error:
+            _say_no_file_once(str(error))
+            # Another id: a file that was made and could not be locked tells others that its executor is dead.
+            forget(executor_id)
+            return uuid.uuid4().hex
+        return executor_id
 
     def describe_anew(self, store: Store, executor: Executor, label: str, app_version: str | None) -> Executor:
         """Let an executor's row say that, from now on; it stays the same executor."""
@@ -122,16 +137,28 @@ class Watch:
         return dead
 
 
+@functools.cache
+def _say_no_file_once(reason: str) -> None:
+    logger.warning(
+        "there is no lock file for this process in the directory for temporary files (%s): if it dies, other processes "
+        "of this machine notice that after its lease, and not at once; let TMPDIR name a directory that can be written to",
+        reason,
+    )
+
+
 def has_died_here(executor: Executor) -> bool:
     """Tell whether that executor was a process of this host, and is gone."""
-    return _is_free(_path(executor.executor_id))
+    try:
+        return _is_free(_path(executor.executor_id))
+    except OSError:  # There is no directory for temporary files.
+        return False
 
 
 def _is_free(path: Path) -> bool:
     """Tell whether there is a lock file that nobody holds."""
     try:
         file = _lock(path, create=False)
-    except OSError:  # Held, or not there, or another user's: only the lease tells.
+    except OSError:  # Held, or not there, or another user's; or no file can be opened now: only the lease tells.
         return False
     if file is None:
         return False
@@ -148,7 +175,7 @@ def forget(executor_id: str) -> None:
 def sweep() -> None:
     """Remove the files of processes that ended long ago. None that somebody holds, however old."""
     long_ago = time.time() - KEEP_EXECUTORS_MS / 1_000
-    with os.scandir(tempfile.gettempdir()) as files:
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as files:
         ours = (each for each in files if each.name.startswith("tidings-") and each.name.endswith(".lock"))
         for file in itertools.islice(ours, _MOST_SWEPT):
             with contextlib.suppress(OSError):

@@ -12,6 +12,10 @@ import asyncio
 import contextlib
 import threading
 import weakref
+from collections.abc import Callable
+
+from tidings.engine.again import Again
+from tidings.engine.timers import Timers
 
 _sentinels: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 _closing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
@@ -44,32 +48,62 @@ async def _wait_for_ever() -> None:
 
 
 class BackgroundLoop:
-    """An event loop in a daemon thread, started when first needed."""
+    """An event loop in a daemon thread, started when first needed.
 
-    def __init__(self) -> None:
+    Where it cannot be started, for lack of a thread or of file descriptors, what is to be called waits until it can
+    (`engine.again`).
+    """
+
+    def __init__(self, timers: Timers | None = None) -> None:
+        """Take who tries again where the loop cannot be started."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
+        self._waiting: list[Callable[[asyncio.AbstractEventLoop], None]] = []
+        self._again = Again("starting an event loop for async workflows", timers, self.try_again)
 
-    def get(self) -> asyncio.AbstractEventLoop | None:
-        """Return the loop, running; `None` once it was stopped."""
+    def call(self, function: Callable[[asyncio.AbstractEventLoop], None]) -> bool:
+        """Call `function` on the loop, as soon as that runs; False once it was stopped, and nothing is called."""
         with self._lock:
             if self._is_stopped:
-                return None
-            if self._loop is None or self._loop.is_closed():
-                loop = asyncio.new_event_loop()
-                try:
-                    threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True).start()
-                except BaseException:
-                    loop.close()  # No thread can be started now: the next caller tries again.
-                    raise
-                self._loop = loop
-            return self._loop
+                return False
+            self._waiting.append(function)
+            self._call_waiting()
+            return True
+
+    def try_again(self) -> None:
+        """Start the loop if something waits for it that could not be called before."""
+        with self._lock:
+            if self._waiting and not self._is_stopped:
+                self._call_waiting()
+
+    def _call_waiting(self) -> None:
+        try:
+            loop = self._started()
+        except Exception as error:
+            self._again.fails(error)
+            return
+        self._again.ends()
+        waiting, self._waiting = self._waiting, []
+        for function in waiting:
+            loop.call_soon_threadsafe(function, loop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None or self._loop.is_closed():
+            loop = asyncio.new_event_loop()
+            try:
+                threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True).start()
+            except BaseException:
+                loop.close()
+                raise
+            self._loop = loop
+        return self._loop
 
     def stop(self) -> None:
         """Stop the loop after its tasks had a last turn; do not wait for it."""
         with self._lock:
             self._is_stopped = True
+            self._waiting.clear()
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(self._cancel_all, loop)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tidings.engine.probes import Point, Probes
+from tidings.shortage import is_shortage, reason_of
 from tidings.store.protocol import Unavailable
 
 logger = logging.getLogger("tidings")
@@ -140,7 +141,7 @@ def retrying(
 ) -> T:
     """Call `ask` until the store answers, with a new connection after each failure.
 
-    After a failure that may have landed, `recall` is asked first whether it did. `on_failure` is called
+    So it goes, too, where this process itself lacks the memory, say, to ask or to hear the answer. After a failure that may have landed, `recall` is asked first whether it did. `on_failure` is called
     after each.
 
     Raises:
@@ -157,7 +158,8 @@ def retrying(
                 doubtful = False
                 if answer is None:
                     answer = ask()
-            except Unavailable as error:
+            except Exception as failure:
+                error = _as_unavailable(failure)
                 has_failed = True
                 pause = asking.fails(error)
                 on_failure()
@@ -165,8 +167,17 @@ def retrying(
                 probes.passes(Point.STORE_UNAVAILABLE, error)
                 if stop.wait(pause):
                     gives_up = True
-                    raise GivenUp from error
+                    raise GivenUp from failure
             else:
                 return answer
     finally:
         asking.ends(answered=not gives_up)  # A refusal is an answer too.
+
+
+def _as_unavailable(failure: Exception) -> Unavailable:
+    """Return what keeps the store from serving. Raises `failure` if that is something else: an answer, or a defect."""
+    if isinstance(failure, Unavailable):
+        return failure
+    if is_shortage(failure):
+        return Unavailable(reason_of(failure), ambiguous=True)  # Where it came from is not known.
+    raise failure

@@ -243,7 +243,8 @@ class Runner:
     def begin(self, live: LiveRun) -> None:
         """Execute a run: a coroutine on the running loop of its starter, if it has one, else in the background.
 
-        It raises what keeps a thread from being started or a task from being made: then its caller gives the run up.
+        Where no thread or loop can be started now, the run waits for one. It raises what keeps a task from being
+        made: then its caller gives the run up.
         """
         if not live.function.is_async:
             context = contextvars.copy_context()
@@ -251,18 +252,14 @@ class Runner:
             self._has_begun(live)
         elif live.loop is not None:
             self._begin_on(asyncio.get_running_loop(), live)
-        else:
-            background = self._background.get()
-            if background is None:  # The host has stopped, and the run was killed by that.
-                self._ended(live, None, live.port.chain.dead)
-            else:
-                background.call_soon_threadsafe(self._begin_in_background, background, live)
+        elif not self._background.call(partial(self._begin_in_background, live)):
+            self._ended(live, None, live.port.chain.dead)  # The host has stopped, and the run was killed by that.
 
     def _has_begun(self, live: LiveRun) -> None:
         with self._lock:
             self._starts.begun(live)
 
-    def _begin_in_background(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
+    def _begin_in_background(self, live: LiveRun, loop: asyncio.AbstractEventLoop) -> None:
         try:
             self._begin_on(loop, live)
         except BaseException:
@@ -310,6 +307,7 @@ class Runner:
         """
         self._take_given_up()
         self._workers.try_again()
+        self._background.try_again()
         for live in self.all_live():
             task = live.task
             if task is not None and task.get_loop().is_closed():

@@ -32,6 +32,7 @@ from tidings.engine.scope import Scope
 from tidings.error import DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
 from tidings.model import Answer, Applied, NewWorkflow, Unit
 from tidings.serialization import Serializer, dump, load
+from tidings.shortage import is_shortage
 
 
 class Start(Struct, frozen=True):
@@ -186,7 +187,12 @@ class _Plan:
         if in_caller:
             self._runner.execute(self.live, for_caller=True)
         else:
-            self._runner.begin(self.live)
+            try:
+                self._runner.begin(self.live)
+            except Exception as error:
+                if not is_shortage(error):
+                    raise
+                self._runner.give_up(self.live)  # Its start is durable, or will be: the supervisor soon executes it.
         self._is_done = True
         return self.live
 

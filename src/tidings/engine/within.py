@@ -23,23 +23,41 @@ from tidings.engine.workers import Seat, Workers
 
 
 class TimeLimit:
-    """What one call of user code may take. If it takes longer, `give_up` is called for the error."""
+    """What one call of user code may take. If it takes longer, `give_up` is called for the error.
 
-    __slots__ = ("_give_up", "_ms", "_timers", "_workers")
+    `check` is called before user code that may have waited for a thread: it raises if that may not begin any more.
+    """
 
-    def __init__(self, workers: Workers, timers: Timers, seconds: float, give_up: Callable[[], Exception]) -> None:
+    __slots__ = ("_check", "_give_up", "_ms", "_timers", "_workers")
+
+    def __init__(
+        self,
+        workers: Workers,
+        timers: Timers,
+        seconds: float,
+        give_up: Callable[[], Exception],
+        check: Callable[[], None],
+    ) -> None:
         self._workers = workers
         self._timers = timers
         self._ms = max(round(seconds * 1_000), 1)
         self._give_up = give_up
+        self._check = check
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Call `function` in a thread that stands in for this one."""
-        with self._workers.standing_in(function) as done:
-            # Another ticket than `done`: the heap of the timers would keep a value until its deadline.
-            either = Ticket()
-            done.when_settled(either.settle)
+        # Another ticket than `done`: the heap of the timers would keep a value until its deadline.
+        either = Ticket()
+
+        def delayed() -> Any:
+            self._check()
             self._timers.after(self._ms, either)
+            return function()
+
+        with self._workers.standing_in(function, delayed) as done:
+            done.when_settled(either.settle)
+            if not done.was_delayed:
+                self._timers.after(self._ms, either)
             either.result()
             if not done.settled:
                 raise self._give_up()
@@ -59,6 +77,7 @@ class TimeLimit:
             def work() -> Any:
                 if countdown.is_over:
                     return None  # Given up before there was a thread.
+                self._check()
                 countdown.begin()
                 return function()
 

@@ -4,22 +4,25 @@ Daemon threads, because `concurrent.futures` joins its threads at exit, and a wo
 days. At most `limit` of them run at once; one that waits for a message or a result gives its slot
 back, and another may start, so waiting parents never starve their children. One that is left behind,
 because its time is up, has none any more: it cannot be stopped, and must not be in anybody's way.
+
+Where no thread can be started, jobs wait: for one that becomes idle, or until a thread can be started
+again, which is tried with pauses (`engine.again`). Who hands a job over hears nothing of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
+from tidings.engine.again import Again
 from tidings.engine.ticket import Ticket, settle_all
+from tidings.engine.timers import Timers
 from tidings.error import DBOSShutdownError
-
-logger = logging.getLogger("tidings")
 
 _mine = threading.local()  # `.pool` that this thread is of, and `.seat`, where it sits there
 
@@ -40,17 +43,32 @@ class Seat:
         self.is_left_behind = False
 
 
+class StandIn(Ticket):
+    """What is run in a thread that stands in for another one. Settled with its result or error."""
+
+    __slots__ = ("function", "seat", "was_delayed")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.seat = Seat()
+        self.was_delayed = False
+
+
 class Workers:
     """A pool of threads in which waiting costs no slot."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, timers: Timers | None = None) -> None:
+        """Take how many may run at once, and who tries again where no thread can be started."""
         self._limit = limit
         self._changed = threading.Condition()
         self._jobs: deque[tuple[Callable[[], None], Ticket | None, Seat | None]] = deque()
+        self._stand_ins: deque[StandIn] = deque()  # for which no thread could be started
         self._running = 0
         self._idle = 0
         self._returning = 0
         self._stopped = False
+        self._again = Again("starting a thread for a workflow or step", timers, self.try_again)
 
     def start(self, job: Callable[[], None], ticket: Ticket | None = None, seat: Seat | None = None) -> None:
         """Run `job` in a thread as soon as there is a slot; fail `ticket` if there will be none."""
@@ -60,7 +78,7 @@ class Workers:
                 self._jobs.append(queued)
                 try:
                     self._fill()
-                except BaseException:
+                except BaseException:  # A Ctrl-C.
                     self._jobs.remove(queued)  # The caller is told, so it must not run as well.
                     raise
                 return
@@ -79,46 +97,64 @@ class Workers:
             self._leave_behind(seat)
 
     @contextlib.contextmanager
-    def standing_in(self, function: Callable[[], Any]) -> Iterator[Ticket]:
+    def standing_in(
+        self, function: Callable[[], Any], delayed: Callable[[], Any] | None = None
+    ) -> Iterator[StandIn]:
         """Run `function` at once, in a new thread that has this thread's slot for the length of the block.
 
-        Who leaves the block before the ticket is settled leaves that thread behind.
+        Where none can be started, it waits for one, or for an idle one of this pool, and that runs `delayed` in its
+        place, if it is given. Who leaves the block before the ticket is settled leaves that thread behind.
         """
         mine = self._my_seat()
-        other = Seat()
-        ticket = Ticket()
-
-        def run() -> None:
-            _mine.pool, _mine.seat = self, other
-            _settle_with(ticket, function)
-
+        stand_in = StandIn(function)
         with self._changed:
             if mine is not None and mine.has_slot:
-                mine.has_slot, other.has_slot = False, True
+                mine.has_slot, stand_in.seat.has_slot = False, True
             else:
                 mine = None
         try:
-            threading.Thread(target=run, name="tidings-step", daemon=True).start()
-            yield ticket
+            self._start_stand_in(stand_in, delayed or function)
+            yield stand_in
         finally:
             with self._changed:
-                if mine is not None and other.has_slot and not mine.is_left_behind:
-                    mine.has_slot, other.has_slot = True, False
-                self._leave_behind(other)
+                if mine is not None and stand_in.seat.has_slot and not mine.is_left_behind:
+                    mine.has_slot, stand_in.seat.has_slot = True, False
+                self._leave_behind(stand_in.seat)
                 if mine is not None and not mine.has_slot:
                     self._come_back(mine)
+
+    def _start_stand_in(self, stand_in: StandIn, delayed: Callable[[], Any]) -> None:
+        try:
+            threading.Thread(target=self._stand_in, args=(stand_in,), name="tidings-step", daemon=True).start()
+        except Exception as error:
+            stand_in.was_delayed, stand_in.function = True, delayed
+            with self._changed:
+                if self._stopped:
+                    raise DBOSShutdownError from error
+                self._stand_ins.append(stand_in)
+                if self._idle:
+                    self._changed.notify_all()
+                else:
+                    self._again.fails(error)
+
+    def _stand_in(self, stand_in: StandIn) -> None:
+        _mine.pool, _mine.seat = self, stand_in.seat
+        if not stand_in.seat.is_left_behind:  # Else it was given up before there was a thread.
+            _settle_with(stand_in, stand_in.function)
 
     def try_again(self) -> None:
         """Start threads for jobs that wait because none could be started before."""
         with self._changed:
-            self._try_to_fill()
+            self._fill()
 
     def stop(self) -> None:
         """Start no more jobs. Threads that work or wait are left to end by themselves."""
         with self._changed:
             self._stopped = True
             never_begun = [ticket for _, ticket, _ in self._jobs if ticket is not None]
+            never_begun += self._stand_ins
             self._jobs.clear()
+            self._stand_ins.clear()
             self._changed.notify_all()
         settle_all((ticket, None, DBOSShutdownError()) for ticket in never_begun)
 
@@ -148,7 +184,7 @@ class Workers:
             self._changed.wait()
         self._returning -= 1
         if seat.is_left_behind:
-            self._try_to_fill()
+            self._fill()
         else:
             self._running += 1
             seat.has_slot = True
@@ -159,7 +195,7 @@ class Workers:
             return  # It was taken away.
         seat.has_slot = False
         self._running -= 1
-        self._try_to_fill()
+        self._fill()
         if self._returning:
             self._changed.notify_all()
 
@@ -169,39 +205,45 @@ class Workers:
         if self._returning:
             self._changed.notify_all()  # It may be one of them.
 
-    def _fill(self) -> None:
-        """Wake or start a thread for the next job. Those that come back from a wait go first."""
-        if self._jobs and self._running + self._returning < self._limit:
-            if self._idle:
-                self._changed.notify_all()
-            else:
-                threading.Thread(target=self._run, name="tidings-worker", daemon=True).start()
+    @property
+    def _has_work(self) -> bool:
+        """Whether a thread that is idle, or new, has something to do. Those that come back from a wait go first."""
+        return bool(self._stand_ins or (self._jobs and self._running + self._returning < self._limit))
 
-    def _try_to_fill(self) -> None:
-        """Do so in a thread that has other things to do: if no thread can be started, jobs wait for the next try."""
-        try:
-            self._fill()
-        except Exception as error:
-            logger.warning("no thread can be started for a workflow or step (%s); trying again", error)
+    def _fill(self) -> None:
+        """Wake or start a thread for what is next. If none can be started, that waits for the next try."""
+        if not self._has_work:
+            self._again.ends()
+        elif self._idle:
+            self._changed.notify_all()
+        else:
+            try:
+                threading.Thread(target=self._run, name="tidings-worker", daemon=True).start()
+            except Exception as error:
+                self._again.fails(error)
 
     def _run(self) -> None:
         own = Seat()
         while True:
             with self._changed:
                 self._idle += 1
-                while not self._stopped and not (self._jobs and self._running + self._returning < self._limit):
+                while not self._stopped and not self._has_work:
                     if self._idle > self._limit:
                         break
                     self._changed.wait()
                 self._idle -= 1
-                if self._stopped or not self._jobs or self._running + self._returning >= self._limit:
+                if self._stopped or not self._has_work:
                     return
-                job, _, given = self._jobs.popleft()
-                seat = given or own
-                _mine.pool, _mine.seat = self, seat
-                seat.has_slot = True
-                self._running += 1
-                self._try_to_fill()
+                job: Callable[[], None]
+                if self._stand_ins:
+                    job, seat = partial(self._stand_in, self._stand_ins.popleft()), own  # It has a seat of its own.
+                else:
+                    job, _, given = self._jobs.popleft()
+                    seat = given or own
+                    _mine.pool, _mine.seat = self, seat
+                    seat.has_slot = True
+                    self._running += 1
+                self._fill()
             try:
                 job()
             finally:

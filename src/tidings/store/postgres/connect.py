@@ -20,6 +20,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tidings.error import DBOSInitializationError
+from tidings.shortage import reason_of
 from tidings.store import redact
 from tidings.store.postgres.options import options
 from tidings.store.postgres.patience import impatient
@@ -121,8 +122,14 @@ class Database:
         the answer to the one before.
 
         Raises:
-            psycopg.OperationalError
+            psycopg.OperationalError: also where this process has no descriptor, thread or memory left for it.
         """
+        try:
+            return self._open(for_migration=for_migration)
+        except (OSError, MemoryError) as error:
+            raise psycopg.OperationalError(f"this process can open no connection: {reason_of(error)}") from error
+
+    def _open(self, *, for_migration: bool) -> psycopg.Connection:
         settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
         where = self.servers.preference() | self._given | self.servers.in_order()
         chosen = {"options": options(settings, str(self._given.get("options") or ""))}
@@ -140,7 +147,14 @@ class Database:
 
     def wire(self, *, prepared: bool) -> Wire:
         """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""
-        return Wire(self.open(), self.statements, prepared=prepared)
+        connection = self.open()
+        try:
+            return Wire(connection, self.statements, prepared=prepared)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, (OSError, MemoryError)):
+                raise psycopg.OperationalError(f"this process can wait for no answer: {reason_of(error)}") from error
+            raise
 
     def unavailable(self, reason: object, *, ambiguous: bool = False) -> Unavailable:
         """The error that says this database cannot serve now, and what is to be done where somebody must."""

@@ -18,6 +18,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from tidings.shortage import reason_of
 from tidings.store.postgres.connect import Database
 from tidings.store.postgres.patience import impatient
 from tidings.store.wakes import audible
@@ -39,23 +40,20 @@ class PostgresListener:
         self._executor_id = executor_id
         self._closing = threading.Lock()
         try:
-            self._connection = database.open()
-            try:
+            with contextlib.ExitStack() as opened:
+                self._connection = opened.enter_context(contextlib.closing(database.open()))
                 with impatient(self._connection):
                     self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
-                connection = self._connection.pgconn.socket
-            except BaseException:
-                self._connection.close()
-                raise
-        except psycopg.Error as error:
-            raise database.unavailable(error) from error
-        # Not blocking: one byte is as good as many.
-        self._bell, self._rope = socket.socketpair()
-        self._bell.setblocking(False)
-        self._rope.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(connection, selectors.EVENT_READ)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+                # Not blocking: one byte is as good as many.
+                self._bell, self._rope = map(opened.enter_context, socket.socketpair())
+                self._bell.setblocking(False)
+                self._rope.setblocking(False)
+                self._selector = opened.enter_context(selectors.DefaultSelector())
+                self._selector.register(self._connection.pgconn.socket, selectors.EVENT_READ)
+                self._selector.register(self._bell, selectors.EVENT_READ)
+                opened.pop_all()
+        except (psycopg.Error, OSError, MemoryError) as error:
+            raise database.unavailable(reason_of(error) if isinstance(error, OSError) else error) from error
 
     def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
         """See `Listener.hear`. The server pushes, so it makes no difference here who waits."""
@@ -69,7 +67,7 @@ class PostgresListener:
             while (notification := self._connection.pgconn.notifies()) is not None:
                 by, *named = notification.extra.decode(errors="replace").split() or [""]
                 names += audible(named, by, self._executor_id)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, MemoryError) as error:
             raise self._database.unavailable(error) from error
         return names
 
@@ -82,7 +80,7 @@ class PostgresListener:
         """See `Listener.close`."""
         with self._closing:
             self._selector.close()
-            with contextlib.suppress(psycopg.Error):
+            with contextlib.suppress(psycopg.Error, OSError, MemoryError):
                 self._stop_listening()
             self._connection.close()
             self._bell.close()

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
+from tidings.shortage import reason_of
+
 # An answer that takes longer than the server allows a statement will not come.
 ANSWER_TIMEOUT_SECONDS = 45.0
 
@@ -30,7 +32,7 @@ def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) ->
     try:
         end = socket.socket(fileno=os.dup(connection.fileno()))
     except OSError as error:
-        raise psycopg.OperationalError(f"this process can open nothing more: {error}") from error
+        raise psycopg.OperationalError(f"this process can open nothing more: {reason_of(error)}") from error
     broken = threading.Event()
 
     def break_it() -> None:
@@ -44,7 +46,7 @@ def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) ->
         timer.start()
     except RuntimeError as error:
         end.close()
-        raise psycopg.OperationalError(f"this process can start no thread: {error}") from error
+        raise psycopg.OperationalError(f"this process can start no thread: {reason_of(error)}") from error
     try:
         yield
     except psycopg.OperationalError as error:

@@ -21,6 +21,7 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
 
+from tidings.shortage import reason_of
 from tidings.store.postgres import patience
 from tidings.store.postgres.arrays import Array
 from tidings.store.postgres.servers import server_of
@@ -90,9 +91,9 @@ class Wire:
             answers, error = self._exchange(messages, prepared=self._keep_prepared)
             if error is not None:
                 self._end_transaction()
-        except psycopg.Error as lost:
+        except (psycopg.Error, OSError, MemoryError) as lost:  # Libpq, or this process, may be out of memory.
             self.close()
-            raise Lost(str(lost)) from lost
+            raise Lost(reason_of(lost)) from lost
         except BaseException:
             self.close()
             raise
@@ -108,7 +109,7 @@ class Wire:
         if not self._connection.closed:
             try:
                 self._end_transaction()
-            except psycopg.Error:  # With the connection the server loses the transaction.
+            except (psycopg.Error, OSError, MemoryError):  # With the connection the server loses the transaction.
                 self.close()
             except BaseException:
                 self.close()

@@ -20,6 +20,7 @@ from typing import Final, Literal
 
 from tidings.error import DBOSInitializationError
 from tidings.store.migrate import REMEDY
+from tidings.shortage import reason_of
 from tidings.store.protocol import DataError, StoreError, Unavailable
 
 _log = logging.getLogger("tidings.store")
@@ -118,8 +119,8 @@ def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreEr
     """
     if isinstance(error, (UnicodeEncodeError, OverflowError)):
         return DataError(str(error))
-    if isinstance(error, OSError):  # of the side lock
-        return Unavailable(f"{database_name(path)}: {error}")
+    if isinstance(error, (OSError, MemoryError)):  # of the side lock; SQLITE_NOMEM
+        return Unavailable(f"{database_name(path)}: {reason_of(error)}", ambiguous=ambiguous)
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if primary in _FAULTS_OF_DATA or isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
         return DataError(str(error))
@@ -134,7 +135,7 @@ def classified(path: str, *, ambiguous: bool = False) -> Iterator[None]:
     """Turn what is raised inside into the store's own errors."""
     try:
         yield
-    except (sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
+    except (sqlite3.Error, OSError, MemoryError, UnicodeEncodeError, OverflowError) as error:
         meant = classify(error, path, ambiguous=ambiguous)
         if meant is None:
             raise
@@ -146,7 +147,7 @@ def unfit(path: str) -> Iterator[None]:
     """Turn what is raised inside, while starting, into an error that says what to do."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, MemoryError) as error:
         raise DBOSInitializationError(f"{database_name(path)}: {_advice(error, path)}") from error
 
 
@@ -168,7 +169,7 @@ def _advice(error: Exception, path: str) -> str:
         )
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or isinstance(error, PermissionError):
         return f"this user may not write to it ({error}): the file and its directory must be writable"
-    return str(error)
+    return reason_of(error)
 
 
 # --- which SQLite this is ----------------------------------------------------------------------------

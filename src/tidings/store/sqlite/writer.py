@@ -87,8 +87,9 @@ class Writer:
             except BaseException:
                 _roll_back(connection)
                 raise
-            self.identity.check(ambiguous=True)
-            self._tend_log()
+            with classified(self._path, ambiguous=True):  # It is committed.
+                self.identity.check(ambiguous=True)
+                self._tend_log()
 
     def close(self) -> None:
         """Close the connection; harmless when repeated."""
@@ -111,7 +112,7 @@ class Writer:
             if self._checkpoint("truncate" if self._is_to_be_cut else "restart"):
                 self._checkpoint_at = CHECKPOINT_BYTES
                 self._is_to_be_cut = not self._is_to_be_cut
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, MemoryError) as error:
             _log.warning("checkpoint of %s failed, to be tried again: %s", self._path, error)
 
     def _checkpoint(self, mode: str) -> bool:
@@ -127,7 +128,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     try:
         if connection.in_transaction:
             connection.execute("rollback")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, MemoryError) as error:
         # The error that led here is the one to report. SQLite forgets the change with the connection.
         _log.warning("rolling back failed: %s", error)
 
