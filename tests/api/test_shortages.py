@@ -1,0 +1,307 @@
+"""A process that lacks threads, descriptors or memory for a while: workflows wait, and none of them sees any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.support.app import App, Sightings
+from tests.support.engines import wait_until
+from tests.support.face import Blocking, Face, off_loop
+from tests.support.scarce import failing, no_threads
+from tidings import DBOS
+from tidings.model import Status
+
+FOREVER = 3_600.0
+NO_THREAD = "starting a thread for a workflow or step has failed"
+NO_LOOP = "starting an event loop for async workflows has failed"
+
+
+def _said(log: Sightings, text: str) -> int:
+    return sum(text in each for each in log.seen)
+
+
+@contextlib.asynccontextmanager
+async def _no_idle_thread(app: App) -> AsyncIterator[threading.Event]:
+    """Let all threads of the pool that are idle now do something until the end of the block, or until it is told."""
+    release = threading.Event()
+
+    @DBOS.workflow(name="occupant")
+    def occupy() -> None:
+        release.wait()
+
+    workers = app.host.workers
+    occupants = [await DBOS.start_workflow_async(occupy) for _ in range(workers._idle)]
+    await off_loop(wait_until, lambda: workers._idle == 0 and not workers._jobs)
+    yield release
+    release.set()
+    for each in occupants:
+        await app.ended(each.workflow_id)
+
+
+async def _statuses() -> set[str]:
+    return {each.status for each in await DBOS.list_workflows_async()}
+
+
+# --- no thread -------------------------------------------------------------------------------------------------
+
+
+async def test_n2_blocking_workflows_wait_for_a_thread_and_the_log_says_so_once(app: App, log: Sightings) -> None:
+    @DBOS.workflow()
+    def order(number: int) -> int:
+        return number
+
+    with no_threads() as refused:
+        handles = [await DBOS.start_workflow_async(order, number) for number in range(3)]
+        handles += [await off_loop(DBOS.start_workflow, order, 3)]  # type: ignore[list-item]
+        await refused.until(lambda seen: len(seen) > 5)  # It is tried again and again.
+        assert await _statuses() == {"PENDING"}
+    for number, handle in enumerate(handles):
+        assert await DBOS.get_result_async(handle.workflow_id) == number
+    await log.until(lambda _: bool(_said(log, "works again")))
+    assert _said(log, NO_THREAD) == _said(log, "works again") == 1
+    assert await _statuses() == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("is_async_child", [False, True], ids=["def-child", "async-child"])
+async def test_n2_a_parent_sees_nothing_of_a_child_that_waits_for_a_thread(
+    app: App, face: Face, is_async_child: bool
+) -> None:
+    caught: list[BaseException] = []
+
+    if is_async_child:
+
+        @DBOS.workflow()
+        async def child(number: int) -> int:
+            return number
+    else:
+
+        @DBOS.workflow()
+        def child(number: int) -> int:
+            return number
+
+    @face.workflow()
+    async def parent() -> Any:
+        await face.recv("go", FOREVER)
+        try:
+            handle = await face.start_workflow(child, 7)
+        except BaseException as error:
+            caught.append(error)
+            raise
+        await face.set_event("started", True)
+        return await face.get_result(handle.workflow_id)
+
+    handle = await face.start(parent)
+    await app.waiting("message", handle.workflow_id, "go")
+    with no_threads():
+        await face.send(handle.workflow_id, None, "go")
+        assert await face.get_event(handle.workflow_id, "started", FOREVER)
+    assert await handle.get_result() == 7
+    assert caught == []
+
+
+@pytest.mark.parametrize("trouble", ["no thread", "no descriptor", "no memory"])
+async def test_n2_an_async_workflow_waits_for_its_loop(app: App, log: Sightings, trouble: str) -> None:
+    """Started from a thread, so that it needs the loop in the background."""
+
+    @DBOS.workflow()
+    async def order() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    block = {
+        "no thread": lambda: no_threads(),
+        "no descriptor": lambda: failing(asyncio, "new_event_loop", lambda: OSError(errno.EMFILE, "Too many open files")),
+        "no memory": lambda: failing(asyncio, "new_event_loop", MemoryError),
+    }[trouble]
+    with block() as refused:
+        handle = await off_loop(DBOS.start_workflow, order)
+        await refused.until(lambda seen: len(seen) > 2)
+    assert await DBOS.get_result_async(handle.workflow_id) == "done"
+    assert _said(log, NO_LOOP) == _said(log, "works again") == 1
+
+
+@pytest.mark.parametrize("kind", ["blocking", "in a thread"])
+async def test_n2_a_step_with_a_time_limit_waits_for_its_thread_and_its_time_does_not_count(
+    app: App, kind: str, log: Sightings
+) -> None:
+    tries: list[str] = []
+
+    def work() -> str:
+        tries.append(threading.current_thread().name)
+        return "done"
+
+    limited = DBOS.step(timeout_seconds=0.1, name="limited")(work)
+
+    @DBOS.workflow()
+    def blocking() -> str:
+        DBOS.recv("go", FOREVER)
+        return limited()
+
+    @DBOS.workflow()
+    async def awaiting() -> str:
+        await DBOS.recv_async("go", FOREVER)
+        return await DBOS.run_step_async({"timeout_seconds": FOREVER, "name": "limited"}, work)
+
+    handle = await DBOS.start_workflow_async(blocking if kind == "blocking" else awaiting)
+    await app.waiting("message", handle.workflow_id, "go")
+    async with _no_idle_thread(app):
+        with no_threads() as refused:
+            await DBOS.send_async(handle.workflow_id, None, "go")
+            await refused.until(lambda seen: len(seen) > 5)  # The pauses before that were longer than the limit.
+            assert tries == []
+        assert await handle.get_result() == "done"
+    assert len(tries) == 1
+    assert _said(log, NO_THREAD) == 1
+
+
+async def test_n2_a_step_that_waits_for_a_thread_takes_one_that_has_become_idle(app: App) -> None:
+    """Threads that wait take up all that there may be: then none can be started for as long as they wait."""
+
+    @DBOS.step(timeout_seconds=FOREVER)
+    def limited() -> str:
+        return threading.current_thread().name
+
+    @DBOS.workflow()
+    def order() -> str:
+        DBOS.recv("go", FOREVER)
+        return limited()
+
+    @DBOS.workflow()
+    def other() -> Any:
+        return DBOS.recv("go", FOREVER)
+
+    handles = [await DBOS.start_workflow_async(each) for each in (order, other)]
+    for each in handles:
+        await app.waiting("message", each.workflow_id, "go")
+    async with _no_idle_thread(app):
+        with no_threads() as refused:
+            await DBOS.send_async(handles[0].workflow_id, None, "go")
+            await refused.until(lambda seen: "tidings-step" in seen)
+            await DBOS.send_async(handles[1].workflow_id, None, "go")
+            assert await handles[0].get_result() == "tidings-worker"
+
+
+async def test_n2_what_is_cancelled_while_it_waits_for_a_thread_never_begins(app: App) -> None:
+    ran: list[str] = []
+
+    @DBOS.step(timeout_seconds=FOREVER)
+    def limited() -> None:
+        ran.append("step")
+
+    @DBOS.workflow()
+    def order() -> None:
+        DBOS.recv("go", FOREVER)
+        limited()
+
+    @DBOS.workflow()
+    def late() -> None:
+        ran.append("workflow")
+
+    handle = await DBOS.start_workflow_async(order)
+    await app.waiting("message", handle.workflow_id, "go")
+    async with _no_idle_thread(app):
+        with no_threads() as refused:
+            await DBOS.send_async(handle.workflow_id, None, "go")
+            await refused.until(lambda seen: "tidings-step" in seen)
+            waiting = await DBOS.start_workflow_async(late)
+            for each in (handle, waiting):
+                await DBOS.cancel_workflow_async(each.workflow_id)
+        await app.ended(handle.workflow_id)
+        await app.ended(waiting.workflow_id)
+    assert ran == []
+
+
+async def test_n2_what_waits_for_a_thread_at_the_shutdown_goes_on_after_the_next_launch(app: App) -> None:
+    @DBOS.step(timeout_seconds=FOREVER)
+    def limited() -> str:
+        return "step"
+
+    @DBOS.workflow()
+    def order() -> str:
+        DBOS.recv("go", FOREVER)
+        return limited()
+
+    @DBOS.workflow()
+    def late() -> str:
+        return "late"
+
+    handle = await DBOS.start_workflow_async(order)
+    await app.waiting("message", handle.workflow_id, "go")
+    async with _no_idle_thread(app):
+        with no_threads() as refused:
+            await DBOS.send_async(handle.workflow_id, None, "go")
+            await refused.until(lambda seen: "tidings-step" in seen)
+            waiting = await DBOS.start_workflow_async(late)
+            await DBOS.destroy_async()
+    await app.launch()
+    assert await DBOS.get_result_async(handle.workflow_id) == "step"
+    assert await DBOS.get_result_async(waiting.workflow_id) == "late"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+async def test_n2_recovered_workflows_wait_for_a_thread(app: App, is_async: bool, log: Sightings) -> None:
+    if is_async:
+
+        @DBOS.workflow()
+        async def order(number: int) -> int:
+            await DBOS.recv_async("go", FOREVER)
+            return number
+    else:
+
+        @DBOS.workflow()
+        def order(number: int) -> int:
+            DBOS.recv("go", FOREVER)
+            return number
+
+    handles = [await DBOS.start_workflow_async(order, number) for number in range(3)]
+    for each in handles:
+        await app.waiting("message", each.workflow_id, "go")
+    await app.crash()
+    with no_threads() as refused:
+        await app.launch()
+        await refused.until(lambda seen: len(seen) > 2)
+        for each in handles:
+            await DBOS.send_async(each.workflow_id, None, "go")
+        assert await _statuses() == {"PENDING"}
+    for number, each in enumerate(handles):
+        assert await DBOS.get_result_async(each.workflow_id) == number
+    assert _said(log, "could not be executed") == 0
+
+
+async def test_n2_a_step_whose_own_code_lacks_something_fails_as_its_retries_say(app: App, face: Face) -> None:
+    """What user code raises is the user's, however much it looks like a fault of the process."""
+    errors = [MemoryError("mine"), OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+    left: list[BaseException] = []
+
+    @face.step(retries_allowed=True, max_attempts=2, interval_seconds=0)
+    async def twice() -> str:
+        if left:
+            raise left.pop()
+        return "at the second try"
+
+    @face.step()
+    async def once(number: int) -> None:
+        raise errors[number]
+
+    @face.workflow()
+    async def patient(number: int) -> str:
+        left.append(errors[number])
+        return await twice()
+
+    @face.workflow()
+    async def failing_order(number: int) -> None:
+        await once(number)
+
+    for number, error in enumerate(errors):
+        assert await (await face.start(patient, number)).get_result() == "at the second try"
+        handle = await face.start(failing_order, number)
+        with pytest.raises(type(error)):
+            await handle.get_result()
+        assert (await handle.get_status()).status == Status.ERROR
