@@ -6,17 +6,23 @@ import asyncio
 import contextlib
 import errno
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from tests.support.app import App, Sightings
 from tests.support.engines import wait_until
-from tests.support.face import Blocking, Face, off_loop
+from tests.support.face import Face, off_loop
 from tests.support.scarce import failing, no_threads
 from tidings import DBOS
+from tidings.engine import supervisor
+from tidings.engine.runner import Runner
+from tidings.engine.settings import Connection
 from tidings.model import Status
+from tidings.serialization import typed_json
 
 FOREVER = 3_600.0
 NO_THREAD = "starting a thread for a workflow or step has failed"
@@ -59,7 +65,6 @@ async def test_n2_blocking_workflows_wait_for_a_thread_and_the_log_says_so_once(
 
     with no_threads() as refused:
         handles = [await DBOS.start_workflow_async(order, number) for number in range(3)]
-        handles += [await off_loop(DBOS.start_workflow, order, 3)]  # type: ignore[list-item]
         await refused.until(lambda seen: len(seen) > 5)  # It is tried again and again.
         assert await _statuses() == {"PENDING"}
     for number, handle in enumerate(handles):
@@ -75,16 +80,15 @@ async def test_n2_a_parent_sees_nothing_of_a_child_that_waits_for_a_thread(
 ) -> None:
     caught: list[BaseException] = []
 
-    if is_async_child:
+    @DBOS.workflow()
+    async def async_child(number: int) -> int:
+        return number
 
-        @DBOS.workflow()
-        async def child(number: int) -> int:
-            return number
-    else:
+    @DBOS.workflow()
+    def def_child(number: int) -> int:
+        return number
 
-        @DBOS.workflow()
-        def child(number: int) -> int:
-            return number
+    child: Callable[[int], Any] = async_child if is_async_child else def_child
 
     @face.workflow()
     async def parent() -> Any:
@@ -115,8 +119,8 @@ async def test_n2_an_async_workflow_waits_for_its_loop(app: App, log: Sightings,
         await asyncio.sleep(0)
         return "done"
 
-    block = {
-        "no thread": lambda: no_threads(),
+    block: Callable[[], AbstractContextManager[Sightings]] = {
+        "no thread": no_threads,
         "no descriptor": lambda: failing(asyncio, "new_event_loop", lambda: OSError(errno.EMFILE, "Too many open files")),
         "no memory": lambda: failing(asyncio, "new_event_loop", MemoryError),
     }[trouble]
@@ -247,18 +251,17 @@ async def test_n2_what_waits_for_a_thread_at_the_shutdown_goes_on_after_the_next
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
 async def test_n2_recovered_workflows_wait_for_a_thread(app: App, is_async: bool, log: Sightings) -> None:
-    if is_async:
+    @DBOS.workflow()
+    async def async_order(number: int) -> int:
+        await DBOS.recv_async("go", FOREVER)
+        return number
 
-        @DBOS.workflow()
-        async def order(number: int) -> int:
-            await DBOS.recv_async("go", FOREVER)
-            return number
-    else:
+    @DBOS.workflow()
+    def def_order(number: int) -> int:
+        DBOS.recv("go", FOREVER)
+        return number
 
-        @DBOS.workflow()
-        def order(number: int) -> int:
-            DBOS.recv("go", FOREVER)
-            return number
+    order: Callable[[int], Any] = async_order if is_async else def_order
 
     handles = [await DBOS.start_workflow_async(order, number) for number in range(3)]
     for each in handles:
@@ -305,3 +308,104 @@ async def test_n2_a_step_whose_own_code_lacks_something_fails_as_its_retries_say
         with pytest.raises(type(error)):
             await handle.get_result()
         assert (await handle.get_status()).status == Status.ERROR
+
+
+# --- no memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [MemoryError, lambda: OSError(errno.EMFILE, "Too many open files")])
+@pytest.mark.parametrize("name", ["to_text", "from_text"])
+async def test_n2_values_are_stored_and_rebuilt_when_there_is_memory_for_it(
+    app: App, face: Face, log: Sightings, name: str, kind: Callable[[], BaseException]
+) -> None:
+    """A step whose result cannot be stored now does not run again for that; and no operation fails."""
+    ran: list[str] = []
+    caught: list[BaseException] = []
+
+    @face.step()
+    async def work() -> list[int]:
+        ran.append("once")
+        return [1, 2]
+
+    @DBOS.workflow()
+    def child(number: int) -> int:
+        return number
+
+    @face.workflow()
+    async def order() -> Any:
+        await face.recv("go", FOREVER)
+        try:
+            await face.set_event("event", [await work()])
+            await face.write_stream("log", ["item"])
+            await face.send(other.workflow_id, ["message"], "go")
+            started = await face.start_workflow(child, 7)
+            return [await face.get_result(started.workflow_id), await face.recv("more", FOREVER)]
+        except BaseException as error:
+            caught.append(error)
+            raise
+
+    @face.workflow()
+    async def receiver() -> Any:
+        return await face.recv("go", FOREVER)
+
+    handle, other = await face.start(order), await face.start(receiver)
+    for each in (handle, other):
+        await app.waiting("message", each.workflow_id, "go")
+    await face.send(handle.workflow_id, None, "go")
+    await face.send(handle.workflow_id, ["more"], "more")
+    real = getattr(typed_json, name)
+    calls: list[str] = []
+
+    def fail_every_other_time(value: Any) -> Any:
+        calls.append(name)
+        if len(calls) % 2:
+            raise kind()
+        return real(value)
+
+    with patch.object(typed_json, name, fail_every_other_time):
+        assert await handle.get_result() == [7, ["more"]]
+    assert (ran, caught) == (["once"], [])
+    assert await other.get_result() == ["message"]
+    assert _said(log, "storing or rebuilding a value")
+    await log.until(lambda _: _said(log, "storing or rebuilding a value for an operation works again") > 0)
+
+
+@pytest.mark.parametrize("step", ["inputs", "result", "plan"])
+async def test_n2_a_recovery_waits_for_memory(
+    app: App, face: Face, log: Sightings, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For what a claimed workflow is called with, for what it has recorded, and for its run."""
+
+    def connection(*args: Any, **more: Any) -> Connection:
+        return Connection(*args, **more | {"lease_ms": 600})
+
+    monkeypatch.setattr("tidings.api.config.Connection", connection)
+    ran: list[int] = []
+
+    @face.step()
+    async def work(number: int) -> int:
+        ran.append(number)
+        return number
+
+    @face.workflow()
+    async def order(number: int) -> list[Any]:
+        return [await work(number), await face.recv("go", FOREVER)]
+
+    handles = [await face.start(order, number) for number in range(3)]
+    for each in handles:
+        await app.waiting("message", each.workflow_id, "go")
+    await app.crash()
+    owner, name = {
+        "inputs": (supervisor, "load"),
+        "result": (typed_json, "from_text"),
+        "plan": (Runner, "prepare_claimed"),
+    }[step]
+    with failing(owner, name, MemoryError) as refused:
+        await app.launch()
+        await refused.until(lambda seen: len(seen) > 2)
+    for each in handles:
+        await DBOS.send_async(each.workflow_id, "on", "go")
+    for number, each in enumerate(handles):
+        assert await DBOS.get_result_async(each.workflow_id) == [number, "on"]
+    assert sorted(ran) == [0, 1, 2]
+    assert _said(log, "stays PENDING") == 0

@@ -24,6 +24,7 @@ from tidings.core.effects import (
     FindEvent,
     FindStatuses,
     FindWorkflow,
+    Lack,
     ListExecutors,
     ListMessages,
     ListSteps,
@@ -522,6 +523,8 @@ class _Executor:
                 return Arrival()
             case Barrier() | Turn():
                 return None
+            case Lack():
+                raise AssertionError("nothing is lacking here")
             case Now():
                 return self.world.now_ms
             case Read(query):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import observed
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
@@ -27,6 +28,7 @@ from tidings.engine.port import Port
 from tidings.engine.scope import Attempt, Scope
 from tidings.error import DBOSContextError, DBOSShutdownError
 from tidings.serialization import Serializer
+from tidings.shortage import is_shortage
 
 T = TypeVar("T")
 
@@ -178,10 +180,25 @@ class Face:
         """Run an operation for the calling thread."""
         refuse_running_loop(f"{cls._called}.{name}")
         caller = cls._caller(scopes.of_thread)
-        return drive(make(caller), caller.port)
+        return drive(_made(make, caller), caller.port)
 
     @shared
     async def _await(cls, make: Callable[[Caller], Operation[T]]) -> T:
         """Run an operation for the calling task."""
         caller = cls._caller(scopes.of_task)
-        return await drive_async(make(caller), caller.port)
+        return await drive_async(_made(make, caller), caller.port)
+
+
+def _made(make: Callable[[Caller], Operation[T]], caller: Caller) -> Operation[T]:
+    """Return the operation that `make` gives. Storing its values may have to wait."""
+    try:
+        return make(caller)
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+    return _made_later(make, caller)
+
+
+def _made_later(make: Callable[[Caller], Operation[T]], caller: Caller) -> Operation[T]:
+    operation = yield from patiently(make, caller)
+    return (yield from operation)

@@ -25,6 +25,7 @@ from tidings.engine.host import Host
 from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
 from tidings.limits import check_timeout
+from tidings.shortage import is_shortage, reason_of
 
 T = TypeVar("T")
 
@@ -206,7 +207,14 @@ def _launch(settings: Settings) -> None:
         if Process.launch is launch:
             Process.launch = None
             Process.host = host
-            host.recover()
+            try:
+                host.recover()
+            except Exception as error:
+                Process.host = None
+                _close_host(host)
+                if is_shortage(error):
+                    raise DBOSInitializationError(f"this process cannot recover workflows: {reason_of(error)}") from error
+                raise
             return
     _close_host(host)
     raise DBOSInitializationError("DBOS.destroy() was called before DBOS.launch() was through")

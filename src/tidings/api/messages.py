@@ -11,6 +11,7 @@ from tidings.api.caller import Caller, Face, shared
 from tidings.core.effects import Failed, Operation
 from tidings.core.operations import messages as operations
 from tidings.core.operations.messages import Message
+from tidings.core.operations.patience import patiently
 from tidings.limits import check_id, check_key, check_timeout, check_topic
 from tidings.model import Message as OutgoingMessage
 from tidings.serialization import dump
@@ -144,7 +145,9 @@ class OwnMessages(Messages):
 
 def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[None]:
     sender_id = caller.workflow_id
-    checked = [_check(caller, each, index if name == operations.SEND_BULK else None) for index, each in enumerate(bulk)]
+    checked = []
+    for index, each in enumerate(bulk):
+        checked.append((yield from patiently(_check, caller, each, index if name == operations.SEND_BULK else None)))
 
     def letters(now_ms: int) -> tuple[OutgoingMessage, ...]:
         if caller.attempt is not None:

@@ -48,7 +48,10 @@ class TermHandler:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not self._is_needed():  # A server has shut everything down, and now passes on the signal that told it to.
             os.kill(os.getpid(), signal.SIGTERM)
-        threading.Thread(target=self._end, name="tidings-term", daemon=True).start()
+        try:
+            threading.Thread(target=self._end, name="tidings-term", daemon=True).start()
+        except Exception:  # No thread can be started: better at once than never.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _end(self) -> None:
         logger.info(

@@ -192,6 +192,13 @@ class Now(Struct, frozen=True):
     """Resumes with the time in ms on the store's clock."""
 
 
+class Lack(Struct, frozen=True):
+    """This process lacks something, memory say, for the operation's own work, which will be tried again.
+
+    Resumes with a block that lasts until that has come to something; it gives the pauses between the tries.
+    """
+
+
 class Abandoned(BaseException):
     """The program stopped waiting for this operation."""
 
@@ -205,8 +212,9 @@ class Failed(Struct, frozen=True):
     error: BaseException
 
 
-Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Turn | Now
+Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Turn | Now | Lack
 Operation = Generator[Effect, Any, T]
 
 BARRIER = Barrier()
 NOW = Now()
+LACK = Lack()

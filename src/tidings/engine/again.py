@@ -2,6 +2,8 @@
 
 The thread of the timers tries again, because it exists already and waits for nobody. The pauses grow from
 20 ms to a second (`engine.outage`).
+
+And operations that lack something, memory say, for what they do themselves: they wait, each on its own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from tidings.engine.outage import Outage
 from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 from tidings.shortage import reason_of
+
+_FIRST_PAUSE_MS = 20
+_LONGEST_PAUSE_MS = 1_000
 
 
 class Again:
@@ -57,3 +62,55 @@ class Again:
     def _again(self) -> None:
         self._is_due = False
         self._try_again()
+
+
+class Lacking:
+    """All operations of an engine that lack something now. The log says so once, and once when none does any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._outage: Outage | None = None
+
+    def begin(self) -> None:
+        """Count one more."""
+        with self._lock:
+            self._count += 1
+
+    def say(self, error: BaseException) -> None:
+        """Let the log say what is lacking."""
+        with self._lock:
+            if self._outage is None:
+                self._outage = Outage("storing or rebuilding a value for an operation", time.monotonic())
+            self._outage.say(reason_of(error))
+
+    def end(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._count -= 1
+            if self._count == 0 and self._outage is not None:
+                self._outage.say_over()
+                self._outage = None
+
+
+class Lasting:
+    """The time in which one operation lacks something: a block."""
+
+    __slots__ = ("_all", "_pause_ms")
+
+    def __init__(self, lacking: Lacking) -> None:
+        self._all = lacking
+        self._pause_ms = _FIRST_PAUSE_MS
+
+    def pause_ms(self, error: BaseException) -> int:
+        """Return how long to pause, longer each time."""
+        self._all.say(error)
+        pause, self._pause_ms = self._pause_ms, min(2 * self._pause_ms, _LONGEST_PAUSE_MS)
+        return pause
+
+    def __enter__(self) -> Lasting:
+        self._all.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._all.end()

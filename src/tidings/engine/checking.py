@@ -16,6 +16,7 @@ from tidings.engine.chain import Chain
 from tidings.engine.engine import Engine
 from tidings.error import DBOSInitializationError
 from tidings.model import Unit
+from tidings.shortage import reason_of
 from tidings.store.protocol import Store, Unavailable
 
 PATIENCE_SECONDS: Final = 10
@@ -29,7 +30,10 @@ def check(engine: Engine) -> Operation[None]:
     """
     answer = Arrival((), may_fail=False)
     # A thread of its own: a connection that hangs holds up nobody but this thread.
-    threading.Thread(target=_answer, args=(engine, answer), name="tidings-check", daemon=True).start()
+    try:
+        threading.Thread(target=_answer, args=(engine, answer), name="tidings-check", daemon=True).start()
+    except Exception as error:
+        raise DBOSInitializationError(f"whether the database answers cannot be asked: {reason_of(error)}") from error
     if not (yield Wait(answer, (yield NOW) + PATIENCE_SECONDS * 1_000)):
         raise DBOSInitializationError(f"the database did not answer within {PATIENCE_SECONDS} s")
 

@@ -159,6 +159,7 @@ class Committer:
         self._aboard: list[Job] = []  # The takes that ride along with that.
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
+        self._is_started = False
         self.asking = Asking("writing to the database")
         self.executor = Executor("", "", 0, 0)
         self.last_commit_ms = 0
@@ -170,6 +171,7 @@ class Committer:
         self.executor = executor
         self.last_commit_ms = self._clock.now_ms()  # It was enlisted just now.
         self._thread.start()
+        self._is_started = True
 
     def stop(self) -> None:
         """Write what was handed over, then stop. A store that is away is not waited for.
@@ -178,6 +180,9 @@ class Committer:
         """
         self._inbox.close()
         self._stop.set()
+        if not self._is_started:
+            self._on_end()
+            return
         patience = max(STOP_SECONDS - self.asking.held_up_seconds, 0.0)
         self._thread.join(min(patience, HELD_UP_SECONDS))
         if self._thread.is_alive():

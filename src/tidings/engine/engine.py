@@ -26,6 +26,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from tidings import store as stores
+from tidings.engine.again import Lacking
 from tidings.engine.clock import Clock, SystemClock
 from tidings.engine.committer import Committer
 from tidings.engine.hearing import Hearing
@@ -39,6 +40,7 @@ from tidings.engine.timers import Timers
 from tidings.engine.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.model import Executor, ExecutorState, Status
+from tidings.shortage import is_shortage, reason_of
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Store, Unavailable
 
 logger = logging.getLogger("tidings")
@@ -139,7 +141,7 @@ class Engine:
         self.reader = Reader(self.store, self.probes, last_out)
         self.timers = Timers(self.clock)
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
-        self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes)
+        self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes, Lacking())
         self._runs: Runs = NoRuns()
         self._look: Callable[[], None] = _do_nothing
         self._ports: list[Port] = []
@@ -174,10 +176,14 @@ class Engine:
             self._lease.release()
             self.store.close()
             raise
-        self.committer.start(executor)
-        self.reader.start()
-        self.hearing.start()
-        self.timers.start()
+        try:
+            for start in (partial(self.committer.start, executor), self.reader.start, self.timers.start, self.hearing.start):
+                start()
+        except BaseException as error:
+            self.stop()
+            if is_shortage(error):
+                raise DBOSInitializationError(f"this process cannot start what it needs: {reason_of(error)}") from error
+            raise
 
     def open_port(self) -> Port:
         """Make a port for code outside of any run."""

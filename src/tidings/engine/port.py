@@ -15,6 +15,7 @@ from tidings.core.effects import (
     Commit,
     Defer,
     Effect,
+    Lack,
     Now,
     Query,
     Read,
@@ -24,6 +25,7 @@ from tidings.core.effects import (
     WakeKey,
     Watch,
 )
+from tidings.engine.again import Lacking, Lasting
 from tidings.engine.arrivals import Arrival, Stand
 from tidings.engine.chain import Chain
 from tidings.engine.clock import Clock
@@ -47,6 +49,7 @@ class Parts(Struct, frozen=True):
     waiters: Waiters
     clock: Clock
     probes: Probes
+    lacking: Lacking
 
 
 class Port:
@@ -107,6 +110,8 @@ class Port:
             case Read(query, asked):
                 self.chain.check_alive()
                 return self.ask(query) if asked is None else asked
+            case Lack():
+                return Lasting(self._parts.lacking)
             case Call() | Watch() | Wait() | Receive() | Turn():
                 raise AssertionError(f"{effect!r} is performed by the driver")
 

@@ -68,14 +68,19 @@ class Reader:
         self.asking = Asking("reading from the database")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
+        self._is_started = False
 
     def start(self) -> None:
         self._thread.start()
+        self._is_started = True
 
     def stop(self) -> None:
         """Answer what was asked, then stop. A query that hangs is left behind, and uses its connection still."""
         self._inbox.close()
         self._stop.set()
+        if not self._is_started:
+            self._on_end()
+            return
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
             self._settle_dead()

@@ -22,6 +22,7 @@ from msgspec import Struct
 from tidings.core.effects import Failed, Operation
 from tidings.core.history import Run
 from tidings.core.operations.recorded import deadline_of
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.results import Started, start, start_child
 from tidings.engine.clock import Clock
 from tidings.engine.live import LiveRun
@@ -88,7 +89,7 @@ class Starter:
             raise DBOSShutdownError(
                 "tidings is being shut down in this process, which starts no more workflows; start it in another one"
             )
-        inputs = dump(self._serializer, {"args": list(args), "kwargs": kwargs}, _what(function))
+        inputs = yield from patiently(dump, self._serializer, {"args": list(args), "kwargs": kwargs}, _what(function))
         workflow_id = choose_id()
         fresh_id = workflow_id or uuid.uuid4().hex
         parent = scope if scope is not None and scope.attempt is None else None
@@ -112,9 +113,9 @@ class Starter:
                 slot = parent.begin(function.name, child=True)
                 started = yield from start_child(slot, lambda now_ms: plan.of(new(now_ms)), plan.tell)
             elif workflow_id is not None:
-                started = yield from start(plan.of(new(self._clock.now_ms())), plan.tell)
+                started = yield from start((yield from patiently(plan.of, new(self._clock.now_ms()))), plan.tell)
             else:
-                started = self._start_unseen(plan.of(new(self._clock.now_ms())), plan)
+                started = self._start_unseen((yield from patiently(plan.of, new(self._clock.now_ms()))), plan)
             if isinstance(started, Failed):
                 return started  # type: ignore[return-value]  # The driver raises it.
             assert isinstance(started, Started)

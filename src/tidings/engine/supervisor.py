@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from tidings.core.recovery import is_dead_letter, recovery_of
 from tidings.engine.chain import Chain
 from tidings.engine.leases import sweep
 from tidings.engine.live import LiveRun
+from tidings.engine.outage import Outage
 from tidings.engine.port import Parts
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import Runner
@@ -40,8 +42,9 @@ from tidings.error import (
     DBOSWorkflowFunctionNotFoundError,
     MaxRecoveryAttemptsExceededError,
 )
-from tidings.model import Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
+from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, dump_error, load
+from tidings.shortage import is_shortage, reason_of
 from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
@@ -76,6 +79,7 @@ class Supervisor:
         self._round_at_ms = 0  # when the next whole round is due
         self._takeover = Takeover(parts, registry, app_version, lease_ms, self._claim_of_others)
         self._unattended: set[str] = set()
+        self._outage: Outage | None = None  # in which runs that were claimed cannot be prepared
         self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -178,8 +182,8 @@ class Supervisor:
             for each in owned
             if self._runner.live(each) is None and not self._parts.waiters.has_failed(end_key(each))
         }
-        self._resume(sorted(unattended & self._unattended))
-        self._unattended = unattended
+        seen_twice, self._unattended = sorted(unattended & self._unattended), unattended
+        self._resume(seen_twice)
 
     def _resume(self, ids: list[str]) -> None:
         for start in range(0, len(ids), CLAIM_TOGETHER):
@@ -215,29 +219,45 @@ class Supervisor:
         histories = self._parts.reader.ask(lambda store: store.histories(ids)).result()
         by_id = {history.workflow_id: history for history in histories}
         for record in claimed:
-            history = by_id.get(record.workflow_id)
-            recovery = recovery_of(record, history)
-            if self._is_over(record, recovery):
-                continue
             try:
-                function, args, kwargs = self._call_of(record)
-            except DBOSException as error:
-                self._leave_pending(record, error)
-                continue
-            run = Run(
-                record.workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms
+                if not self._execute_one(record, by_id.get(record.workflow_id), generation):
+                    return  # What is ours all the same is found unattended at the next looks.
+                self._unattended.discard(record.workflow_id)
+            except Exception as error:
+                if not is_shortage(error):
+                    raise
+                self._unattended.add(record.workflow_id)  # It is prepared again in the next round.
+                self._outage = self._outage or Outage("preparing workflows to go on", time.monotonic())
+                self._outage.say(reason_of(error))
+        if self._outage is not None and self._unattended.isdisjoint(ids):
+            self._outage.say_over()
+            self._outage = None
+
+    def _execute_one(self, record: WorkflowRecord, history: History | None, generation: int) -> bool:
+        """Execute one claimed run. False if it may be this process's no more, and none that was claimed with it."""
+        recovery = recovery_of(record, history)
+        if self._is_over(record, recovery):
+            return True
+        try:
+            function, args, kwargs = self._call_of(record)
+        except DBOSException as error:
+            self._leave_pending(record, error)
+            return True
+        run = Run(
+            record.workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms
+        )
+        live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
+        if live is None:
+            return False
+        try:
+            self._begin(live, recovery if recovery != Recovery(record.recovery_attempts, record.progress) else None)
+        except Exception:
+            logger.exception(
+                "workflow %r could not be executed; trying again",
+                run.workflow_id,
+                extra={"workflow_id": run.workflow_id},
             )
-            live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
-            if live is None:
-                return  # What is ours all the same is found unattended at the next looks.
-            try:
-                self._begin(live, recovery if recovery != Recovery(record.recovery_attempts, record.progress) else None)
-            except Exception:
-                logger.exception(
-                    "workflow %r could not be executed; trying again",
-                    run.workflow_id,
-                    extra={"workflow_id": run.workflow_id},
-                )
+        return True
 
     def _begin(self, live: LiveRun, recovery: Recovery | None) -> None:
         """Execute a claimed run, and note what is known of its recovery."""
@@ -325,6 +345,8 @@ def _arguments(
         args, kwargs = (*receiver, *inputs["args"]), dict(inputs["kwargs"])
         function.signature.bind(*args, **kwargs)
     except Exception as error:
+        if is_shortage(error):
+            raise
         called = f"{function.name}{function.signature} ({error})"
         raise DBOSUnexpectedStepError(workflow_id, "its start", "other arguments", called) from error
     return args, kwargs

@@ -11,6 +11,7 @@ import traceback
 from tidings import limits
 from tidings.error import DBOSLimitError, DBOSRecordedError, DBOSSerializationError
 from tidings.serialization.serializers import JSONSerializer, Serializer, dump, load
+from tidings.shortage import is_shortage
 
 _WHAT = "the error"
 _JSON = JSONSerializer()
@@ -60,7 +61,9 @@ def _dump_exactly(serializer: Serializer, error: BaseException) -> str | None:
         # Equal texts are equal types, args, attributes and causes, whether or not these define ==.
         if _JSON.serialize(rebuilt) != text or str(rebuilt) != str(error):
             return None
-    except Exception:
+    except Exception as failure:
+        if is_shortage(failure):
+            raise
         return None
     try:
         return _wrap(serializer, text)

@@ -14,6 +14,7 @@ from tidings import limits
 from tidings.error import DBOSSerializationError
 from tidings.serialization import typed_json
 from tidings.serialization.fault import shown
+from tidings.shortage import is_shortage
 
 
 class Serializer(Protocol):
@@ -76,6 +77,7 @@ def dump(serializer: Serializer, value: Any, what: str) -> str:
 
     Raises:
         DBOSSerializationError: it cannot be stored; the message names the path inside it.
+        MemoryError, OSError, RuntimeError: this process lacks something for it now (`shortage`).
         DBOSLimitError: it takes more than 16 MiB.
     """
     try:
@@ -83,6 +85,8 @@ def dump(serializer: Serializer, value: Any, what: str) -> str:
     except DBOSSerializationError as error:
         raise DBOSSerializationError(f"{what}: {error}", error.path) from error.__cause__
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise DBOSSerializationError(f"{what} cannot be stored: {_failed(serializer, error)}") from error
     if type(serializer) is not JSONSerializer:
         _check_text(text, serializer, what)
@@ -94,12 +98,15 @@ def load(serializer: Serializer, text: str, what: str) -> Any:
 
     Raises:
         DBOSSerializationError: it cannot be rebuilt; the message says why and what to do.
+        MemoryError, OSError, RuntimeError: this process lacks something for it now (`shortage`).
     """
     try:
         return serializer.deserialize(text)
     except DBOSSerializationError as error:
         raise DBOSSerializationError(f"{what}: {error}", error.path) from error.__cause__
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise DBOSSerializationError(f"{what} cannot be read: {_failed(serializer, error)}") from error
 
 

@@ -32,6 +32,7 @@ import msgspec
 from tidings.error import DBOSSerializationError
 from tidings.serialization.fault import Fault, shown, step_to
 from tidings.serialization.shapes import find_class, name_of, shape_of
+from tidings.shortage import is_shortage
 
 MARK: Final = "$tidings"
 
@@ -282,6 +283,8 @@ def revive(value: Any) -> Any:
         except (Fault, RecursionError):
             raise
         except Exception as error:
+            if is_shortage(error):
+                raise
             raise Fault(f"the stored {tag} is damaged: {type(error).__name__}: {error}") from error
     return _revive_each(value) if type(value) is list else value
 

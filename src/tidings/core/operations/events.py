@@ -24,6 +24,7 @@ from tidings.core.effects import (
 )
 from tidings.core.history import Run, Slot
 from tidings.core.lifecycle import has_ended
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
     await_until,
@@ -79,7 +80,7 @@ def read_recorded(
     if slot.is_finished:
         entry = yield from finished(slot)
         is_nothing = entry.output is None and entry.error is None
-        return default if is_nothing else load_result(slot, entry)
+        return default if is_nothing else (yield from load_result(slot, entry))
     return (yield from abandonable(slot, _read_recorded(slot, workflow_id, key, timeout_seconds, default)))
 
 
@@ -92,7 +93,7 @@ def _read_recorded(
     on_waiting = None if slot.is_open else run.unit(slot.open(started, deadline))
     text = yield from _await_value(workflow_id, key, deadline, on_waiting)
     try:
-        value = default if text is None else _load(run.serializer, text, workflow_id, key)
+        value = default if text is None else (yield from patiently(_load, run.serializer, text, workflow_id, key))
     except DBOSSerializationError as error:
         return (yield from refuse(slot, error, started))
     yield Commit(run.unit(slot.done(started, (yield NOW), output=text)))
@@ -105,7 +106,7 @@ def read(
     """Read from a step or from outside any workflow."""
     deadline = deadline_of((yield NOW), timeout_seconds)
     text = yield from _await_value(workflow_id, key, deadline, None)
-    return default if text is None else _load(serializer, text, workflow_id, key)
+    return default if text is None else (yield from patiently(_load, serializer, text, workflow_id, key))
 
 
 def _await_value(workflow_id: str, key: str, deadline: int | None, on_waiting: Unit | None) -> Operation[str | None]:
@@ -126,7 +127,10 @@ def read_all(serializer: Serializer, workflow_id: str) -> Operation[dict[str, An
     found: dict[str, str] | None = yield Read(FindAllEvents(workflow_id))
     if found is None:
         raise DBOSNonExistentWorkflowError(workflow_id)
-    return {key: _load(serializer, text, workflow_id, key) for key, text in found.items()}
+    values = {}
+    for key, text in found.items():
+        values[key] = yield from patiently(_load, serializer, text, workflow_id, key)
+    return values
 
 
 def _load(serializer: Serializer, text: str, workflow_id: str, key: str) -> Any:

@@ -19,11 +19,13 @@ from typing import Any, cast
 
 from tidings.core.effects import NOW, Commit, Defer, Failed, Operation, Receive, WakeKey, Watch
 from tidings.core.history import Slot, unexpected
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import abandonable, finished, load_result, recorded, refuse, timing
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.model import Applied, NoSuchWorkflow, Nothing, Take, Taken, Unit
 from tidings.model import Message as OutgoingMessage
 from tidings.serialization import load
+from tidings.shortage import is_shortage
 
 SEND = "DBOS.send"
 SEND_BULK = "DBOS.send_bulk"
@@ -94,7 +96,7 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         entry = yield from finished(slot)
         taken = slot.recorded.message if slot.recorded else None
         if taken is None:  # The timeout, or a refusal.
-            return cast("Message | None", load_result(slot, entry))
+            return cast("Message | None", (yield from load_result(slot, entry)))
         if taken.topic != topic:
             raise slot.run.diverge(slot.branch, slot.number, f"{RECV} on {taken.topic!r}", f"{RECV} on {topic!r}")
     else:
@@ -105,7 +107,7 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         if taken is None:
             return None
     try:
-        return _open(slot, taken)
+        return (yield from patiently(_open, slot, taken))
     except DBOSSerializationError as error:
         if slot.is_finished:
             raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
@@ -123,7 +125,9 @@ def _seen(slot: Slot, topic: str | None) -> tuple[Taken, Message] | None:
         return None
     try:
         return seen, _open(slot, seen)
-    except DBOSSerializationError:
+    except Exception as error:
+        if not (isinstance(error, DBOSSerializationError) or is_shortage(error)):
+            raise
         ahead.forget(topic)  # A look takes it, and what follows is that of any message that cannot be rebuilt.
         return None
 

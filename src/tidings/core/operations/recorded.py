@@ -26,6 +26,7 @@ from tidings.core.effects import (
     Watch,
 )
 from tidings.core.history import Run, Slot
+from tidings.core.operations.patience import patiently
 from tidings.error import DBOSException, DBOSSerializationError
 from tidings.model import Entry, EntryState, Taken, Unit
 from tidings.serialization import dump, dump_error, load, load_error
@@ -37,7 +38,7 @@ def recorded(slot: Slot, body: Operation[T]) -> Operation[Any]:
     """Return what is recorded at `slot`, or else what `body` gives."""
     if slot.is_finished:
         entry = yield from finished(slot)
-        return load_result(slot, entry)
+        return (yield from load_result(slot, entry))
     return (yield from abandonable(slot, body))
 
 
@@ -89,8 +90,12 @@ def _abandoned(slot: Slot) -> Unit:
     return slot.run.unit(slot.abandoned())
 
 
-def load_result(slot: Slot, entry: Entry) -> Any:
+def load_result(slot: Slot, entry: Entry) -> Operation[Any]:
     """Rebuild the value or the error of a finished entry."""
+    return patiently(_load_result, slot, entry)
+
+
+def _load_result(slot: Slot, entry: Entry) -> Any:
     run = slot.run
     try:
         if entry.error is not None:
@@ -111,7 +116,7 @@ def refuse(
     child_workflow_id: str | None = None,
 ) -> Operation[Failed]:
     """Record an error before it is raised, so that a replay raises it too."""
-    text, raised = dump_error(slot.run.serializer, error)
+    text, raised = yield from patiently(dump_error, slot.run.serializer, error)
     entry = slot.done(started_at_ms, (yield NOW), error=text, child_workflow_id=child_workflow_id)
     yield Commit(slot.run.unit(entry, put_back=put_back))
     return Failed(raised)
@@ -129,7 +134,7 @@ def _observed(slot: Slot, body: Operation[Any], what: str) -> Operation[Any]:
         value = yield from body
         if isinstance(value, Failed):
             return (yield from refuse(slot, value.error, started))
-        output = dump(slot.run.serializer, value, what)
+        output = yield from patiently(dump, slot.run.serializer, value, what)
     except DBOSException as error:
         return (yield from refuse(slot, error, started))
     yield Commit(slot.run.unit(slot.done(started, (yield NOW), output=output)))

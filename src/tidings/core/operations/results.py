@@ -26,6 +26,7 @@ from tidings.core.effects import (
 )
 from tidings.core.history import Run, Slot, unexpected
 from tidings.core.lifecycle import has_ended
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
     all_come_again,
@@ -96,7 +97,7 @@ def start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> O
     if slot.is_finished:
         entry = yield from finished(slot)
         if entry.error is not None:
-            return load_result(slot, entry)
+            return (yield from load_result(slot, entry))
         assert entry.child_workflow_id is not None
         return Started(entry.child_workflow_id)
     return (yield from abandonable(slot, _start_child(slot, make, tell)))
@@ -104,7 +105,7 @@ def start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> O
 
 def _start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> Operation[Any]:
     now: int = yield NOW
-    new = make(now)
+    new = yield from patiently(make, now)
     entry = slot.done(now, now, child_workflow_id=new.workflow_id)
     answer = yield Commit(slot.run.unit(entry, start=new), tell)
     match answer:
@@ -141,7 +142,7 @@ def get_result(serializer: Serializer, workflow_id: str, timeout_seconds: float 
     ended = yield from _await_end(workflow_id, deadline, None)
     if ended is None:
         return Failed(_timed_out(workflow_id, timeout_seconds))
-    return _result_of(serializer, ended)
+    return (yield from patiently(_result_of, serializer, ended))
 
 
 def get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | None) -> Operation[Any]:
@@ -162,7 +163,7 @@ def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | 
     if ended is None:
         return (yield from refuse(slot, _timed_out(workflow_id, timeout_seconds), started))
     try:
-        result = _result_of(run.serializer, ended)
+        result = yield from patiently(_result_of, run.serializer, ended)
     except DBOSSerializationError as error:
         return (yield from refuse(slot, error, started))
     if isinstance(result, Failed):
@@ -219,7 +220,7 @@ def succeed(run: Run, value: Any) -> Operation[Any]:
     """End with a value. One that cannot be stored ends the workflow with the error that says so."""
     yield from _walked(run)
     try:
-        output = dump(run.serializer, value, f"the result of workflow {run.workflow_id!r}")
+        output = yield from patiently(dump, run.serializer, value, f"the result of workflow {run.workflow_id!r}")
     except (DBOSSerializationError, DBOSLimitError) as error:
         return (yield from fail(run, error))
     yield from _end(run, Status.SUCCESS, output, None)
@@ -234,7 +235,7 @@ def fail(run: Run, error: BaseException) -> Operation[Any]:
         yield from _walked(run)
     else:
         error = recorded_error(error)  # SystemExit, say: it must not end who awaits the result.
-    text, raised = dump_error(run.serializer, error)
+    text, raised = yield from patiently(dump_error, run.serializer, error)
     yield from _end(run, Status.ERROR, None, text)
     return Failed(raised)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tidings.core.effects import BARRIER, NOW, Abandoned, Call, Commit, Failed, Operation, Wait
 from tidings.core.history import NOTHING_CLOSED, Slot
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import recorded
 from tidings.core.retry import RetryPolicy
 from tidings.error import DBOSLimitError, DBOSMaxStepRetriesExceeded, DBOSSerializationError
@@ -40,7 +41,7 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
             failure = error
         else:
             try:
-                output = dump(run.serializer, value, f"the result of step {slot.name!r}")
+                output = yield from patiently(dump, run.serializer, value, f"the result of step {slot.name!r}")
             except (DBOSSerializationError, DBOSLimitError) as error:
                 failure = error  # The step has run: trying again would not make its result storable.
                 break
@@ -58,12 +59,14 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
         if number >= policy.max_attempts:
             if policy.max_attempts > 1:
                 # Each as it can be kept: one that cannot must not hide what kind of failure this is.
-                kept = [dump_error(run.serializer, each)[1] for each in errors]
+                kept = []
+                for each in errors:
+                    kept.append((yield from patiently(dump_error, run.serializer, each))[1])
                 failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, kept)
             break
         pause_ms = policy.pause_seconds(number) * 1_000
         yield Wait(deadline_ms=(yield NOW) + round(pause_ms))
-    text, raised = dump_error(run.serializer, failure)
+    text, raised = yield from patiently(dump_error, run.serializer, failure)
     yield Commit(run.unit(slot.done(started, (yield NOW), error=text)))
     return Failed(raised)
 

@@ -15,7 +15,7 @@ workflow each page is recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from msgspec import Struct
 from tidings.core.effects import BARRIER, NOW, Commit, Defer, Failed, Operation, Read, ReadStream, WakeKey
 from tidings.core.history import Slot
 from tidings.core.lifecycle import has_ended
+from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
     await_until,
@@ -44,6 +45,7 @@ from tidings.error import (
 from tidings.limits import MAX_PAGE_ITEMS
 from tidings.model import StreamItem, StreamPage, Unit
 from tidings.serialization import Serializer, load
+from tidings.shortage import is_shortage
 
 CLOSE_STREAM = "DBOS.close_stream"
 READ_STREAM = "DBOS.read_stream"
@@ -62,7 +64,7 @@ def write(slot: Slot, key: str, value: str) -> Operation[Any]:
     """Write from a workflow: exactly once, in order."""
     if slot.is_finished:
         entry = yield from finished(slot)
-        return load_result(slot, entry)
+        return (yield from load_result(slot, entry))
     run = slot.run
     now: int = yield NOW
 
@@ -142,7 +144,7 @@ def read(serializer: Serializer, query: ReadStream, timeout_seconds: float | Non
         found = yield from _await_page(query, deadline, None)
     if found is None:
         return Failed(_timed_out(query, timeout_seconds))
-    return _page(query, found, _rebuilt(serializer, query, found.values))
+    return _page(query, found, (yield from patiently(_rebuilt, serializer, query, found.values)))
 
 
 def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
@@ -151,10 +153,10 @@ def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) 
         return (yield from abandonable(slot, _read_recorded(slot, query, timeout_seconds)))
     entry = yield from finished(slot)
     if entry.output is None:
-        return load_result(slot, entry)
+        return (yield from load_result(slot, entry))
     texts, is_last, has_more = _unframe(entry.output)
     try:
-        values = [load(slot.run.serializer, text, _what(query, index)) for index, text in enumerate(texts)]
+        values = yield from patiently(_all_rebuilt, slot.run.serializer, query, texts)
     except DBOSSerializationError as error:
         raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
     return Page(values, query.offset + len(values), is_last, has_more)
@@ -169,7 +171,7 @@ def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None)
         found = yield from _await_page(query, deadline, on_waiting)
         if found is None:
             return (yield from refuse(slot, _timed_out(query, timeout_seconds), started))
-        page = _page(query, found, _rebuilt(run.serializer, query, found.values))
+        page = _page(query, found, (yield from patiently(_rebuilt, run.serializer, query, found.values)))
     except (DBOSNonExistentWorkflowError, DBOSSerializationError) as error:
         return (yield from refuse(slot, error, started))
     record = _frame(found.values[: len(page.values)], page)
@@ -225,6 +227,10 @@ def _takes_no_more(found: StreamPage) -> bool:
     return found.is_closed or (found.status is not None and has_ended(found.status))
 
 
+def _all_rebuilt(serializer: Serializer, query: ReadStream, texts: Sequence[str]) -> list[Any]:
+    return [load(serializer, text, _what(query, index)) for index, text in enumerate(texts)]
+
+
 def _rebuilt(serializer: Serializer, query: ReadStream, texts: tuple[str, ...]) -> list[Any]:
     """Rebuild values, up to the first that cannot be: those before it are read, and then it is an error."""
     values: list[Any] = []
@@ -232,7 +238,9 @@ def _rebuilt(serializer: Serializer, query: ReadStream, texts: tuple[str, ...]) 
     try:
         for text in texts:
             values.append(rebuild(text))  # noqa: PERF401  (what came before an error is kept)
-    except Exception:
+    except Exception as error:
+        if is_shortage(error):
+            raise
         if not values:
             load(serializer, texts[0], _what(query, 0))
             raise
