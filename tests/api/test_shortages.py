@@ -21,6 +21,7 @@ from tidings import DBOS
 from tidings.engine import supervisor
 from tidings.engine.runner import Runner
 from tidings.engine.settings import Connection
+from tidings.error import DBOSInitializationError
 from tidings.model import Status
 from tidings.serialization import typed_json
 
@@ -409,3 +410,46 @@ async def test_n2_a_recovery_waits_for_memory(
         assert await DBOS.get_result_async(each.workflow_id) == [number, "on"]
     assert sorted(ran) == [0, 1, 2]
     assert _said(log, "stays PENDING") == 0
+
+
+# --- a store that cannot be asked ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [MemoryError, lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), InterruptedError])
+@pytest.mark.parametrize("name", ["commit", "workflows"])
+async def test_n2_the_store_is_asked_again_when_this_process_lacked_what_it_takes(
+    app: App, face: Face, log: Sightings, name: str, kind: Callable[[], BaseException]
+) -> None:
+    @face.step()
+    async def work() -> int:
+        return 1
+
+    @face.workflow()
+    async def order() -> int:
+        return await work()
+
+    real, calls = getattr(type(app.engine.store), name), []
+
+    def fail_every_other_time(store: Any, *arguments: Any) -> Any:
+        calls.append(name)
+        if len(calls) % 2:
+            error = kind()
+            if isinstance(error, InterruptedError):
+                error.errno = errno.EINTR
+            raise error
+        return real(store, *arguments)
+
+    with patch.object(type(app.engine.store), name, fail_every_other_time):
+        handle = await face.start(order)
+        assert await handle.get_result() == 1
+    doing = "writing to" if name == "commit" else "reading from"
+    assert _said(log, f"{doing} the database works again")
+
+
+async def test_n2_a_launch_that_lacks_threads_says_so_and_leaves_nothing_behind(app: App) -> None:
+    await DBOS.destroy_async()
+    names = ["tidings-committer", "tidings-reader", "tidings-timers", "tidings-listener", "tidings-supervisor"]
+    for name in names:
+        with no_threads(name), pytest.raises(DBOSInitializationError, match="can't start new thread: see the limit"):
+            await app.launch()
+    await app.launch()

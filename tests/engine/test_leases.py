@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import signal
 import subprocess
@@ -10,12 +12,16 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support import programs
 from tests.support.clock import ManualClock
+from tests.support.engines import die, running
 from tests.support.faulty import move_fence
+from tidings import DBOS, SetWorkflowID
 from tidings.engine import leases
 from tidings.engine.leases import Lease, Watch, forget, has_died_here, sweep
 from tidings.model import Executor
@@ -161,3 +167,98 @@ def test_files_of_processes_that_ended_long_ago_are_swept(monkeypatch: pytest.Mo
         sweep()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"tidings-held.lock", "tidings-new.lock", "another-old.lock"}
+
+
+# --- without a file -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """What the log says of files that there cannot be."""
+    leases._say_no_file_once.cache_clear()
+    said: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "there is no lock file" in record.getMessage():
+                said.append(record.getMessage())
+
+    handler, logger = Handler(), logging.getLogger("tidings")
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+    leases._say_no_file_once.cache_clear()
+
+
+def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path) -> None:
+    """Let this process have no lock file."""
+    real_open = os.open
+
+    def fail(code: int) -> None:
+        def refuse(path: Any, *more: Any, **others: Any) -> int:
+            if str(path).endswith(".lock"):
+                raise OSError(code, os.strerror(code), str(path))
+            return real_open(path, *more, **others)
+
+        monkeypatch.setattr(leases.os, "open", refuse)
+
+    def no_directory() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    match trouble:
+        case "no directory":
+            monkeypatch.setattr(leases.tempfile, "gettempdir", no_directory)
+        case "read-only":
+            fail(errno.EROFS)
+        case "not allowed":
+            fail(errno.EACCES)
+        case "full":
+            fail(errno.ENOSPC)
+        case "no descriptor":
+            fail(errno.EMFILE)
+        case "no lock":
+            monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
+            monkeypatch.setattr(leases, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=0, LOCK_NB=0))
+
+
+TROUBLES = ["no directory", "read-only", "not allowed", "full", "no descriptor", "no lock"]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_an_executor_without_a_file_is_alive_to_all_until_its_lease_ends(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path, warnings: list[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        _without_files(patched, trouble, tmp_path)
+        lease = Lease(10_000, clock)
+        executors = [lease.enlist(store, "label") for _ in range(2)]
+        assert [has_died_here(each) for each in executors] == [False, False]
+        sweep()
+    assert [has_died_here(each) for each in executors] == [False, False], "a file that was left would say so"
+    assert len(warnings) == 1, "said once"
+    lease.release()
+    assert not list(tmp_path.glob("tidings-*.lock"))
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_work_goes_on_and_is_recovered_without_files(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path, warnings: list[str]
+) -> None:
+    @DBOS.workflow(name="leases.order")
+    def order() -> Any:
+        return DBOS.recv("topic", 3_600)
+
+    _without_files(monkeypatch, trouble, tmp_path)
+    with running(database_url, lease_ms=600) as first:
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(order)
+        first.await_waiting(1)
+        die(first)
+    with running(database_url, lease_ms=600) as second:
+        second.await_waiting(1)
+        DBOS.send("w", "after the lease", "topic")
+        assert DBOS.get_result("w") == "after the lease"
+    assert len(warnings) == 1

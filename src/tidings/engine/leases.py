@@ -84,7 +84,7 @@ class Lease:
         try:
             self._file = _lock(_path(executor_id), create=True)
         except OSError as error:
-            _say_no_file_once(str(error))
+            _say_no_file_once(error.strerror or str(error))
             # Another id: a file that was made and could not be locked tells others that its executor is dead.
             forget(executor_id)
             return uuid.uuid4().hex

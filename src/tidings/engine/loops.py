@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
+import socket
 import threading
 import weakref
 from collections.abc import Callable
@@ -90,6 +92,7 @@ class BackgroundLoop:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None or self._loop.is_closed():
+            _check_descriptors()
             loop = asyncio.new_event_loop()
             try:
                 threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True).start()
@@ -125,3 +128,10 @@ class BackgroundLoop:
             loop.run_forever()
         finally:
             loop.close()
+
+
+def _check_descriptors() -> None:
+    """Raise `OSError` if there are none left for a loop. One that is made in part complains when it is collected."""
+    with selectors.DefaultSelector():
+        for each in socket.socketpair():
+            each.close()

@@ -23,7 +23,7 @@ from tidings.error import DBOSInitializationError
 from tidings.shortage import reason_of
 from tidings.store import redact
 from tidings.store.postgres.options import options
-from tidings.store.postgres.patience import impatient
+from tidings.store.postgres.patience import NothingLeft, impatient
 from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
@@ -174,6 +174,9 @@ def _answers_right(connection: psycopg.Connection) -> bool:
         with impatient(connection):
             result = connection.execute(f"select {question}".encode())
             return result.description is not None and result.fetchone() == (question,)
+    except NothingLeft:  # It is this process's fault, and no sign of what the connection is like.
+        connection.close()
+        raise
     except psycopg.Error:
         if connection.closed:
             raise

@@ -20,19 +20,23 @@ from tidings.shortage import reason_of
 ANSWER_TIMEOUT_SECONDS = 45.0
 
 
+class NothingLeft(psycopg.OperationalError):
+    """This process has no thread or descriptor left to see to a limit. Nothing was asked."""
+
+
 @contextmanager
 def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) -> Iterator[None]:
     """Break the connection if the body takes longer than an answer may, and this.
 
     Raises:
-        psycopg.OperationalError: saying so; or that this process has no thread or descriptor left to see to it, so that
-            who asked tries again, as after any failure of the database.
+        psycopg.OperationalError: saying so.
+        NothingLeft: who asked tries again, as after any failure of the database.
     """
     seconds = ANSWER_TIMEOUT_SECONDS + longer_by_seconds
     try:
         end = socket.socket(fileno=os.dup(connection.fileno()))
     except OSError as error:
-        raise psycopg.OperationalError(f"this process can open nothing more: {reason_of(error)}") from error
+        raise NothingLeft(f"this process can open nothing more: {reason_of(error)}") from error
     broken = threading.Event()
 
     def break_it() -> None:
@@ -44,9 +48,9 @@ def impatient(connection: psycopg.Connection, longer_by_seconds: float = 0.0) ->
     timer.daemon = True
     try:
         timer.start()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         end.close()
-        raise psycopg.OperationalError(f"this process can start no thread: {reason_of(error)}") from error
+        raise NothingLeft(f"this process can start no thread: {reason_of(error)}") from error
     try:
         yield
     except psycopg.OperationalError as error:
