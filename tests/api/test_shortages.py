@@ -122,7 +122,9 @@ async def test_n2_an_async_workflow_waits_for_its_loop(app: App, log: Sightings,
 
     block: Callable[[], AbstractContextManager[Sightings]] = {
         "no thread": no_threads,
-        "no descriptor": lambda: failing(asyncio, "new_event_loop", lambda: OSError(errno.EMFILE, "Too many open files")),
+        "no descriptor": lambda: failing(
+            asyncio, "new_event_loop", lambda: OSError(errno.EMFILE, "Too many open files")
+        ),
         "no memory": lambda: failing(asyncio, "new_event_loop", MemoryError),
     }[trouble]
     with block() as refused:
@@ -415,7 +417,9 @@ async def test_n2_a_recovery_waits_for_memory(
 # --- a store that cannot be asked ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [MemoryError, lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), InterruptedError])
+@pytest.mark.parametrize(
+    "kind", [MemoryError, lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), InterruptedError]
+)
 @pytest.mark.parametrize("name", ["commit", "workflows"])
 async def test_n2_the_store_is_asked_again_when_this_process_lacked_what_it_takes(
     app: App, face: Face, log: Sightings, name: str, kind: Callable[[], BaseException]

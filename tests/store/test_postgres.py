@@ -5,12 +5,14 @@ Races are forced, not hoped for: a second session holds a lock, and the server s
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, LiteralString, Protocol
+from unittest import mock
 
 import psycopg
 import pytest
@@ -34,10 +36,13 @@ from tests.support.crowd import await_crowd, start_crowd
 from tests.support.postgres import new_database
 from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Status, Taken, Unit
+from tidings.store import open as open_store
 from tidings.store.migrate import SCHEMA_VERSION
-from tidings.store.postgres import connect
+from tidings.store.postgres import connect, patience
+from tidings.store.postgres.connect import Database, classify
 from tidings.store.postgres.statements import Call, Statement, prepare
 from tidings.store.postgres.store import PostgresStore
+from tidings.store.postgres.wire import Lost, ServerError
 from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
 from tidings.store.rows import Row
 
@@ -829,3 +834,58 @@ def test_several_units_of_one_place_merge(process: Process, store: PostgresStore
     process.start("w")
     process.commit(*recording("w", opened(1), entry(1, "done"), opened(1), opened(2, 5), opened(2, 6)))
     assert entries_of(store, "w") == [entry(1, "done"), opened(2, 6)]
+
+
+@pytest.mark.parametrize("lacks", ["thread", "descriptor"])
+def test_a_reconnect_waits_for_a_thread_and_a_descriptor(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """Both are needed to see to a server that never answers. A pooler, or the server, is not to blame."""
+    store = open_store(postgres_url)
+    store.migrate()
+    store.connect()
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def no_descriptor(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        if lacks == "thread":
+            patched.setattr(patience.threading.Timer, "start", no_thread)
+        else:
+            patched.setattr(patience.os, "dup", no_descriptor)
+        said = "can start no thread: .*limit on threads" if lacks == "thread" else "can open nothing more: .*open files"
+        for reconnect in (store.reconnect, store.reconnect_reader, lambda: store.listen("me")):
+            with pytest.raises(Unavailable, match=f"this process {said}"):
+                reconnect()
+        with pytest.raises(Unavailable, match="there is no connection"):
+            store.now_ms()
+    store.reconnect()
+    store.reconnect_reader()
+    assert store.now_ms()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+    store.close()
+
+
+@pytest.mark.parametrize("sqlstate", ["53000", "53100", "53200", "53300", "53400", "58030"])
+def test_a_server_that_lacks_something_is_an_outage(sqlstate: str) -> None:
+    """Its disk is full, its memory, its connections are used up, a file cannot be read."""
+    database = Database("postgresql://host/database", "tidings")
+    assert isinstance(classify(ServerError(sqlstate, "no room"), database), Unavailable)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), InterruptedError()])
+def test_a_wire_whose_process_lacks_something_is_lost_and_not_broken(postgres_url: str, error: Exception) -> None:
+    wire = Database(postgres_url, "public").wire(prepared=False)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with mock.patch.object(wire, "_exchange", fail), pytest.raises(Lost):
+        wire.run([Call("now_ms")])
+    with pytest.raises(Lost, match="the connection is closed"):
+        wire.run([Call("now_ms")])

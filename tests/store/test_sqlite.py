@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -10,9 +11,10 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -721,3 +723,23 @@ def test_an_old_sqlite_is_refused() -> None:
     connect.check_version()
     with pytest.raises(DBOSInitializationError, match=r"carries SQLite 3\.34\.1, and tidings needs 3\.35\.0"):
         connect.check_version((3, 34, 1))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENOSPC, "No space left")]
+)
+@pytest.mark.parametrize("moment", ["before the commit", "behind the commit"])
+def test_a_lack_of_the_process_is_an_outage_and_in_doubt_where_it_is(path: Path, error: Exception, moment: str) -> None:
+    """SQLite's own lack of memory comes as a MemoryError, which is no error of SQLite to Python."""
+    schema.migrate(str(path))
+    with closing(writer.Writer(str(path))) as one, ExitStack() as patched:
+
+        def write() -> None:
+            with one.transaction():
+                if moment == "before the commit":
+                    raise error
+                patched.enter_context(mock.patch.object(one, "_tend_log", mock.Mock(side_effect=error)))
+
+        with pytest.raises(Unavailable) as raised:
+            write()
+    assert raised.value.ambiguous == (moment == "behind the commit")

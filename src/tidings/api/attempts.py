@@ -98,9 +98,7 @@ def _limit(caller: Caller, step: StepFunction, workflow: Scope, attempt: Attempt
         attempt.over = True  # Now: the workflow may have to wait before it can go on.
         return DBOSStepTimeoutError(step.name, workflow.run.workflow_id, attempt.number, seconds)
 
-    return TimeLimit(
-        current_host().workers, caller.engine.timers, seconds, give_up, workflow.port.chain.check_alive
-    )
+    return TimeLimit(current_host().workers, caller.engine.timers, seconds, give_up, workflow.port.chain.check_alive)
 
 
 @contextlib.contextmanager

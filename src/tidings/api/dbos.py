@@ -213,7 +213,9 @@ def _launch(settings: Settings) -> None:
                 Process.host = None
                 _close_host(host)
                 if is_shortage(error):
-                    raise DBOSInitializationError(f"this process cannot recover workflows: {reason_of(error)}") from error
+                    raise DBOSInitializationError(
+                        f"this process cannot recover workflows: {reason_of(error)}"
+                    ) from error
                 raise
             return
     _close_host(host)

@@ -177,7 +177,12 @@ class Engine:
             self.store.close()
             raise
         try:
-            for start in (partial(self.committer.start, executor), self.reader.start, self.timers.start, self.hearing.start):
+            for start in (
+                partial(self.committer.start, executor),
+                self.reader.start,
+                self.timers.start,
+                self.hearing.start,
+            ):
                 start()
         except BaseException as error:
             self.stop()

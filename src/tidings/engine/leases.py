@@ -141,7 +141,7 @@ class Watch:
 def _say_no_file_once(reason: str) -> None:
     logger.warning(
         "there is no lock file for this process in the directory for temporary files (%s): if it dies, other processes "
-        "of this machine notice that after its lease, and not at once; let TMPDIR name a directory that can be written to",
+        "of this machine notice that after its lease, and not at once; let TMPDIR name one that can be written to",
         reason,
     )
 

@@ -141,7 +141,8 @@ def retrying(
 ) -> T:
     """Call `ask` until the store answers, with a new connection after each failure.
 
-    So it goes, too, where this process itself lacks the memory, say, to ask or to hear the answer. After a failure that may have landed, `recall` is asked first whether it did. `on_failure` is called
+    So it goes, too, where this process itself lacks the memory, say, to ask or to hear the answer. After a
+    failure that may have landed, `recall` is asked first whether it did. `on_failure` is called
     after each.
 
     Raises:

@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from tidings.core.effects import Failed, Operation
 from tidings.core.history import Run
-from tidings.core.operations.recorded import deadline_of
 from tidings.core.operations.patience import patiently
+from tidings.core.operations.recorded import deadline_of
 from tidings.core.operations.results import Started, start, start_child
 from tidings.engine.clock import Clock
 from tidings.engine.live import LiveRun

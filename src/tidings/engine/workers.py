@@ -97,9 +97,7 @@ class Workers:
             self._leave_behind(seat)
 
     @contextlib.contextmanager
-    def standing_in(
-        self, function: Callable[[], Any], delayed: Callable[[], Any] | None = None
-    ) -> Iterator[StandIn]:
+    def standing_in(self, function: Callable[[], Any], delayed: Callable[[], Any] | None = None) -> Iterator[StandIn]:
         """Run `function` at once, in a new thread that has this thread's slot for the length of the block.
 
         Where none can be started, it waits for one, or for an idle one of this pool, and that runs `delayed` in its

@@ -18,7 +18,7 @@ from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import recorded
 from tidings.core.retry import RetryPolicy
 from tidings.error import DBOSLimitError, DBOSMaxStepRetriesExceeded, DBOSSerializationError
-from tidings.serialization import dump, dump_error
+from tidings.serialization import Serializer, dump, dump_error
 
 
 def step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Operation[Any]:
@@ -59,9 +59,7 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
         if number >= policy.max_attempts:
             if policy.max_attempts > 1:
                 # Each as it can be kept: one that cannot must not hide what kind of failure this is.
-                kept = []
-                for each in errors:
-                    kept.append((yield from patiently(dump_error, run.serializer, each))[1])
+                kept = yield from patiently(_kept, run.serializer, errors)
                 failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, kept)
             break
         pause_ms = policy.pause_seconds(number) * 1_000
@@ -69,6 +67,10 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
     text, raised = yield from patiently(dump_error, run.serializer, failure)
     yield Commit(run.unit(slot.done(started, (yield NOW), error=text)))
     return Failed(raised)
+
+
+def _kept(serializer: Serializer, errors: list[BaseException]) -> list[BaseException]:
+    return [dump_error(serializer, each)[1] for each in errors]
 
 
 def _complete(slot: Slot, started: int, output: str) -> Operation[None]:

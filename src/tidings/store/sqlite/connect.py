@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tidings.error import DBOSInitializationError
-from tidings.store.migrate import REMEDY
 from tidings.shortage import reason_of
+from tidings.store.migrate import REMEDY
 from tidings.store.protocol import DataError, StoreError, Unavailable
 
 _log = logging.getLogger("tidings.store")
