@@ -169,7 +169,7 @@ async def _jump(cancel: asyncio.Event) -> None:
 
 def _has_jumped(here: FaultyEngine) -> bool:
     """Tell whether the timeouts of the background loop have run out, and were handled."""
-    loop = here.host._background.get()
+    loop = here.host._background._loop
     assert loop is not None
     return asyncio.run_coroutine_threadsafe(_time(), loop).result(20) > FOREVER + time.monotonic()
 

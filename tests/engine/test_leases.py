@@ -200,7 +200,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
                 raise OSError(code, os.strerror(code), str(path))
             return real_open(path, *more, **others)
 
-        monkeypatch.setattr(leases.os, "open", refuse)
+        monkeypatch.setattr("tidings.engine.leases.os.open", refuse)
 
     def no_directory() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
@@ -210,7 +210,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
 
     match trouble:
         case "no directory":
-            monkeypatch.setattr(leases.tempfile, "gettempdir", no_directory)
+            monkeypatch.setattr("tidings.engine.leases.tempfile.gettempdir", no_directory)
         case "read-only":
             fail(errno.EROFS)
         case "not allowed":
@@ -219,8 +219,8 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
             fail(errno.ENOSPC)
         case "no descriptor":
             fail(errno.EMFILE)
-        case "no lock":
-            monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
+        case _:
+            monkeypatch.setattr("tidings.engine.leases.tempfile.gettempdir", lambda: str(tmp_path))
             monkeypatch.setattr(leases, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=0, LOCK_NB=0))
 
 

@@ -38,7 +38,7 @@ from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Status, Taken, Unit
 from tidings.store import open as open_store
 from tidings.store.migrate import SCHEMA_VERSION
-from tidings.store.postgres import connect, patience
+from tidings.store.postgres import connect
 from tidings.store.postgres.connect import Database, classify
 from tidings.store.postgres.statements import Call, Statement, prepare
 from tidings.store.postgres.store import PostgresStore
@@ -854,9 +854,9 @@ def test_a_reconnect_waits_for_a_thread_and_a_descriptor(
 
     with monkeypatch.context() as patched:
         if lacks == "thread":
-            patched.setattr(patience.threading.Timer, "start", no_thread)
+            patched.setattr("tidings.store.postgres.patience.threading.Timer.start", no_thread)
         else:
-            patched.setattr(patience.os, "dup", no_descriptor)
+            patched.setattr("tidings.store.postgres.patience.os.dup", no_descriptor)
         said = "can start no thread: .*limit on threads" if lacks == "thread" else "can open nothing more: .*open files"
         for reconnect in (store.reconnect, store.reconnect_reader, lambda: store.listen("me")):
             with pytest.raises(Unavailable, match=f"this process {said}"):
