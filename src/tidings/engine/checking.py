@@ -10,7 +10,7 @@ import threading
 from typing import Final
 
 from tidings import store as stores
-from tidings.core.effects import NOW, Operation, Wait
+from tidings.core.effects import Due, Operation, Wait
 from tidings.engine.arrivals import Arrival
 from tidings.engine.chain import Chain
 from tidings.engine.engine import Engine
@@ -30,7 +30,7 @@ def check(engine: Engine) -> Operation[None]:
     answer = Arrival((), may_fail=False)
     # A thread of its own: a connection that hangs holds up nobody but this thread.
     threading.Thread(target=_answer, args=(engine, answer), name="tidings-check", daemon=True).start()
-    if not (yield Wait(answer, (yield NOW) + PATIENCE_SECONDS * 1_000)):
+    if not (yield Wait(answer, Due(PATIENCE_SECONDS * 1_000))):
         raise DBOSInitializationError(f"the database did not answer within {PATIENCE_SECONDS} s")
 
 

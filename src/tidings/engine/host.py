@@ -78,7 +78,7 @@ class Host:
         self.starter.close()
         loop = _loop_of_this_thread()  # What that executes cannot get on meanwhile.
         clock, committer = self.engine.clock, self.engine.committer
-        begun = clock.now_ms()
+        begun = clock.own_ms()
         turn: Ticket | None = None
         while True:
             is_told = turn is not None and turn.settled
@@ -89,7 +89,7 @@ class Host:
             elif turn is None:
                 # One may just have ended, and another wait for its result: behind this, all that wakes has been told.
                 turn = committer.call(_do_nothing)
-            passed = (clock.now_ms() - begun) / 1_000
+            passed = (clock.own_ms() - begun) / 1_000
             if seconds is not None and passed >= seconds:
                 self._warn_of_busy(seconds)
                 return

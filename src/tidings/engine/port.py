@@ -117,7 +117,7 @@ class Port:
         writing, but not from user code with outside effects.
         """
         committer = self._parts.committer
-        if self.is_outside or self._parts.clock.now_ms() < committer.lease_ends_ms:
+        if self.is_outside or self._parts.clock.own_ms() < committer.lease_ends_ms:
             return None
         return self.chain.commit(Unit())
 
@@ -144,13 +144,13 @@ class Port:
 
     @contextlib.contextmanager
     def waiting(self, wait: Wait) -> Iterator[Ticket]:
-        """Let an arrival's ticket, or a new one, end at the deadline and with the run."""
+        """Let an arrival's ticket, or a new one, end when its time is up and with the run."""
         ticket = wait.arrival if wait.arrival is not None else Ticket()
         self._forget_ahead()
         self.chain.wait(ticket)
         try:
-            if wait.deadline_ms is not None:
-                self._parts.timers.at(wait.deadline_ms, ticket)
+            if wait.due is not None:
+                self._parts.timers.at(wait.due, ticket)
             self._parts.probes.passes(Point.WAITING, wait.arrival)
             yield ticket
         finally:
@@ -163,7 +163,7 @@ class Port:
         """
         arrival: Arrival = receive.arrival
         if arrival.hold():
-            stand = arrival.stand = Stand(receive.unit, receive.deadline_ms, self)
+            stand = arrival.stand = Stand(receive.unit, receive.due, self)
             stand.job = self.chain.take(receive.unit, arrival)
         return arrival
 
@@ -180,8 +180,8 @@ class Port:
             self.chain.wait(arrival)
         except BaseException as refusal:
             return refusal
-        if arrival.stand is not None and arrival.stand.deadline_ms is not None:
-            self._parts.timers.at(arrival.stand.deadline_ms, arrival)
+        if arrival.stand is not None and arrival.stand.due is not None:
+            self._parts.timers.at(arrival.stand.due, arrival)
         self._parts.probes.passes(Point.WAITING, arrival)
         return None
 
