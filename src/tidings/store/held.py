@@ -25,7 +25,7 @@ T = TypeVar("T")
 NO_FORK: Final = threading.RLock()
 
 _held: WeakKeyDictionary[object, Callable[[Any], int | None]] = WeakKeyDictionary()
-_forks = 0
+_forks: Final = [0]  # how many there were
 
 
 def hold(owner: T, file_of: Callable[[T], int | None]) -> None:
@@ -40,12 +40,11 @@ def hold(owner: T, file_of: Callable[[T], int | None]) -> None:
 
 def forks() -> int:
     """Return how often this process has forked. What was opened meanwhile may have been copied."""
-    return _forks
+    return _forks[0]
 
 
 def _count() -> None:
-    global _forks  # noqa: PLW0603
-    _forks += 1
+    _forks[0] += 1
     NO_FORK.release()
 
 
