@@ -225,8 +225,8 @@ while True:
 """
 
 
-def program(database_url: str, *arguments: str) -> programs.Program:
-    command = programs.python("-c", _PROGRAM, database_url, *arguments)
+def program(database_url: str, *arguments: str, prelude: str = "") -> programs.Program:
+    command = programs.python("-c", prelude + _PROGRAM, database_url, *arguments)
     return programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
@@ -256,5 +256,76 @@ async def test_a_program_that_handles_sigterm_itself_goes_on_doing_so(app: App) 
     assert await off_loop(process.stdout.readline) == "working\n"
     process.send_signal(signal.SIGTERM)
     assert await off_loop(process.wait) == 7
+    process.stdin.close()
+    process.stdout.close()
+
+
+# As the kernel does with the signals of the first process of a container that it does not handle: nothing.
+_FIRST = """
+import os
+from tidings.api import signals
+os.getpid, os.kill = lambda: 1, lambda *_: None
+"""
+# Or with one that somebody blocks.
+_BLOCKED = """
+import os
+os.kill = lambda *_: None
+"""
+EXITED = 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("prelude", [_FIRST, _BLOCKED], ids=["first", "blocked"])
+async def test_sigterm_ends_a_process_that_the_signal_does_not_end(app: App, prelude: str) -> None:
+    process = await off_loop(program, app.database_url, prelude=prelude)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "working\n"
+    process.send_signal(signal.SIGTERM)
+    process.stdin.write("done\n")
+    process.stdin.flush()
+    assert await off_loop(process.stdout.read) == "worked\n"
+    assert await off_loop(process.wait) == EXITED
+    [found] = await DBOS.list_workflows_async()
+    assert (found.status, found.executor_id) == ("PENDING", None)
+    process.stdin.close()
+    process.stdout.close()
+
+
+async def test_a_second_sigterm_ends_the_first_process_of_a_container_at_once(app: App) -> None:
+    process = await off_loop(program, app.database_url, prelude=_FIRST)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "working\n"
+    process.send_signal(signal.SIGTERM)
+    while process.poll() is None:  # One that comes too early is the first one still: signals do not queue.
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+    assert process.returncode == EXITED
+    process.stdin.close()
+    process.stdout.close()
+
+
+async def test_sigterm_ends_the_first_process_also_after_it_was_destroyed(app: App) -> None:
+    """A server shuts everything down, and passes on the signal that told it to."""
+    late = (
+        _FIRST
+        + """
+from tidings import DBOS
+real = DBOS.launch
+def launch():
+    real()
+    signals.TermHandler.remove = lambda self: None
+    DBOS.destroy()
+    print("destroyed", flush=True)
+    time.sleep(3600)
+DBOS.launch = launch
+"""
+    )
+    process = await off_loop(program, app.database_url, prelude=late)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "destroyed\n"
+    process.send_signal(signal.SIGTERM)
+    assert await off_loop(process.wait) == EXITED
     process.stdin.close()
     process.stdout.close()
