@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -143,9 +144,7 @@ async def test_when_the_time_is_over_destroy_leaves_a_step_behind_and_says_so(
     await refused(face)
     clock.advance(60)
     await destroying
-    await log.until(
-        lambda seen: any("in the middle of a step, for example 'w'; it will run again" in each for each in seen)
-    )
+    await log.until(lambda seen: any("shut down after 60 s: step 'long' of workflow 'w'" in each for each in seen))
     await app.launch()
     assert await face.get_result("w", timeout_seconds=3_600) == "done"
     assert len(began.seen) == 2
@@ -329,3 +328,136 @@ DBOS.launch = launch
     assert await off_loop(process.wait) == EXITED
     process.stdin.close()
     process.stdout.close()
+
+
+# --- what is cut off -----------------------------------------------------------------------------------------
+
+
+def said_of(log: Sightings) -> list[str]:
+    """Return the lines of the log that say that steps were cut off."""
+    return [line for line in log.seen if "cut off" in line]
+
+
+@pytest.fixture
+async def stuck(app: App, face: Face) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """What starts a workflow whose step does not end."""
+    began, gate = Sightings(), Gate()
+
+    @face.step(name="charge")
+    async def charge(workflow_id: str) -> None:
+        began.note(workflow_id)
+        await gate.opened()
+
+    @face.workflow(name="order")
+    async def order(workflow_id: str) -> None:
+        await charge(workflow_id)
+
+    async def begin(workflow_id: str) -> None:
+        await face.start(order, workflow_id, workflow_id=workflow_id)
+        await began.until(lambda seen: workflow_id in seen)
+
+    yield begin
+    gate.open()
+
+
+@pytest.mark.parametrize(("seconds", "after"), [(0, ""), (0.01, " after 0.01 s")])
+async def test_destroy_says_once_which_step_it_cuts_off(
+    app: App, face: Face, log: Sightings, stuck: Callable[[str], Awaitable[None]], seconds: float, after: str
+) -> None:
+    await stuck("w1")
+    await DBOS.destroy_async(workflow_completion_timeout_sec=seconds)
+    await DBOS.destroy_async()
+    [line] = said_of(log)
+    assert line == (
+        f"1 running step is cut off, for tidings is shut down{after}: step 'charge' of workflow 'w1'; "
+        "each runs again when its workflow goes on"
+    )
+
+
+async def test_of_many_steps_that_are_cut_off_a_few_are_named(
+    app: App, face: Face, log: Sightings, stuck: Callable[[str], Awaitable[None]]
+) -> None:
+    for number in range(5):
+        await stuck(f"w{number}")
+    await DBOS.destroy_async()
+    [line] = said_of(log)
+    assert line.startswith("5 running steps are cut off")
+    assert line.count("step 'charge' of workflow 'w") == 3
+    assert "and 2 more" in line
+
+
+async def test_nothing_is_said_of_workflows_that_only_wait(app: App, face: Face, log: Sightings) -> None:
+    @face.workflow(name="waits")
+    async def waits() -> None:
+        await face.recv("never", None)
+
+    await face.start(waits, workflow_id="w")
+    await app.waiting("message", "w", "never")
+    await DBOS.destroy_async(workflow_completion_timeout_sec=1)
+    assert said_of(log) == []
+
+
+_ENDING = """
+import asyncio, sys, threading
+from tidings import DBOS, SetWorkflowID
+
+began = threading.Event()
+
+@DBOS.step(name="charge")
+def charge():
+    began.set()
+    threading.Event().wait()
+
+@DBOS.step(name="charge later")
+async def charge_later():
+    began.set()
+    await asyncio.Event().wait()
+
+@DBOS.workflow(name="ending.blocking")
+def blocking():
+    charge()
+
+@DBOS.workflow(name="ending.awaiting")
+async def awaiting():
+    await charge_later()
+
+async def main():
+    with SetWorkflowID("w"):
+        await DBOS.start_workflow_async(awaiting)
+    await asyncio.to_thread(began.wait)
+
+DBOS(config={"name": "ending", "system_database_url": sys.argv[1], "application_version": "1"})
+DBOS.launch()
+"""
+_ENDINGS = {
+    "the end of the program": """
+with SetWorkflowID("w"):
+    DBOS.start_workflow(blocking)
+began.wait()
+""",
+    "sys.exit": """
+with SetWorkflowID("w"):
+    DBOS.start_workflow(blocking)
+began.wait()
+sys.exit(3)
+""",
+    "an exception": """
+with SetWorkflowID("w"):
+    DBOS.start_workflow(blocking)
+began.wait()
+raise KeyboardInterrupt
+""",
+    "the end of the loop": """
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("ending", _ENDINGS)
+def test_a_program_that_ends_says_which_step_it_cuts_off(database_url: str, ending: str) -> None:
+    ended = programs.run(*programs.python("-c", _ENDING + _ENDINGS[ending], database_url))
+    lines = [line for line in ended.stderr.splitlines() if "cut off" in line]
+    # A step whose loop was closed has perhaps begun again on another one.
+    assert len(lines) == 1 or ending == "the end of the loop", ended.stderr
+    assert "step 'charge" in lines[0], ended.stderr
+    assert "of workflow 'w'" in lines[0]

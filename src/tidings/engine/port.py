@@ -63,24 +63,24 @@ class Port:
         self.chain = chain or Chain(parts.committer)
         self.is_detached = False
         self.turns: Turns | None = None
-        self.steps = 0  # tries of steps that are running now
+        self.steps: list[str] = []  # the names of those of which a try is running now
         self.no_more_steps: str | None = None  # and why not
 
     @property
     def is_idle(self) -> bool:
         """Whether its run only waits now: for a message, a result, a time."""
-        return self.steps == 0 and self.chain.is_waiting
+        return not self.steps and self.chain.is_waiting
 
-    def begin_step(self) -> None:
-        """Count a try of a step that begins; unless none may any more, which ends this execution."""
+    def begin_step(self, name: str) -> None:
+        """Note a try of a step that begins; unless none may any more, which ends this execution."""
         if self.no_more_steps is not None:
             self.chain.kill(DBOSRunEndedError(self._workflow_id or "", self.no_more_steps))
         self.chain.check_alive()
-        self.steps += 1
+        self.steps.append(name)
 
-    def end_step(self) -> None:
-        """Count a try of a step that is over."""
-        self.steps -= 1
+    def end_step(self, name: str) -> None:
+        """Note a try of a step that is over."""
+        self.steps.remove(name)
 
     @property
     def is_outside(self) -> bool:

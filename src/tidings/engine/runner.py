@@ -361,6 +361,15 @@ class Runner:
             if not live.port.is_idle and (besides is None or not live.waits_on(besides))
         ]
 
+    def running_steps(self, on: asyncio.AbstractEventLoop | None = None) -> list[tuple[str, str]]:
+        """Return the steps that run, each with its workflow before it: all, or those of what this loop executes."""
+        return [
+            (live.run.workflow_id, step)
+            for live in self.all_live()
+            if on is None or live.waits_on(on)
+            for step in tuple(live.port.steps)
+        ]
+
     def let_no_step_begin(self, reason: str) -> None:
         """Let the steps that run get on; a run ends where it would begin another one."""
         with self._lock:
