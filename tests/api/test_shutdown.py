@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -143,9 +144,7 @@ async def test_when_the_time_is_over_destroy_leaves_a_step_behind_and_says_so(
     await refused(face)
     clock.advance(60)
     await destroying
-    await log.until(
-        lambda seen: any("in the middle of a step, for example 'w'; it will run again" in each for each in seen)
-    )
+    await log.until(lambda seen: any("shut down after 60 s: step 'long' of workflow 'w'" in each for each in seen))
     await app.launch()
     assert await face.get_result("w", timeout_seconds=3_600) == "done"
     assert len(began.seen) == 2
@@ -225,8 +224,8 @@ while True:
 """
 
 
-def program(database_url: str, *arguments: str) -> programs.Program:
-    command = programs.python("-c", _PROGRAM, database_url, *arguments)
+def program(database_url: str, *arguments: str, prelude: str = "") -> programs.Program:
+    command = programs.python("-c", prelude + _PROGRAM, database_url, *arguments)
     return programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
@@ -258,3 +257,207 @@ async def test_a_program_that_handles_sigterm_itself_goes_on_doing_so(app: App) 
     assert await off_loop(process.wait) == 7
     process.stdin.close()
     process.stdout.close()
+
+
+# As the kernel does with the signals of the first process of a container that it does not handle: nothing.
+_FIRST = """
+import os
+from tidings.api import signals
+os.getpid, os.kill = lambda: 1, lambda *_: None
+"""
+# Or with one that somebody blocks.
+_BLOCKED = """
+import os
+os.kill = lambda *_: None
+"""
+EXITED = 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("prelude", [_FIRST, _BLOCKED], ids=["first", "blocked"])
+async def test_sigterm_ends_a_process_that_the_signal_does_not_end(app: App, prelude: str) -> None:
+    process = await off_loop(program, app.database_url, prelude=prelude)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "working\n"
+    process.send_signal(signal.SIGTERM)
+    process.stdin.write("done\n")
+    process.stdin.flush()
+    assert await off_loop(process.stdout.read) == "worked\n"
+    assert await off_loop(process.wait) == EXITED
+    [found] = await DBOS.list_workflows_async()
+    assert (found.status, found.executor_id) == ("PENDING", None)
+    process.stdin.close()
+    process.stdout.close()
+
+
+async def test_a_second_sigterm_ends_the_first_process_of_a_container_at_once(app: App) -> None:
+    process = await off_loop(program, app.database_url, prelude=_FIRST)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "working\n"
+    process.send_signal(signal.SIGTERM)
+    while process.poll() is None:  # One that comes too early is the first one still: signals do not queue.
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+    assert process.returncode == EXITED
+    process.stdin.close()
+    process.stdout.close()
+
+
+async def test_sigterm_ends_the_first_process_also_after_it_was_destroyed(app: App) -> None:
+    """A server shuts everything down, and passes on the signal that told it to."""
+    late = (
+        _FIRST
+        + """
+from tidings import DBOS
+real = DBOS.launch
+def launch():
+    real()
+    signals.TermHandler.remove = lambda self: None
+    DBOS.destroy()
+    print("destroyed", flush=True)
+    time.sleep(3600)
+DBOS.launch = launch
+"""
+    )
+    process = await off_loop(program, app.database_url, prelude=late)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await off_loop(process.stdout.readline) == "destroyed\n"
+    process.send_signal(signal.SIGTERM)
+    assert await off_loop(process.wait) == EXITED
+    process.stdin.close()
+    process.stdout.close()
+
+
+# --- what is cut off -----------------------------------------------------------------------------------------
+
+
+def said_of(log: Sightings) -> list[str]:
+    """Return the lines of the log that say that steps were cut off."""
+    return [line for line in log.seen if "cut off" in line]
+
+
+@pytest.fixture
+async def stuck(app: App, face: Face) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """What starts a workflow whose step does not end."""
+    began, gate = Sightings(), Gate()
+
+    @face.step(name="charge")
+    async def charge(workflow_id: str) -> None:
+        began.note(workflow_id)
+        await gate.opened()
+
+    @face.workflow(name="order")
+    async def order(workflow_id: str) -> None:
+        await charge(workflow_id)
+
+    async def begin(workflow_id: str) -> None:
+        await face.start(order, workflow_id, workflow_id=workflow_id)
+        await began.until(lambda seen: workflow_id in seen)
+
+    yield begin
+    gate.open()
+
+
+@pytest.mark.parametrize(("seconds", "after"), [(0, ""), (0.01, " after 0.01 s")])
+async def test_destroy_says_once_which_step_it_cuts_off(
+    app: App, face: Face, log: Sightings, stuck: Callable[[str], Awaitable[None]], seconds: float, after: str
+) -> None:
+    await stuck("w1")
+    await DBOS.destroy_async(workflow_completion_timeout_sec=seconds)
+    await DBOS.destroy_async()
+    [line] = said_of(log)
+    assert line == (
+        f"1 running step is cut off, for tidings is shut down{after}: step 'charge' of workflow 'w1'; "
+        "each runs again when its workflow goes on"
+    )
+
+
+async def test_of_many_steps_that_are_cut_off_a_few_are_named(
+    app: App, face: Face, log: Sightings, stuck: Callable[[str], Awaitable[None]]
+) -> None:
+    for number in range(5):
+        await stuck(f"w{number}")
+    await DBOS.destroy_async()
+    [line] = said_of(log)
+    assert line.startswith("5 running steps are cut off")
+    assert line.count("step 'charge' of workflow 'w") == 3
+    assert "and 2 more" in line
+
+
+async def test_nothing_is_said_of_workflows_that_only_wait(app: App, face: Face, log: Sightings) -> None:
+    @face.workflow(name="waits")
+    async def waits() -> None:
+        await face.recv("never", None)
+
+    await face.start(waits, workflow_id="w")
+    await app.waiting("message", "w", "never")
+    await DBOS.destroy_async(workflow_completion_timeout_sec=1)
+    assert said_of(log) == []
+
+
+_ENDING = """
+import asyncio, sys, threading
+from tidings import DBOS, SetWorkflowID
+
+began = threading.Event()
+
+@DBOS.step(name="charge")
+def charge():
+    began.set()
+    threading.Event().wait()
+
+@DBOS.step(name="charge later")
+async def charge_later():
+    began.set()
+    await asyncio.Event().wait()
+
+@DBOS.workflow(name="ending.blocking")
+def blocking():
+    charge()
+
+@DBOS.workflow(name="ending.awaiting")
+async def awaiting():
+    await charge_later()
+
+async def main():
+    with SetWorkflowID("w"):
+        await DBOS.start_workflow_async(awaiting)
+    await asyncio.to_thread(began.wait)
+
+DBOS(config={"name": "ending", "system_database_url": sys.argv[1], "application_version": "1"})
+DBOS.launch()
+"""
+_ENDINGS = {
+    "the end of the program": """
+with SetWorkflowID("w"):
+    DBOS.start_workflow(blocking)
+began.wait()
+""",
+    "sys.exit": """
+with SetWorkflowID("w"):
+    DBOS.start_workflow(blocking)
+began.wait()
+sys.exit(3)
+""",
+    "an exception": """
+with SetWorkflowID("w"):
+    DBOS.start_workflow(blocking)
+began.wait()
+raise KeyboardInterrupt
+""",
+    "the end of the loop": """
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("ending", _ENDINGS)
+def test_a_program_that_ends_says_which_step_it_cuts_off(database_url: str, ending: str) -> None:
+    ended = programs.run(*programs.python("-c", _ENDING + _ENDINGS[ending], database_url))
+    lines = [line for line in ended.stderr.splitlines() if "cut off" in line]
+    # A step whose loop was closed has perhaps begun again on another one.
+    assert len(lines) == 1 or ending == "the end of the loop", ended.stderr
+    assert "step 'charge" in lines[0], ended.stderr
+    assert "of workflow 'w'" in lines[0]

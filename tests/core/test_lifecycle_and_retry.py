@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings.core.effects import Barrier, Call, Commit, Failed, Now, Wait
+from tidings.core.effects import Barrier, Call, Commit, Due, Failed, Now, Wait
 from tidings.core.history import Run
 from tidings.core.lifecycle import TRANSITIONS, has_ended
 from tidings.core.operations.steps import step
@@ -80,9 +80,9 @@ def _walk(policy: RetryPolicy, outcomes: list[Any]) -> tuple[Any, list[float], i
                     effect = operation.send(now)
                 case Commit():
                     effect = operation.send(APPLIED)
-                case Wait(None, int(deadline)):
-                    pauses.append((deadline - now) / 1_000)
-                    now = deadline
+                case Wait(None, Due(longest_ms=pause_ms)):
+                    pauses.append(pause_ms / 1_000)
+                    now += pause_ms
                     effect = operation.send(False)
                 case Call(function):
                     try:

@@ -489,7 +489,7 @@ class _Executor:
                 resume, argument = operation.throw, error
 
     def _receive(self, effect: ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
-        self.world.waits.append((path, effect.deadline_ms))
+        self.world.waits.append((path, self._deadline_of(effect)))
         answer = self._apply(effect.unit)
         yield "yield", None
         if isinstance(answer, Taken):
@@ -504,12 +504,19 @@ class _Executor:
         return self._apply(boarding) if effect.arrival.may_board else True
 
     def _wait(self, effect: Wait | ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
-        self.world.waits.append((path, effect.deadline_ms))
+        deadline = self._deadline_of(effect)
+        self.world.waits.append((path, deadline))
         self.run.ahead.forget_all()
         if isinstance(op, Receive) and op.gives_up:
             raise Abandoned
-        assert effect.deadline_ms is not None, f"{path} waits for ever"
-        return (yield "wait", effect.deadline_ms)
+        assert deadline is not None, f"{path} waits for ever"
+        return (yield "wait", deadline)
+
+    def _deadline_of(self, effect: Wait | ReceiveEffect) -> int | None:
+        due = effect.due
+        if due is None or due.deadline_ms is not None:
+            return None if due is None else due.deadline_ms
+        return self.world.now_ms + due.longest_ms
 
     def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Turn | Now) -> Any:
         match effect:

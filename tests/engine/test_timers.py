@@ -9,6 +9,7 @@ import pytest
 from tests.support.clock import ManualClock
 from tests.support.engines import aside, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
+from tidings.core.effects import Due
 from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
 
@@ -29,10 +30,9 @@ def timers(clock: ManualClock) -> Iterator[Timers]:
 
 
 def test_tickets_are_settled_with_false_when_their_time_has_come(clock: ManualClock, timers: Timers) -> None:
-    now = clock.now_ms()
     late, soon = Ticket(), Ticket()
-    timers.at(now + 2_000, late)
-    timers.at(now + 1_000, soon)  # Earlier than all: the thread that waits must hear of it.
+    timers.after(2_000, late)
+    timers.after(1_000, soon)  # Earlier than all: the thread that waits must hear of it.
     clock.advance(1)
     assert soon.result() is False
     assert not late.settled
@@ -44,7 +44,7 @@ def test_tickets_are_settled_with_false_when_their_time_has_come(clock: ManualCl
 
 def test_a_deadline_in_the_past_has_come(clock: ManualClock, timers: Timers) -> None:
     ticket = Ticket()
-    timers.at(clock.now_ms() - 1, ticket)
+    timers.at(Due(9, clock.now_ms() - 1), ticket)
     assert ticket.result() is False
 
 
@@ -60,8 +60,8 @@ def test_a_time_may_be_given_from_now(clock: ManualClock, timers: Timers) -> Non
 
 def test_what_was_settled_before_stays_so(clock: ManualClock, timers: Timers) -> None:
     woken, due = Ticket(), Ticket()
-    timers.at(clock.now_ms() + 1_000, woken)
-    timers.at(clock.now_ms() + 1_000, due)
+    timers.after(1_000, woken)
+    timers.after(1_000, due)
     woken.settle(value=True)
     clock.advance(1)
     assert due.result() is False
@@ -70,10 +70,10 @@ def test_what_was_settled_before_stays_so(clock: ManualClock, timers: Timers) ->
 
 def test_deadlines_that_never_pass_are_dropped_from_the_heap(clock: ManualClock, timers: Timers) -> None:
     alive = Ticket()
-    timers.at(clock.now_ms() + 5_000, alive)
+    timers.after(5_000, alive)
     for _ in range(20_000):
         ticket = Ticket()
-        timers.at(clock.now_ms() + 3_600_000, ticket)
+        timers.after(3_600_000, ticket)
         ticket.settle(value=True)
     assert len(timers._heap) <= 1_000
     clock.advance(5)
@@ -85,7 +85,7 @@ def test_many_deadlines_from_many_threads_all_pass(clock: ManualClock, timers: T
 
     def register(first: int) -> None:
         for number in range(first, len(tickets), 3):
-            timers.at(clock.now_ms() + number % 97, tickets[number])
+            timers.after(number % 97, tickets[number])
 
     registering = [aside(lambda first=first: register(first)) for first in range(3)]  # type: ignore[misc]
     for _ in range(50):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from tests.simulation.scheduler import Killed, Party, Scheduler, SimThread
+from tests.simulation.weather import Weather
 from tests.store.model_store import ModelStore, Records
 from tidings.engine import scope as scopes
 from tidings.engine.scope import Scope
@@ -21,6 +22,9 @@ from tidings.store.protocol import Batch
 GAVE_UP: Final = "gave up"
 
 _MOST_LINES: Final = 200_000
+
+# How late a wait may be, whatever goes wrong meanwhile: what is wrong never takes so long.
+_LATEST_SECONDS: Final = 300.0
 
 
 def position(path: str) -> list[int]:
@@ -35,8 +39,10 @@ class Violation(Exception):
 class Ledger:
     """All that is known of one simulation."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, weather: Weather) -> None:
         self._scheduler = scheduler
+        self._weather = weather
+        self.is_alive: Callable[[str], bool] = lambda executor_id: False
         self.lines: list[tuple[float, str, str, str, tuple[Any, ...]]] = []
         self.violations: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -55,6 +61,7 @@ class Ledger:
         self.cancelled: set[str] = set()  # by somebody outside, perhaps in vain
         self._writing: dict[str, int] = defaultdict(int)  # the epoch under which each workflow is written
         self._loops: dict[str, dict[Party, SimThread | None]] = defaultdict(dict)
+        self._tries: dict[tuple[str, str], float] = {}  # when the last try of each step began
         self._event_last: dict[tuple[str, str, str], int] = {}
         self._number = 0
 
@@ -120,6 +127,7 @@ class Ledger:
         run, attempt = scope.run, scope.attempt
         assert attempt is not None
         self.note("step begins", run.workflow_id, path, attempt.number)
+        self._tries[run.workflow_id, path] = self._scheduler.now
         self.counts["tries of steps"] += 1
         if run.workflow_id not in self.records.workflows:
             self.violate(f"a step of {run.workflow_id} begins, and the workflow is not recorded")
@@ -188,6 +196,38 @@ class Ledger:
         """Tell whether the execution that the running thread is in counts no more."""
         scope, workflow = scopes.current(), self.records.workflows.get(workflow_id)
         return scope is not None and workflow is not None and scope.run.epoch != workflow.epoch
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    def clock_steps(self, seconds: float) -> None:
+        """The server's clock was set. No thread did it."""
+        self.counts["clock steps"] += 1
+        self.lines.append((self._scheduler.now, "", "", "the clock steps", (seconds,)))
+
+    def now(self) -> float:
+        """Return the time that no clock of the simulated world shows."""
+        return self._scheduler.now
+
+    def waited(self, workflow_id: str, path: str, began: float, seconds: float) -> None:
+        """A wait of a workflow was over when its time was up."""
+        passed = self._scheduler.now - began
+        if passed > seconds + _LATEST_SECONDS:
+            self.complain(f"{workflow_id} {path} waited {passed:.1f} s where it was to wait {seconds} s")
+
+    def limit_passed(self, workflow_id: str, path: str, limit: float) -> None:
+        """A step was told that its time is up."""
+        passed = self._scheduler.now - self._tries.get((workflow_id, path), 0.0)
+        if passed < limit - 0.01:  # It counts in ms.
+            self.complain(f"step {path} of {workflow_id} was given up after {passed:.2f} s, its limit is {limit} s")
+
+    def claimed_from(self, executor_ids: Collection[str]) -> None:
+        """A process claims what these own, for they are dead: where nothing goes wrong none is that lives."""
+        rows = self.records.executors
+        # A client that polls renews nothing, and owns nothing.
+        hosts = [each for each in executor_ids if each in rows and rows[each].app_version is not None]
+        alive = [each for each in hosts if self.is_alive(each)]
+        if alive and self._weather.is_calm:
+            self.violate(f"{alive} are taken for dead, and live")
 
     # --- what is seen from outside ----------------------------------------------------------------------
 

@@ -14,8 +14,10 @@ from tests.simulation.scheduler import playing
 from tests.simulation.server import Server
 from tests.store.model_store import ModelStore
 from tidings.core.ahead import Ahead
-from tidings.engine import turns
+from tidings.core.effects import Due
+from tidings.engine import clock, turns
 from tidings.engine.chain import Chain
+from tidings.engine.clock import OffsetClock
 from tidings.engine.committer import Committer, Job
 from tidings.engine.hearing import Hearing
 from tidings.engine.live import LiveRun
@@ -23,6 +25,7 @@ from tidings.engine.runner import Runner
 from tidings.engine.stuck import Motion
 from tidings.engine.supervisor import Supervisor
 from tidings.engine.ticket import Ticket
+from tidings.engine.timers import Timers
 from tidings.model import APPLIED, Answer, Executor, History, Message, Taken, Unit
 
 Mutation = Callable[[], AbstractContextManager[object]]
@@ -199,6 +202,39 @@ def a_ticket_that_looks_before_it_is_watched() -> AbstractContextManager[object]
     return patch.object(Ticket, "result", result)
 
 
+def waits_on_the_stores_clock_alone() -> AbstractContextManager[object]:
+    """A clock that is set back makes waits longer."""
+
+    def due_ms(self: OffsetClock, due: Due) -> int:
+        left = due.longest_ms if due.deadline_ms is None else due.deadline_ms - self.now_ms()
+        return self.own_ms() + left
+
+    return patch.object(OffsetClock, "due_ms", due_ms)
+
+
+def limits_on_the_stores_clock() -> AbstractContextManager[object]:
+    """A clock that is set forward ends steps early."""
+
+    def after(self: Timers, ms: int, ticket: Ticket) -> None:
+        self.at(Due(ms, self._clock.now_ms() + ms), ticket)
+
+    stack = ExitStack()
+    stack.enter_context(patch.object(Timers, "after", after))
+    stack.enter_context(patch.object(clock, "GRACE_MS", 0))
+    return stack
+
+
+def leases_on_the_stores_clock() -> AbstractContextManager[object]:
+    """After a clock was set back, idle processes renew nothing."""
+
+    def renew(self: Supervisor) -> None:
+        committer, now_ms = self._parts.committer, self._parts.clock.now_ms()
+        if now_ms - (committer.renewed_until_ms - self._lease_ms) >= self._lease_ms // 3:
+            Chain(committer).commit(Unit()).result()
+
+    return patch.multiple(Supervisor, _renew=renew)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     a_store_that_delivers_a_message_twice,
     a_store_that_loses_a_message,
@@ -218,4 +254,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_supervisor_that_does_not_look_for_what_is_unattended,
     a_start_that_is_known_only_when_its_caller_goes_on,
     a_ticket_that_looks_before_it_is_watched,
+    waits_on_the_stores_clock_alone,
+    limits_on_the_stores_clock,
+    leases_on_the_stores_clock,
 )

@@ -285,6 +285,10 @@ class Time:
         return playing().now
 
     @staticmethod
+    def clock_gettime(clock: int) -> float:
+        return playing().now  # No machine is suspended here.
+
+    @staticmethod
     def time() -> float:
         scheduler = playing()
         return EPOCH_SECONDS + scheduler.now + getattr(scheduler.current.party, "skew_seconds", 0.0)

@@ -70,6 +70,11 @@ class Files:
         machine, _ = self._holders[name]
         self._holders[name] = machine, None
 
+    def is_held(self, executor_id: str) -> bool:
+        """Tell whether a process lives that is this executor."""
+        _, holder = self._holders.get(f"tidings-{executor_id}.lock", (0, None))
+        return holder is not None and not holder.is_dead
+
     def is_free(self, path: PurePath) -> bool:
         """Tell whether it is on this machine, and nobody holds it."""
         machine, holder = self._holders.get(path.name, (None, None))

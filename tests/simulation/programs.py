@@ -164,7 +164,11 @@ def _do(  # noqa: PLR0912  (a case for each act)
         case Send(to, topic, count):
             return (yield from _send(to, topic, count, f"{workflow_id}{branch}", number, workflow_id))
         case Receive(topic, timeout):
-            return (yield from _await_message(topic, timeout))
+            began = Stage.ledger.now()
+            message = yield from _await_message(topic, timeout)
+            if message is None and timeout is not None:
+                Stage.ledger.waited(workflow_id, path, began, timeout)
+            return message
         case Drain(topic, most, with_steps):
             for index in range(most):
                 each = f"{path}+{index}"
@@ -179,7 +183,11 @@ def _do(  # noqa: PLR0912  (a case for each act)
             Stage.ledger.publishes(workflow_id, event_key(branch), number)
             yield Call(DBOS, "set_event", event_key(branch), number)
         case Look(of, timeout):
-            return (yield Call(DBOS, "get_event", of, event_key(""), timeout))
+            began = Stage.ledger.now()
+            value = yield Call(DBOS, "get_event", of, event_key(""), timeout)
+            if value is None and timeout is not None:
+                Stage.ledger.waited(workflow_id, path, began, timeout)
+            return value
         case Write(count):
             for index in range(count):
                 yield Call(DBOS, "write_stream", stream_key(branch), number * 100 + index)
@@ -188,7 +196,9 @@ def _do(  # noqa: PLR0912  (a case for each act)
         case Read(of, timeout):
             return (yield from _read(of, timeout))
         case Sleep(seconds):
+            began = Stage.ledger.now()
             yield Call(DBOS, "sleep", seconds)
+            Stage.ledger.waited(workflow_id, path, began, seconds)
         case Child(plot, is_awaited):
             handle = yield StartOf(plot, workflow_of(plot))
             Stage.ledger.result(workflow_id, f"{path}!", handle.workflow_id)
@@ -251,7 +261,13 @@ def _step(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Story[A
         timeout_seconds=step.limit,
     )
     function = _try_async if step.is_async else _try
-    return (yield Call(DBOS, "run_step", options, function, step, path, workflow_id, earlier))
+    tries = Stage.ledger.counts["tries of steps"]
+    try:
+        return (yield Call(DBOS, "run_step", options, function, step, path, workflow_id, earlier))
+    except DBOSStepTimeoutError:
+        if step.limit is not None and Stage.ledger.counts["tries of steps"] > tries:  # Else it comes from a replay.
+            Stage.ledger.limit_passed(workflow_id, path, step.limit)
+        raise
 
 
 def _try(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> str:

@@ -7,7 +7,7 @@ request and the change, or between the change and the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ class Witness(Protocol):
 
     def landed(self, batch: Batch, answers: Sequence[Answer]) -> None:
         """Look at a batch and what came of it."""
+
+    def claimed_from(self, executor_ids: Collection[str]) -> None:
+        """Look at whom a process takes for dead."""
 
 
 class Hearer(Protocol):
@@ -45,9 +48,10 @@ class Server(ModelStore):
         self._witness = witness
         self.hearers: list[Hearer] = []
         self.is_down = False
+        self.ahead_seconds = 0.0  # of the time that passes: somebody has set its clock
 
     def now_ms(self) -> int:
-        return int((EPOCH_SECONDS + self._scheduler.now) * 1_000)
+        return int((EPOCH_SECONDS + self._scheduler.now + self.ahead_seconds) * 1_000)
 
     def commit(self, batch: Batch) -> list[Answer]:
         """Write a batch, let it be looked at, and tell the listeners."""
@@ -70,6 +74,7 @@ class Server(ModelStore):
 
     def claim(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Take over from the dead. Their rows stay for a day: one may ask whether its last batch landed."""
+        self._witness.claimed_from(args[1])
         executors, landed = dict(self.records.executors), dict(self.records.landed)
         claimed = super().claim(*args, **kwargs)
         for executor_id, row in executors.items():

@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -55,17 +56,18 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.dice = Random(seed)
         self.starts = Random(f"starts of {seed}")  # Apart, so that what else a seed holds is as it was.
-        self.weather = draw(self.dice)
+        self.weather = draw(self.dice, Random(f"clock of {seed}"))
         self.scheduler = Scheduler(
             Random(self.dice.getrandbits(64)),
             self.weather.mean_steps,
             steps_between_lines=self.weather.steps_between_lines,
         )
-        self.ledger = Ledger(self.scheduler)
+        self.ledger = Ledger(self.scheduler, self.weather)
         self.server = Server(self.scheduler, self.ledger)
         self.ledger.server = self.server
         self.scheduler.on_error = self._on_error
         self.files = Files()
+        self.ledger.is_alive = self.files.is_held
         self.apps: list[App] = []
         self.clients: list[Client] = []
         self.is_healed = False
@@ -111,6 +113,8 @@ class Simulation:
             program.begin(self.scheduler)
         nemesis = Nemesis(self, Random(self.dice.getrandbits(64)))
         nemesis.plan(self.weather.faults, self.weather.fault_seconds)
+        for moment, seconds in self.weather.clock_steps:
+            self.scheduler.at(self.scheduler.now + moment, partial(self._set_clock, seconds))
         while nemesis.under_way:
             self.scheduler.sleep(_LOOK_SECONDS)
         self._heal()
@@ -122,6 +126,10 @@ class Simulation:
         judge(self.ledger, self.server)
         self.ledger.counts["virtual seconds"] = round(self.scheduler.now - self._began)
         self.ledger.counts["switches"] = self.scheduler.switches
+
+    def _set_clock(self, seconds: float) -> None:
+        self.server.ahead_seconds += seconds
+        self.ledger.clock_steps(seconds)
 
     def _heal(self) -> None:
         """From now on nothing goes wrong any more, and somebody starts and sends what nobody did."""

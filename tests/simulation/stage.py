@@ -123,9 +123,12 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
         exchange.put(api, "Process", OneOfSeveral())
     exchange.put(stores, "open", lambda url, schema: open_store(url))
     exchange.put(leases, "_lock", files.lock)
+    exchange.put(leases, "_unlock", files.close)
     exchange.put(leases, "_is_free", files.is_free)
+    exchange.put(leases, "hold", _ignore)
+    exchange.put(leases, "NO_FORK", contextlib.nullcontext())
     exchange.put(leases, "forget", _ignore)
-    exchange.put(leases, "os", _Os(files))
+    exchange.put(leases, "os", _Os())
     exchange.put(supervisor, "sweep", _ignore)
     exchange.put(dbos.DBOS, "_settings", SettingsOfOne())
     exchange.put(dbos, "_ON_TERM", _NoSignals())
@@ -174,11 +177,9 @@ _ABSENT = object()
 
 
 class _Os:
-    """As much of `os` as `leases` needs for the files that it locks."""
+    """As much of `os` as `leases` needs."""
 
-    def __init__(self, files: LockFiles) -> None:
-        self.close = files.close
-        self.getpid = os.getpid
+    getpid = staticmethod(os.getpid)
 
 
 class _NoSignals:

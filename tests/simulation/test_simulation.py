@@ -14,6 +14,8 @@ from tests.simulation.mutations import (
     MUTATIONS,
     Mutation,
     a_supervisor_that_does_not_look_for_what_is_unattended,
+    leases_on_the_stores_clock,
+    limits_on_the_stores_clock,
     replays_that_take_what_is_slow_for_stuck,
     runs_that_keep_what_they_saw_when_branches_open,
 )
@@ -27,6 +29,8 @@ _BEGIN_AT: dict[Mutation, int] = {
     a_supervisor_that_does_not_look_for_what_is_unattended: 230,
     runs_that_keep_what_they_saw_when_branches_open: 250,
     replays_that_take_what_is_slow_for_stuck: 160,
+    leases_on_the_stores_clock: 160,
+    limits_on_the_stores_clock: 400,
 }
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+# In s. Three of them are less than a day: beyond that others may forget a process that they took for dead.
+_STEPS = (0.5, 2.0, 20.0, 3_600.0, 20_000.0)
 
 
 class Weather(Struct, frozen=True):
@@ -26,15 +30,33 @@ class Weather(Struct, frozen=True):
     slow_seconds: float
     faults: int
     fault_seconds: float  # how long faults may begin
+    clock_steps: tuple[tuple[float, float], ...]  # of the server's clock: when, and by how many seconds
 
     @property
     def is_heard(self) -> bool:
         """Whether wake-ups are relied on: nobody looks without one."""
         return self.recheck_seconds > 1_000
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing goes wrong but the clock."""
+        return not self.faults and not self.failing
 
-def draw(dice: Random) -> Weather:
-    """Draw the weather of a seed."""
+    @property
+    def goes_forward(self) -> bool:
+        """Whether the clock is ever set forward: then a deadline may come early."""
+        return any(seconds > 0 for _, seconds in self.clock_steps)
+
+
+def draw(dice: Random, clock: Random) -> Weather:
+    """Draw the weather of a seed; how its clock steps by dice of its own."""
+    weather = _draw(dice)
+    count = clock.choice((1, 2, 3)) if weather.is_calm or clock.random() < 0.3 else 0
+    steps = sorted((clock.random() * 6, clock.choice((-1, -1, 1)) * clock.choice(_STEPS)) for _ in range(count))
+    return replace(weather, clock_steps=tuple(steps))
+
+
+def _draw(dice: Random) -> Weather:
     apps = dice.choice((1, 2, 2, 3, 4))
     lossy = dice.random() < 0.4
     between_lines = dice.random() < 0.1
@@ -55,4 +77,5 @@ def draw(dice: Random) -> Weather:
         slow_seconds=dice.choice((0.001, 0.005, 0.05)),
         faults=dice.choice((0, 1, 2, 3, 5, 8)),
         fault_seconds=dice.choice((1.0, 4.0, 10.0)),
+        clock_steps=(),
     )

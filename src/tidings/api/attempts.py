@@ -6,6 +6,7 @@ own, because nothing can interrupt it where it is.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
-from tidings.api.caller import Caller, current_host
+from tidings.api.caller import Caller, current_host, is_running
 from tidings.core.history import Slot
+from tidings.engine.loops import is_closing
 from tidings.engine.registry import StepFunction
 from tidings.engine.scope import Attempt, Decision, Scope, standing
 from tidings.engine.within import TimeLimit
@@ -105,13 +107,24 @@ def _limit(caller: Caller, step: StepFunction, workflow: Scope, attempt: Attempt
 def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) -> Iterator[Attempt]:
     """Stand in an attempt of a step. It is over at the end of the block, though a thread may still run."""
     attempt = Attempt(step.name, slot, number)
-    workflow.port.begin_step()
+    workflow.port.begin_step(step.name)
     with standing(Scope(workflow.run, workflow.port, workflow.branch, attempt)):
         try:
             yield attempt
+        except asyncio.CancelledError:
+            _say_if_cut_off()
+            raise
         finally:
             attempt.over = True
-            workflow.port.end_step()
+            workflow.port.end_step(step.name)
+
+
+def _say_if_cut_off() -> None:
+    """Let the log say so if a step was cancelled because its event loop is being closed."""
+    with contextlib.suppress(RuntimeError):  # A `def` function raised it, in a thread without a loop.
+        loop = asyncio.get_running_loop()
+        if is_closing(loop) and is_running():
+            current_host().loop_closes(loop)
 
 
 # --- whether to try again -----------------------------------------------------------------------------

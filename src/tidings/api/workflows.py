@@ -18,7 +18,7 @@ from tidings.api.handle import (
 )
 from tidings.core.effects import Operation, Wait
 from tidings.core.operations import timers
-from tidings.core.operations.recorded import deadline_of
+from tidings.core.operations.recorded import within
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.receivers import Receiver
@@ -292,8 +292,8 @@ def _sleep(caller: Caller, seconds: float) -> Operation[None]:
     checked = check_timeout(seconds, "seconds") or (MAX_TIMEOUT_SECONDS if seconds else 0.0)
     if caller.workflow is not None:
         return timers.sleep(caller.workflow.begin(timers.SLEEP), checked)
-    return _pause(caller, checked)
+    return _pause(checked)
 
 
-def _pause(caller: Caller, seconds: float) -> Operation[None]:
-    yield Wait(deadline_ms=deadline_of(caller.engine.clock.now_ms(), seconds))
+def _pause(seconds: float) -> Operation[None]:
+    yield Wait(due=within(seconds))

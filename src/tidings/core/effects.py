@@ -70,14 +70,29 @@ class Watch(Struct, frozen=True):
     keys: tuple[WakeKey, ...]
 
 
-class Wait(Struct, frozen=True):
-    """Pause until the arrival wakes or the deadline passes. Resumes with True if it was woken.
+class Due:
+    """When a wait is over: at its deadline, on the store's clock, if that is recorded; and after `longest_ms` at most.
 
-    Without an arrival it waits for the deadline alone; without both, for ever.
+    One operation has one, for all its waits. `own_ms` is noted by the clock of the process at the first of
+    them: when the longest wait is over, whatever becomes of the store's clock.
+    """
+
+    __slots__ = ("deadline_ms", "longest_ms", "own_ms")
+
+    def __init__(self, longest_ms: int, deadline_ms: int | None = None) -> None:
+        self.longest_ms = longest_ms
+        self.deadline_ms = deadline_ms
+        self.own_ms: int | None = None
+
+
+class Wait(Struct, frozen=True):
+    """Pause until the arrival wakes or the time is up. Resumes with True if it was woken.
+
+    Without an arrival it waits for the time alone; without both, for ever.
     """
 
     arrival: Any = None
-    deadline_ms: int | None = None
+    due: Due | None = None
 
 
 class Receive(Struct, frozen=True):
@@ -85,12 +100,12 @@ class Receive(Struct, frozen=True):
 
     A take that stands is committed again together with a message that it waits for, in the batch of
     its sender, unless the arrival was told that it `stands_no_more`. Resumes with the `Taken`, with
-    True if it was woken and is to look again, or with False at the deadline.
+    True if it was woken and is to look again, or with False when its time is up.
     """
 
     unit: Unit
     arrival: Any
-    deadline_ms: int | None
+    due: Due | None
 
 
 class FindEvent(Struct, frozen=True, gc=False):

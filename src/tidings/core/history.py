@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from tidings.core.ahead import Ahead
-from tidings.core.effects import Standing
+from tidings.core.effects import Due, Standing
 from tidings.error import DBOSException, DBOSStreamClosedError, DBOSUnexpectedStepError
 from tidings.model import (
     WRITE_STREAM,
@@ -83,7 +83,7 @@ class Run:
         "begun",
         "branches_left",
         "broken",
-        "deadline_ms",
+        "due",
         "epoch",
         "given_up",
         "name",
@@ -103,13 +103,13 @@ class Run:
         serializer: Serializer,
         history: History | None = None,
         *,
-        deadline_ms: int | None = None,
+        due: Due | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.epoch = epoch
         self.name = name
         self.serializer = serializer
-        self.deadline_ms = deadline_ms  # When the workflow is cancelled, if it has not ended.
+        self.due = due  # When the workflow is cancelled, if it has not ended.
         self.root = Branch()
         self._excused: tuple[str, ...] = ()  # Branches that were cancelled: what they have left need not come.
         self.ahead = Ahead()

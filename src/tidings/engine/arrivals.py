@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidings.core.effects import WakeKey
+from tidings.core.effects import Due, WakeKey
 from tidings.engine.ticket import Ticket, wake
 from tidings.model import Unit
 
@@ -53,11 +53,11 @@ class Stand:
     `job` is its first look, while that is not answered.
     """
 
-    __slots__ = ("deadline_ms", "has_looked", "job", "may_board", "unit", "waiting")
+    __slots__ = ("due", "has_looked", "job", "may_board", "unit", "waiting")
 
-    def __init__(self, unit: Unit, deadline_ms: int | None, waiting: Waiting) -> None:
+    def __init__(self, unit: Unit, due: Due | None, waiting: Waiting) -> None:
         self.unit = unit
-        self.deadline_ms = deadline_ms
+        self.due = due
         self.waiting = waiting
         self.may_board = True
         self.has_looked = False

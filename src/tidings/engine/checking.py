@@ -10,7 +10,7 @@ import threading
 from typing import Final
 
 from tidings import store as stores
-from tidings.core.effects import NOW, Operation, Wait
+from tidings.core.effects import Due, Operation, Wait
 from tidings.engine.arrivals import Arrival
 from tidings.engine.chain import Chain
 from tidings.engine.engine import Engine
@@ -34,7 +34,7 @@ def check(engine: Engine) -> Operation[None]:
         threading.Thread(target=_answer, args=(engine, answer), name="tidings-check", daemon=True).start()
     except Exception as error:
         raise DBOSInitializationError(f"whether the database answers cannot be asked: {reason_of(error)}") from error
-    if not (yield Wait(answer, (yield NOW) + PATIENCE_SECONDS * 1_000)):
+    if not (yield Wait(answer, Due(PATIENCE_SECONDS * 1_000))):
         raise DBOSInitializationError(f"the database did not answer within {PATIENCE_SECONDS} s")
 
 

@@ -162,14 +162,16 @@ class Committer:
         self._is_started = False
         self.asking = Asking("writing to the database")
         self.executor = Executor("", "", 0, 0)
-        self.last_commit_ms = 0
+        self.last_commit_ms = 0  # on its own clock
+        self.renewed_until_ms = 0  # what its row says, on the store's clock
         self.died: BaseException | None = None
 
     # --- from any thread --------------------------------------------------------------------------
 
     def start(self, executor: Executor) -> None:
         self.executor = executor
-        self.last_commit_ms = self._clock.now_ms()  # It was enlisted just now.
+        self.last_commit_ms = self._clock.own_ms()  # It was enlisted just now.
+        self.renewed_until_ms = executor.lease_until_ms
         self._thread.start()
         self._is_started = True
 
@@ -243,7 +245,7 @@ class Committer:
 
     @property
     def lease_ends_ms(self) -> int:
-        """Until when nobody takes this process for dead, as far as it knows."""
+        """Until when on its own clock nobody takes this process for dead, as far as it knows."""
         return self.last_commit_ms + self._lease_ms
 
     @property
@@ -357,7 +359,7 @@ class Committer:
         while True:
             self._number += 1
             executor = self.executor
-            now = self._clock.now_ms()
+            begun, now = self._clock.own_ms(), self._clock.now_ms()
             units = [job.unit for job in jobs]
             wakes = self._names_for_others(jobs)
             batch = Batch(
@@ -371,7 +373,7 @@ class Committer:
                 if not jobs:
                     return [], []
                 continue
-            self.last_commit_ms = now
+            self.last_commit_ms, self.renewed_until_ms = begun, now + self._lease_ms
             self._landed = executor.executor_id, batch.number
             return jobs, answers
 

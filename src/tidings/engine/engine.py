@@ -36,6 +36,7 @@ from tidings.engine.probes import Probes
 from tidings.engine.reader import Reader
 from tidings.engine.settings import Connection
 from tidings.engine.ticket import Ticket
+from tidings.engine.timekeeper import Timekeeper
 from tidings.engine.timers import Timers
 from tidings.engine.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
@@ -139,8 +140,9 @@ class Engine:
             self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, last_out
         )
         self.reader = Reader(self.store, self.probes, last_out)
-        self.timers = Timers(self.clock)
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
+        self.timers = Timers(self.clock)
+        self.timekeeper = Timekeeper(self.clock, self.reader, self.timers, self.hearing.look_at_once)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes, Lacking())
         self._runs: Runs = NoRuns()
         self._look: Callable[[], None] = _do_nothing
@@ -165,7 +167,7 @@ class Engine:
             if migrate:
                 self.store.migrate()
             self.store.connect()
-            self.clock.synchronise(self.store.now_ms())
+            self.timekeeper.measure(self.store)
             executor = self._lease.enlist(self.store, label)
             self.hearing.listen(executor.executor_id)
         except Unavailable as error:
@@ -180,8 +182,8 @@ class Engine:
             for start in (
                 partial(self.committer.start, executor),
                 self.reader.start,
-                self.timers.start,
                 self.hearing.start,
+                partial(self.timers.start, self.timekeeper.look),
             ):
                 start()
         except BaseException as error:
@@ -244,7 +246,7 @@ class Engine:
 
         giving_back = self.committer.call(give_back)
         if not self.committer.is_away:
-            self.timers.at(self.clock.now_ms() + _GIVE_BACK_MS, giving_back)
+            self.timers.after(_GIVE_BACK_MS, giving_back)
             with contextlib.suppress(DBOSShutdownError):  # The committer has died: its lease is released.
                 giving_back.result()
 
@@ -294,7 +296,7 @@ class Engine:
 
     def _may_be_forgotten(self) -> bool:
         """Tell whether others may have removed this process's row: nobody does before its lease ended long ago."""
-        return self.clock.now_ms() >= self.committer.lease_ends_ms + KEEP_EXECUTORS_MS
+        return self.clock.now_ms() >= self.committer.renewed_until_ms + KEEP_EXECUTORS_MS
 
     def _say_what_is_lost(self, executor_id: str, found: ExecutorState | None, landed: int | None) -> None:
         if self._lost == executor_id:

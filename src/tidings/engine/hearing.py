@@ -94,6 +94,7 @@ class Hearing:
         self._listener: Listener | None = None
         self._interrupted = threading.Event()  # in its place while there is none
         self._stopped = False
+        self._stood_still = False
         self._is_idle = False
         self._executor_id = ""
         self._listening_as = ""
@@ -129,6 +130,11 @@ class Hearing:
     def go_on_as(self, executor_id: str) -> None:
         """Take that executor's names for this process's own."""
         self._executor_id = executor_id
+        self._interrupt()
+
+    def look_at_once(self) -> None:
+        """Let everybody look, and prove again what is heard: this process stood still, and may have missed anything."""
+        self._stood_still = True
         self._interrupt()
 
     def stop(self) -> None:
@@ -167,6 +173,9 @@ class Hearing:
     def _turn(self) -> None:
         """Do what is due, then hear until something is."""
         now = time.monotonic()
+        if self._stood_still:
+            self._stood_still = False
+            self._probe_at = self._recheck_at = now
         self._runs.tend_outages()
         if self._listening_as != self._executor_id:
             self._forget_listener()

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 import threading
+from weakref import WeakSet
 
 from tidings.engine.engine import Engine
 from tidings.engine.live import LiveRun
@@ -35,6 +36,8 @@ logger = logging.getLogger("tidings")
 # How often it is looked whether what runs has come to rest.
 _LOOK_SECONDS = 0.02
 
+_MOST_NAMED = 3  # steps in one line of the log
+
 
 class Host:
     """The parts that execute workflows, and their common life."""
@@ -46,6 +49,8 @@ class Host:
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
         self._stopped = threading.Event()
+        self._waited_seconds = 0.0  # for what runs to come to rest, in vain
+        self._closed_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self.workers = Workers(settings.max_executor_threads, engine.timers)
         self._background = BackgroundLoop(engine.timers)
         self.runner = Runner(engine.parts, self.workers, self._background, self._take_up)
@@ -78,7 +83,7 @@ class Host:
         self.starter.close()
         loop = _loop_of_this_thread()  # What that executes cannot get on meanwhile.
         clock, committer = self.engine.clock, self.engine.committer
-        begun = clock.now_ms()
+        begun = clock.own_ms()
         turn: Ticket | None = None
         while True:
             is_told = turn is not None and turn.settled
@@ -89,24 +94,33 @@ class Host:
             elif turn is None:
                 # One may just have ended, and another wait for its result: behind this, all that wakes has been told.
                 turn = committer.call(_do_nothing)
-            passed = (clock.now_ms() - begun) / 1_000
+            passed = (clock.own_ms() - begun) / 1_000
             if seconds is not None and passed >= seconds:
-                self._warn_of_busy(seconds)
+                self._waited_seconds = seconds
                 return
             if seconds is not None and passed >= seconds / 2:
                 self.runner.let_no_step_begin("tidings is being shut down; another process goes on with it")
             if self._stopped.wait(_LOOK_SECONDS):
                 return
 
-    def _warn_of_busy(self, seconds: float) -> None:
-        busy = self.runner.busy()
-        if busy:
-            logger.warning(
-                "after %g s %d workflows are still in the middle of a step, for example %r; it will run again",
-                seconds,
-                len(busy),
-                busy[0],
-            )
+    def loop_closes(self, loop: asyncio.AbstractEventLoop) -> None:
+        """An event loop is being closed: say once which steps that cuts off."""
+        if loop not in self._closed_loops and not self._stopped.is_set():
+            self._closed_loops.add(loop)
+            self._say_cut_off("their event loop is closed", self.runner.running_steps(loop))
+
+    def _say_cut_off(self, why: str, steps: list[tuple[str, str]]) -> None:
+        if not steps:
+            return
+        named = ", ".join(f"step {step!r} of workflow {workflow_id!r}" for workflow_id, step in steps[:_MOST_NAMED])
+        logger.warning(
+            "%d running step%s cut off, for %s: %s%s; each runs again when its workflow goes on",
+            len(steps),
+            " is" if len(steps) == 1 else "s are",
+            why,
+            named,
+            f" and {len(steps) - _MOST_NAMED} more" if len(steps) > _MOST_NAMED else "",
+        )
 
     def stop(self) -> None:
         """Execute nothing more, promptly. What is being committed is kept; runs go on at the next launch."""
@@ -114,6 +128,8 @@ class Host:
         if self.engine.pid != os.getpid():
             return  # A forked child has none of the threads.
         self.supervisor.stop()
+        waited = f" after {self._waited_seconds:g} s" if self._waited_seconds else ""
+        self._say_cut_off(f"tidings is shut down{waited}", self.runner.running_steps())
         self.engine.close_port(self.port, DBOSShutdownError())
         self.runner.close("tidings was shut down")
         self.engine.tell_dead()

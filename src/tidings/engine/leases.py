@@ -30,6 +30,7 @@ from msgspec.structs import replace
 
 from tidings.engine.clock import Clock
 from tidings.model import Executor
+from tidings.store.held import NO_FORK, hold
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Store
 
 if sys.platform != "win32":
@@ -48,6 +49,7 @@ class Lease:
         self._lease_ms = lease_ms
         self._clock = clock
         self._file: int | None = None
+        hold(self, lambda lease: lease._file)
 
     def enlist(self, store: Store, label: str, app_version: str | None = None) -> Executor:
         """Become a new executor: lock its file first, so that no one sees it without.
@@ -82,7 +84,8 @@ class Lease:
         """Return the id of a new executor, whose file is locked; or there is none, and its death is noticed later."""
         executor_id = uuid.uuid4().hex
         try:
-            self._file = _lock(_path(executor_id), create=True)
+            with NO_FORK:
+                self._file = _lock(_path(executor_id), create=True)
         except OSError as error:
             _say_no_file_once(error.strerror or str(error))
             # Another id: a file that was made and could not be locked tells others that its executor is dead.
@@ -109,7 +112,7 @@ class Lease:
         """Unlock the file: whatever the row still says, this executor is dead."""
         file, self._file = self._file, None
         if file is not None:
-            os.close(file)
+            _unlock(file)
 
 
 class Watch:
@@ -156,13 +159,14 @@ def has_died_here(executor: Executor) -> bool:
 
 def _is_free(path: Path) -> bool:
     """Tell whether there is a lock file that nobody holds."""
-    try:
-        file = _lock(path, create=False)
-    except OSError:  # Held, or not there, or another user's; or no file can be opened now: only the lease tells.
-        return False
-    if file is None:
-        return False
-    os.close(file)
+    with NO_FORK:  # A child's copy would look like a process that lives.
+        try:
+            file = _lock(path, create=False)
+        except OSError:  # Held, or not there, or another user's; or no file can be opened: only the lease tells.
+            return False
+        if file is None:
+            return False
+        _unlock(file)
     return True
 
 
@@ -188,7 +192,7 @@ def _path(executor_id: str) -> Path:
 
 
 def _lock(path: Path, *, create: bool) -> int | None:
-    """Lock the file without waiting; the lock lives as long as the descriptor."""
+    """Lock the file without waiting; the lock lives as long as the descriptor, and its copies in forked children."""
     if sys.platform == "win32":
         return None  # Only the lease tells.
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
@@ -198,3 +202,9 @@ def _lock(path: Path, *, create: bool) -> int | None:
         os.close(file)
         raise
     return file
+
+
+def _unlock(file: int) -> None:
+    if sys.platform != "win32":
+        fcntl.flock(file, fcntl.LOCK_UN)  # A child that was forked just now may have a copy still.
+    os.close(file)

@@ -66,24 +66,24 @@ class Port:
         self.chain = chain or Chain(parts.committer)
         self.is_detached = False
         self.turns: Turns | None = None
-        self.steps = 0  # tries of steps that are running now
+        self.steps: list[str] = []  # the names of those of which a try is running now
         self.no_more_steps: str | None = None  # and why not
 
     @property
     def is_idle(self) -> bool:
         """Whether its run only waits now: for a message, a result, a time."""
-        return self.steps == 0 and self.chain.is_waiting
+        return not self.steps and self.chain.is_waiting
 
-    def begin_step(self) -> None:
-        """Count a try of a step that begins; unless none may any more, which ends this execution."""
+    def begin_step(self, name: str) -> None:
+        """Note a try of a step that begins; unless none may any more, which ends this execution."""
         if self.no_more_steps is not None:
             self.chain.kill(DBOSRunEndedError(self._workflow_id or "", self.no_more_steps))
         self.chain.check_alive()
-        self.steps += 1
+        self.steps.append(name)
 
-    def end_step(self) -> None:
-        """Count a try of a step that is over."""
-        self.steps -= 1
+    def end_step(self, name: str) -> None:
+        """Note a try of a step that is over."""
+        self.steps.remove(name)
 
     @property
     def is_outside(self) -> bool:
@@ -122,7 +122,7 @@ class Port:
         writing, but not from user code with outside effects.
         """
         committer = self._parts.committer
-        if self.is_outside or self._parts.clock.now_ms() < committer.lease_ends_ms:
+        if self.is_outside or self._parts.clock.own_ms() < committer.lease_ends_ms:
             return None
         return self.chain.commit(Unit())
 
@@ -149,13 +149,13 @@ class Port:
 
     @contextlib.contextmanager
     def waiting(self, wait: Wait) -> Iterator[Ticket]:
-        """Let an arrival's ticket, or a new one, end at the deadline and with the run."""
+        """Let an arrival's ticket, or a new one, end when its time is up and with the run."""
         ticket = wait.arrival if wait.arrival is not None else Ticket()
         self._forget_ahead()
         self.chain.wait(ticket)
         try:
-            if wait.deadline_ms is not None:
-                self._parts.timers.at(wait.deadline_ms, ticket)
+            if wait.due is not None:
+                self._parts.timers.at(wait.due, ticket)
             self._parts.probes.passes(Point.WAITING, wait.arrival)
             yield ticket
         finally:
@@ -168,7 +168,7 @@ class Port:
         """
         arrival: Arrival = receive.arrival
         if arrival.hold():
-            stand = arrival.stand = Stand(receive.unit, receive.deadline_ms, self)
+            stand = arrival.stand = Stand(receive.unit, receive.due, self)
             stand.job = self.chain.take(receive.unit, arrival)
         return arrival
 
@@ -185,8 +185,8 @@ class Port:
             self.chain.wait(arrival)
         except BaseException as refusal:
             return refusal
-        if arrival.stand is not None and arrival.stand.deadline_ms is not None:
-            self._parts.timers.at(arrival.stand.deadline_ms, arrival)
+        if arrival.stand is not None and arrival.stand.due is not None:
+            self._parts.timers.at(arrival.stand.due, arrival)
         self._parts.probes.passes(Point.WAITING, arrival)
         return None
 

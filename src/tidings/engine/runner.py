@@ -30,6 +30,7 @@ from functools import partial
 from typing import Any, cast
 from weakref import ref
 
+from tidings.core.effects import Due
 from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
 from tidings.engine.chain import Chain
@@ -226,14 +227,14 @@ class Runner:
 
     def _set_alarm(self, live: LiveRun) -> None:
         """Cancel the workflow at its deadline. Not before its start is durable: there would be nothing to cancel."""
-        if live.run.deadline_ms is not None and live.is_recorded and live.alarm is None:
-            live.alarm = self.cancel_at(live.run.deadline_ms, live.run.workflow_id)
+        if live.run.due is not None and live.is_recorded and live.alarm is None:
+            live.alarm = self.cancel_at(live.run.due, live.run.workflow_id)
 
-    def cancel_at(self, deadline_ms: int, workflow_id: str) -> Alarm:
+    def cancel_at(self, due: Due, workflow_id: str) -> Alarm:
         """Cancel a workflow when its time is up, also if it cannot be executed; unless the alarm is switched off."""
         alarm = Alarm()
         alarm.when_settled(partial(self._time_is_up, alarm, workflow_id))
-        self._parts.timers.at(deadline_ms, alarm)
+        self._parts.timers.at(due, alarm)
         return alarm
 
     def _time_is_up(self, alarm: Alarm, workflow_id: str) -> None:
@@ -356,6 +357,15 @@ class Runner:
             live.run.workflow_id
             for live in self.all_live()
             if not live.port.is_idle and (besides is None or not live.waits_on(besides))
+        ]
+
+    def running_steps(self, on: asyncio.AbstractEventLoop | None = None) -> list[tuple[str, str]]:
+        """Return the steps that run, each with its workflow before it: all, or those of what this loop executes."""
+        return [
+            (live.run.workflow_id, step)
+            for live in self.all_live()
+            if on is None or live.waits_on(on)
+            for step in tuple(live.port.steps)
         ]
 
     def let_no_step_begin(self, reason: str) -> None:

@@ -22,7 +22,7 @@ from msgspec import Struct
 from tidings.core.effects import Failed, Operation
 from tidings.core.history import Run
 from tidings.core.operations.patience import patiently
-from tidings.core.operations.recorded import deadline_of
+from tidings.core.operations.recorded import by, deadline_of
 from tidings.core.operations.results import Started, start, start_child
 from tidings.engine.clock import Clock
 from tidings.engine.live import LiveRun
@@ -153,7 +153,7 @@ class Starter:
         """
         self._registry.check_known(function)
         recorded = load(self._serializer, new.inputs, _what(function))
-        run = Run(new.workflow_id, 1, function.name, self._serializer, deadline_ms=new.deadline_ms)
+        run = Run(new.workflow_id, 1, function.name, self._serializer, due=by(new.created_at_ms, new.deadline_ms))
         args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
         return self._runner.plan(run, function, args, recorded["kwargs"], loop)
 
@@ -214,7 +214,7 @@ class _Plan:
 def _limits(limit: Limit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:
     """Return the timeout and the deadline of a workflow that starts now, in ms."""
     if limit is None:
-        return None, parent.run.deadline_ms if parent is not None else None
+        return None, parent.run.due.deadline_ms if parent is not None and parent.run.due is not None else None
     if limit.seconds is None:
         return None, None
     return round(limit.seconds * 1_000), deadline_of(now_ms, limit.seconds)

@@ -21,8 +21,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tidings.core.effects import ListWorkflows
+from tidings.core.effects import Due, ListWorkflows
 from tidings.core.history import Run
+from tidings.core.operations.recorded import by
 from tidings.core.operations.results import end_key
 from tidings.core.recovery import is_dead_letter, recovery_of
 from tidings.engine.chain import Chain
@@ -76,7 +77,7 @@ class Supervisor:
         self._is_closing = False
         self._detached: list[LiveRun] = []
         self._has_news = False
-        self._round_at_ms = 0  # when the next whole round is due
+        self._round_at_ms = parts.clock.own_ms()  # when the next whole round is due
         self._takeover = Takeover(parts, registry, app_version, lease_ms, self._claim_of_others)
         self._unattended: set[str] = set()
         self._outage: Outage | None = None  # in which runs that were claimed cannot be prepared
@@ -131,26 +132,25 @@ class Supervisor:
             with self._changed:
                 if not (self._stopped or self._detached or self._has_news):
                     pause_ms = min(_LOOK_MS, self._lease_ms // 6)
-                    self._parts.clock.wait(self._changed, self._parts.clock.now_ms() + pause_ms)
+                    self._parts.clock.wait(self._changed, self._parts.clock.own_ms() + pause_ms)
                 if self._stopped:
                     return
 
     def _turn(self) -> None:
         self._resume_detached()
         has_news, self._has_news = self._has_news, False
-        is_round = self._parts.clock.now_ms() >= self._round_at_ms
+        is_round = self._parts.clock.own_ms() >= self._round_at_ms
         if is_round:
             self._resume_unattended()
             self._renew()
         if not self._is_closing:
             self._takeover.look(thorough=is_round or has_news)
         if is_round:
-            self._round_at_ms = self._parts.clock.now_ms() + self._lease_ms // 3
+            self._round_at_ms = self._parts.clock.own_ms() + self._lease_ms // 3
 
     def _renew(self) -> None:
         committer = self._parts.committer
-        self._parts.clock.synchronise(self._parts.reader.ask(lambda store: store.now_ms()).result())
-        if self._parts.clock.now_ms() - committer.last_commit_ms >= self._lease_ms // 3:
+        if self._parts.clock.own_ms() - committer.last_commit_ms >= self._lease_ms // 3:
             Chain(committer).commit(Unit()).result()
 
     def _claim_of_others(self, dead: Collection[str], names: Collection[str], limit: int) -> int:
@@ -244,7 +244,7 @@ class Supervisor:
             self._leave_pending(record, error)
             return True
         run = Run(
-            record.workflow_id, record.epoch, record.name, self._serializer, history, deadline_ms=record.deadline_ms
+            record.workflow_id, record.epoch, record.name, self._serializer, history, due=_due_of(record)
         )
         live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
         if live is None:
@@ -293,8 +293,9 @@ class Supervisor:
         workflow_id = record.workflow_id
         logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
         self._parts.waiters.fail(end_key(workflow_id), error)
-        if record.deadline_ms is not None:
-            _ = self._runner.cancel_at(record.deadline_ms, workflow_id)
+        due = _due_of(record)
+        if due is not None:
+            _ = self._runner.cancel_at(due, workflow_id)
 
     def _end_as_dead_letter(self, record: WorkflowRecord, recovery: Recovery) -> None:
         error = MaxRecoveryAttemptsExceededError(record.workflow_id, recovery.attempts)
@@ -335,6 +336,10 @@ class Supervisor:
                 each.example_id,
                 reason,
             )
+
+
+def _due_of(record: WorkflowRecord) -> Due | None:
+    return by(record.created_at_ms, record.deadline_ms)
 
 
 def _arguments(

@@ -49,10 +49,10 @@ class Takeover:
         """
         me = self._parts.committer.executor.executor_id
         executors = self._parts.reader.ask(lambda store: store.executors()).result()
-        now = self._parts.clock.now_ms()
-        dead = {each.executor_id: each for each in self._watch.find_dead(executors, now)}
+        clock = self._parts.clock
+        dead = {each.executor_id: each for each in self._watch.find_dead(executors, clock.own_ms())}
         dead.pop(me, None)
-        news = [each for each in dead.values() if self._is_news(each, now)]
+        news = [each for each in dead.values() if self._is_news(each, clock.now_ms())]
         if not (news or thorough or self._left_some):
             return
         names = self._registry.workflow_names()

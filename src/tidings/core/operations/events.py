@@ -16,6 +16,7 @@ from tidings.core.effects import (
     NOW,
     Commit,
     Defer,
+    Due,
     FindAllEvents,
     FindEvent,
     Operation,
@@ -28,11 +29,12 @@ from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
     await_until,
-    deadline_of,
+    by,
     finished,
     load_result,
     refuse,
     timing,
+    within,
 )
 from tidings.core.operations.results import end_key
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
@@ -91,7 +93,7 @@ def _read_recorded(
     yield BARRIER
     started, deadline = timing(slot, (yield NOW), timeout_seconds)
     on_waiting = None if slot.is_open else run.unit(slot.open(started, deadline))
-    text = yield from _await_value(workflow_id, key, deadline, on_waiting)
+    text = yield from _await_value(workflow_id, key, by(started, deadline), on_waiting)
     try:
         value = default if text is None else (yield from patiently(_load, run.serializer, text, workflow_id, key))
     except DBOSSerializationError as error:
@@ -104,13 +106,12 @@ def read(
     serializer: Serializer, workflow_id: str, key: str, timeout_seconds: float | None, default: Any
 ) -> Operation[Any]:
     """Read from a step or from outside any workflow."""
-    deadline = deadline_of((yield NOW), timeout_seconds)
-    text = yield from _await_value(workflow_id, key, deadline, None)
+    text = yield from _await_value(workflow_id, key, within(timeout_seconds), None)
     return default if text is None else (yield from patiently(_load, serializer, text, workflow_id, key))
 
 
-def _await_value(workflow_id: str, key: str, deadline: int | None, on_waiting: Unit | None) -> Operation[str | None]:
-    """Wait until there is a value, or there cannot be one any more; `None` then, and past the deadline."""
+def _await_value(workflow_id: str, key: str, due: Due | None, on_waiting: Unit | None) -> Operation[str | None]:
+    """Wait until there is a value, or there cannot be one any more; `None` then, and when the time is up."""
 
     def look() -> Operation[EventRead | None]:
         found: EventRead = yield Read(FindEvent(workflow_id, key))
@@ -118,7 +119,7 @@ def _await_value(workflow_id: str, key: str, deadline: int | None, on_waiting: U
         return found if is_final else None
 
     keys = (event_key(workflow_id, key), end_key(workflow_id))
-    found = yield from await_until(keys, look, deadline, on_waiting)
+    found = yield from await_until(keys, look, due, on_waiting)
     return None if found is None else found.value
 
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 from tidings.core.effects import NOW, Commit, Defer, Failed, Operation, Receive, WakeKey, Watch
 from tidings.core.history import Slot, unexpected
 from tidings.core.operations.patience import patiently
-from tidings.core.operations.recorded import abandonable, finished, load_result, recorded, refuse, timing
+from tidings.core.operations.recorded import abandonable, by, finished, load_result, recorded, refuse, timing
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.model import Applied, NoSuchWorkflow, Nothing, Take, Taken, Unit
 from tidings.model import Message as OutgoingMessage
@@ -150,14 +150,15 @@ def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Opera
     now: int = yield NOW
     started, deadline = timing(slot, now, timeout_seconds)
     otherwise = None if slot.is_open else slot.open(started, deadline)
-    over = deadline is not None and deadline <= now
+    due = by(started, deadline)
+    over = due is not None and due.longest_ms <= 0
     while not over:
         arrival = yield Watch((arrival_key(run.workflow_id, topic),))
         now = yield NOW
         outlook = run.ahead.look(topic)
         unit = run.unit(slot.done(started, now), take=Take(topic, otherwise, outlook.wanted))
         run.standing = arrival
-        answer = yield Receive(unit, arrival, deadline)
+        answer = yield Receive(unit, arrival, due)
         if isinstance(answer, Taken):
             run.ahead.saw(topic, outlook, answer)
             return answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from tidings.core.effects import LACK, NOW, Operation, Wait
+from tidings.core.effects import LACK, Due, Operation, Wait
 from tidings.shortage import is_shortage
 
 P = ParamSpec("P")
@@ -26,7 +26,7 @@ def patiently(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Op
         lack = error
     with (yield LACK) as lasting:
         while True:
-            yield Wait(deadline_ms=(yield NOW) + lasting.pause_ms(lack))
+            yield Wait(due=Due(lasting.pause_ms(lack)))
             try:
                 return function(*args, **kwargs)
             except Exception as error:

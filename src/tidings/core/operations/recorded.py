@@ -18,6 +18,7 @@ from tidings.core.effects import (
     Abandoned,
     Commit,
     Defer,
+    Due,
     Failed,
     Operation,
     Turn,
@@ -142,28 +143,39 @@ def _observed(slot: Slot, body: Operation[Any], what: str) -> Operation[Any]:
 
 
 def await_until(
-    keys: tuple[WakeKey, ...], look: Callable[[], Operation[T | None]], deadline: int | None, on_waiting: Unit | None
+    keys: tuple[WakeKey, ...], look: Callable[[], Operation[T | None]], due: Due | None, on_waiting: Unit | None
 ) -> Operation[T | None]:
-    """Look, and wait for one of `keys` to look again, until there is something; `None` past the deadline.
+    """Look, and wait for one of `keys` to look again, until there is something; `None` when its time is up.
 
     `on_waiting` is committed before the first wait: it records the deadline.
     """
+    is_over = due is not None and due.longest_ms <= 0
     while True:
         arrival = yield Watch(keys)
         found = yield from look()
         if found is not None:
             return found
-        if deadline is not None and deadline <= (yield NOW):
+        if is_over:
             return None
         if on_waiting is not None:
             yield Commit(on_waiting)
             on_waiting = None
-        yield Wait(arrival, deadline)
+        is_over = not (yield Wait(arrival, due))
 
 
 def deadline_of(now_ms: int, timeout_seconds: float | None) -> int | None:
     """Return when a wait that begins now is over; `None` means never."""
     return None if timeout_seconds is None else now_ms + round(timeout_seconds * 1_000)
+
+
+def within(timeout_seconds: float | None) -> Due | None:
+    """Return when a wait that nobody records is over, if it begins now."""
+    return None if timeout_seconds is None else Due(round(timeout_seconds * 1_000))
+
+
+def by(started_ms: int, deadline_ms: int | None) -> Due | None:
+    """Return when a wait is over that began then and has a recorded deadline."""
+    return None if deadline_ms is None else Due(deadline_ms - started_ms, deadline_ms)
 
 
 def timing(slot: Slot, now_ms: int, timeout_seconds: float | None) -> tuple[int, int | None]:

@@ -16,6 +16,7 @@ from tidings.core.effects import (
     BARRIER,
     NOW,
     Commit,
+    Due,
     Failed,
     FindStatuses,
     FindWorkflow,
@@ -31,12 +32,13 @@ from tidings.core.operations.recorded import (
     abandonable,
     all_come_again,
     await_until,
-    deadline_of,
+    by,
     finished,
     load_result,
     recorded,
     refuse,
     timing,
+    within,
 )
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
@@ -138,8 +140,7 @@ def _function_of(workflow: WorkflowRecord | NewWorkflow) -> str:
 
 def get_result(serializer: Serializer, workflow_id: str, timeout_seconds: float | None) -> Operation[Any]:
     """Await the result of a workflow from a step or from outside any workflow."""
-    deadline = deadline_of((yield NOW), timeout_seconds)
-    ended = yield from _await_end(workflow_id, deadline, None)
+    ended = yield from _await_end(workflow_id, within(timeout_seconds), None)
     if ended is None:
         return Failed(_timed_out(workflow_id, timeout_seconds))
     return (yield from patiently(_result_of, serializer, ended))
@@ -156,7 +157,7 @@ def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | 
     started, deadline = timing(slot, (yield NOW), timeout_seconds)
     try:
         ended = yield from _await_end(
-            workflow_id, deadline, None if slot.is_open else run.unit(slot.open(started, deadline))
+            workflow_id, by(started, deadline), None if slot.is_open else run.unit(slot.open(started, deadline))
         )
     except DBOSNonExistentWorkflowError as error:
         return (yield from refuse(slot, error, started))
@@ -172,8 +173,8 @@ def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | 
     return result
 
 
-def _await_end(workflow_id: str, deadline: int | None, on_waiting: Unit | None) -> Operation[WorkflowRecord | None]:
-    """Wait until the workflow has ended; `None` past the deadline."""
+def _await_end(workflow_id: str, due: Due | None, on_waiting: Unit | None) -> Operation[WorkflowRecord | None]:
+    """Wait until the workflow has ended; `None` when the time is up."""
 
     def look() -> Operation[WorkflowRecord | None]:
         found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
@@ -181,7 +182,7 @@ def _await_end(workflow_id: str, deadline: int | None, on_waiting: Unit | None) 
             raise DBOSNonExistentWorkflowError(workflow_id)
         return found if has_ended(found.status) else None
 
-    return (yield from await_until((end_key(workflow_id),), look, deadline, on_waiting))
+    return (yield from await_until((end_key(workflow_id),), look, due, on_waiting))
 
 
 def wait_first(workflow_ids: tuple[str, ...]) -> Operation[Any]:

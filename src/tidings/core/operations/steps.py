@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tidings.core.effects import BARRIER, NOW, Abandoned, Call, Commit, Failed, Operation, Wait
+from tidings.core.effects import BARRIER, NOW, Abandoned, Call, Commit, Due, Failed, Operation, Wait
 from tidings.core.history import NOTHING_CLOSED, Slot
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import recorded
@@ -63,7 +63,7 @@ def _step(slot: Slot, attempt: Callable[[int], Any], policy: RetryPolicy) -> Ope
                 failure = DBOSMaxStepRetriesExceeded(slot.name, policy.max_attempts, kept)
             break
         pause_ms = policy.pause_seconds(number) * 1_000
-        yield Wait(deadline_ms=(yield NOW) + round(pause_ms))
+        yield Wait(due=Due(round(pause_ms)))
     text, raised = yield from patiently(dump_error, run.serializer, failure)
     yield Commit(run.unit(slot.done(started, (yield NOW), error=text)))
     return Failed(raised)

@@ -21,19 +21,20 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tidings.core.effects import BARRIER, NOW, Commit, Defer, Failed, Operation, Read, ReadStream, WakeKey
+from tidings.core.effects import BARRIER, NOW, Commit, Defer, Due, Failed, Operation, Read, ReadStream, WakeKey
 from tidings.core.history import Slot
 from tidings.core.lifecycle import has_ended
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
     await_until,
-    deadline_of,
+    by,
     finished,
     load_result,
     recorded,
     refuse,
     timing,
+    within,
 )
 from tidings.core.operations.results import end_key
 from tidings.error import (
@@ -136,12 +137,11 @@ def read(serializer: Serializer, query: ReadStream, timeout_seconds: float | Non
 
     `asked` is the query, if it was asked ahead: there was more then, so it need not be waited for.
     """
-    deadline = deadline_of((yield NOW), timeout_seconds)
     found: StreamPage | None = None
     if asked is not None:
         found = yield Read(query, asked)
     if found is None or not found.values:
-        found = yield from _await_page(query, deadline, None)
+        found = yield from _await_page(query, within(timeout_seconds), None)
     if found is None:
         return Failed(_timed_out(query, timeout_seconds))
     return _page(query, found, (yield from patiently(_rebuilt, serializer, query, found.values)))
@@ -168,7 +168,7 @@ def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None)
     started, deadline = timing(slot, (yield NOW), timeout_seconds)
     on_waiting = None if slot.is_open else run.unit(slot.open(started, deadline))
     try:
-        found = yield from _await_page(query, deadline, on_waiting)
+        found = yield from _await_page(query, by(started, deadline), on_waiting)
         if found is None:
             return (yield from refuse(slot, _timed_out(query, timeout_seconds), started))
         page = _page(query, found, (yield from patiently(_rebuilt, run.serializer, query, found.values)))
@@ -204,8 +204,8 @@ def _only(query: ReadStream, page: Page) -> Any:
     return page.values[0] if page.values else Failed(_ended(query))
 
 
-def _await_page(query: ReadStream, deadline: int | None, on_waiting: Unit | None) -> Operation[StreamPage | None]:
-    """Wait until there is a value at the offset, or there never will be; `None` past the deadline."""
+def _await_page(query: ReadStream, due: Due | None, on_waiting: Unit | None) -> Operation[StreamPage | None]:
+    """Wait until there is a value at the offset, or there never will be; `None` when its time is up."""
 
     def look() -> Operation[StreamPage | None]:
         found: StreamPage = yield Read(query)
@@ -214,7 +214,7 @@ def _await_page(query: ReadStream, deadline: int | None, on_waiting: Unit | None
         return found if found.values or _takes_no_more(found) else None
 
     keys = (stream_key(query.workflow_id, query.key), end_key(query.workflow_id))
-    return (yield from await_until(keys, look, deadline, on_waiting))
+    return (yield from await_until(keys, look, due, on_waiting))
 
 
 def _page(query: ReadStream, found: StreamPage, values: list[Any]) -> Page:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidings.core.effects import NOW, Commit, Defer, Operation, Wait
 from tidings.core.history import Slot
-from tidings.core.operations.recorded import recorded, timing
+from tidings.core.operations.recorded import by, recorded, timing
 
 SLEEP = "DBOS.sleep"
 
@@ -18,6 +18,6 @@ def _sleep(slot: Slot, seconds: float) -> Operation[None]:
     started, deadline = timing(slot, (yield NOW), seconds)
     if not slot.is_open:
         yield Commit(slot.run.unit(slot.open(started, deadline)))
-    yield Wait(deadline_ms=deadline)
+    yield Wait(due=by(started, deadline))
     now: int = yield NOW
     yield Defer(lambda: slot.run.unit(slot.done(started, now)))

@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tidings.error import DBOSInitializationError
 from tidings.shortage import reason_of
-from tidings.store import redact
+from tidings.store import held, redact
 from tidings.store.postgres.options import options
 from tidings.store.postgres.patience import NothingLeft, impatient
 from tidings.store.postgres.servers import Servers
@@ -135,9 +135,13 @@ class Database:
         chosen = {"options": options(settings, str(self._given.get("options") or ""))}
         conninfo = make_conninfo("", **_PATIENCE | where | chosen)
         # Psycopg prepares nothing here: `wire` does it.
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
+            forks = held.forks()
             connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
-            if _answers_right(connection):
+            held.hold(connection, _socket_of)
+            # A child that was forked meanwhile has a copy of the socket, and would keep the session alive.
+            is_copied = held.forks() != forks and number + 1 < _TRIES
+            if not is_copied and _answers_right(connection):
                 self.servers.found(connection)
                 return connection
             connection.close()
@@ -165,6 +169,10 @@ class Database:
     def unfit(self, error: psycopg.Error) -> DBOSInitializationError:
         """The error for what went wrong while starting."""
         return DBOSInitializationError(f"{self.name}: {_one_line(str(error))}{_advice(error)}")
+
+
+def _socket_of(connection: psycopg.Connection) -> int:
+    return connection.pgconn.socket
 
 
 def _answers_right(connection: psycopg.Connection) -> bool:

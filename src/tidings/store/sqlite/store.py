@@ -300,9 +300,9 @@ class SqliteStore:
         if not names:
             return
         db.execute(_SQL["add_wakes"], (executor_id, now_ms, " ".join(names)))
-        if now_ms >= self._prune_at_ms:
+        if not self._prune_at_ms - KEEP_WAKES_MS < now_ms < self._prune_at_ms:  # Also where the clock was set back.
             self._prune_at_ms = now_ms + KEEP_WAKES_MS // 2
-            db.execute(_SQL["prune_wakes"], (now_ms - KEEP_WAKES_MS,))
+            db.execute(_SQL["prune_wakes"], (now_ms - KEEP_WAKES_MS, now_ms + KEEP_WAKES_MS))
 
     def _open_writer(self) -> None:
         """Open the file for writing. In another one than before, none of our executors owns anything."""

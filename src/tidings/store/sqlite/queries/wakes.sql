@@ -3,7 +3,7 @@ insert into tidings_wakes (executor_id, at_ms, names) values (?, ?, ?);
 
 -- name: prune_wakes
 -- Comes with `add_wakes` in one transaction, so that the newest row is always there.
-delete from tidings_wakes where at_ms < ?;
+delete from tidings_wakes where at_ms < ? or at_ms > ?;
 
 -- name: last_wake
 select coalesce(max(id), (select seq from sqlite_sequence where name = 'tidings_wakes'), 0) from tidings_wakes;
