@@ -18,7 +18,7 @@ import threading
 
 from tidings.engine.engine import Engine
 from tidings.engine.live import LiveRun
-from tidings.engine.loops import BackgroundLoop
+from tidings.engine.loops import BackgroundLoop, HomeLoop, running_loop
 from tidings.engine.registry import Registry
 from tidings.engine.runner import Runner
 from tidings.engine.settings import Settings
@@ -39,7 +39,10 @@ _LOOK_SECONDS = 0.02
 class Host:
     """The parts that execute workflows, and their common life."""
 
-    def __init__(self, engine: Engine, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, registry: Registry, home: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Build the parts. Coroutines run on `home` while that event loop runs."""
         self.engine = engine
         self.settings = settings
         self.registry = registry
@@ -47,8 +50,9 @@ class Host:
         self.port = engine.open_port()  # For code outside of any run.
         self._stopped = threading.Event()
         self.workers = Workers(settings.max_executor_threads)
-        self._background = BackgroundLoop()
-        self.runner = Runner(engine.parts, self.workers, self._background, self._take_up)
+        self.home = HomeLoop(home)
+        self.background = BackgroundLoop()
+        self.runner = Runner(engine.parts, self.workers, self.home, self.background, self._take_up)
         self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
         self.supervisor = Supervisor(
             engine.parts, self.runner, registry, settings.serializer, self.app_version, engine.connection.lease_ms
@@ -76,7 +80,7 @@ class Host:
             return
         self.supervisor.close()
         self.starter.close()
-        loop = _loop_of_this_thread()  # What that executes cannot get on meanwhile.
+        loop = running_loop()  # What that executes cannot get on meanwhile.
         clock, committer = self.engine.clock, self.engine.committer
         begun = clock.now_ms()
         turn: Ticket | None = None
@@ -118,7 +122,7 @@ class Host:
         self.runner.close("tidings was shut down")
         self.engine.tell_dead()
         self.workers.stop()
-        self._background.stop()
+        self.background.stop()
 
     def join(self) -> None:
         """Wait for its threads, once the engine is stopped or has discharged the runs."""
@@ -126,13 +130,6 @@ class Host:
 
     def _take_up(self, live: LiveRun) -> None:
         self.supervisor.take_up(live)
-
-
-def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _do_nothing(_: Store) -> None:

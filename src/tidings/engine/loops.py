@@ -1,4 +1,4 @@
-"""Event loops: telling that one is closing, and a loop of our own in the background.
+"""Event loops: telling that one is closing, the program's own, and one of ours in the background.
 
 `asyncio.run` ends by cancelling every task on its loop. To a workflow that looks like a cancellation
 by its own program, which would be recorded. So each loop that carries runs has one idle task, the
@@ -41,6 +41,35 @@ async def _wait_for_ever() -> None:
     finally:
         _closing.add(loop)
         _sentinels.pop(loop, None)  # The task holds its loop: left here, neither would ever go.
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class HomeLoop:
+    """The event loop on which the program launched: its pools and clients belong to it, so coroutines run there.
+
+    It counts only while it runs. A program may launch on a loop, and stop it and do something else.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = None if loop is None else weakref.ref(loop)
+        self._was_stopped = False
+
+    def get(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop if it runs, and is not being closed."""
+        loop = None if self._loop is None else self._loop()
+        return loop if loop is not None and loop.is_running() and not is_closing(loop) else None
+
+    def look(self) -> bool:
+        """Tell whether it does not run, and did not run at the last look either."""
+        was_stopped, self._was_stopped = self._was_stopped, self.get() is None
+        return self._was_stopped and was_stopped
 
 
 class BackgroundLoop:
