@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.app import App
-from tests.support.engines import aside
+from tests.support.engines import aside, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tidings import DBOS, DBOSConfig, SetWorkflowID
@@ -62,7 +62,8 @@ async def test_a_child_of_a_blocking_workflow_runs_on_the_loop_of_the_launch(app
 
     @DBOS.workflow(name="parent")
     def parent() -> int:
-        return DBOS.start_workflow(order).get_result()
+        result: int = DBOS.start_workflow(order).get_result()
+        return result
 
     assert await (await DBOS.start_workflow_async(parent)).get_result() == 84
 
@@ -150,8 +151,7 @@ def test_after_the_loop_of_the_launch_was_stopped_workflows_run_in_the_backgroun
             await DBOS.launch_async()
             with SetWorkflowID("before"):
                 await asyncio.to_thread(DBOS.start_workflow, waiting)
-            while not has_begun_to_wait():
-                await asyncio.sleep(0)
+            await asyncio.to_thread(wait_until, has_begun_to_wait)
 
         def has_begun_to_wait() -> bool:
             return bool(read_records(configured["system_database_url"]).entries)

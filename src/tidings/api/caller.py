@@ -8,7 +8,6 @@ have are written once, in mixins, as `shared` methods.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
@@ -23,6 +22,7 @@ from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
+from tidings.engine.loops import running_loop
 from tidings.engine.port import Port
 from tidings.engine.scope import Attempt, Scope
 from tidings.error import DBOSContextError, DBOSShutdownError
@@ -135,17 +135,15 @@ def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
     return Caller(host.engine, host.port if scope is None else scope.port, host.settings.serializer, scope)
 
 
-def refuse_running_loop(name: str, awaited: str | None = None) -> None:
+def refuse_running_loop(name: str, awaited: str | None = None, more: str = "") -> None:
     """Refuse to block a running event loop.
 
     Raises:
         RuntimeError: naming the form to await instead.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{name} would block the running event loop; use: await {awaited or name + '_async'}(...)")
+    if running_loop() is not None:
+        form = f"{awaited or name + '_async'}(...)"
+        raise RuntimeError(f"{name} would block the running event loop; use: await {form}{more and ', ' + more}")
 
 
 if TYPE_CHECKING:

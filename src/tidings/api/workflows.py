@@ -21,6 +21,7 @@ from tidings.core.operations import timers
 from tidings.core.operations.recorded import deadline_of
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.loops import running_loop
 from tidings.engine.receivers import Receiver
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.starting import Start
@@ -133,11 +134,13 @@ class Workflows(Face):
 
         Durable: when it returns. In a workflow the child and the record that it was started are one
         change, and a replay returns a handle on the same child.
+
+        May be called in a coroutine too: it holds the event loop up for no longer than a commit.
         """
-        refuse_running_loop("DBOS.start_workflow")
-        caller = caller_in_app(scopes.of_thread)
+        loop = running_loop()
+        caller = caller_in_app(scopes.of_thread if loop is None else scopes.of_task)
         function, args = _registered(func, args)
-        started = drive(_start(caller, function, args, kwargs), caller.port)
+        started = drive(_start(caller, function, args, kwargs, loop), caller.port)
         if started.live is not None and started.live.starting is not None:
             with _ended_as_shut_down():
                 started.live.starting.result()
@@ -189,7 +192,11 @@ class Workflows(Face):
 
 def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        refuse_running_loop(f"the workflow {function.name!r}", "DBOS.start_workflow_async")
+        refuse_running_loop(
+            f"the workflow {function.name!r}",
+            "DBOS.start_workflow_async",
+            "and then its handle's get_result(), or make it an async def",
+        )
         caller = caller_in_app(scopes.of_thread)
         # A child has a thread of its own: in this one, cancelling the parent could not wake it.
         in_caller = caller.workflow is None

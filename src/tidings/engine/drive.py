@@ -65,8 +65,11 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
                     return arrival.result()
             finally:
                 port.received(arrival)
-        case Turn():
-            return None  # A blocking workflow has one branch.
+        case Turn(finished):
+            # While this thread is held up nothing of the run that could come before this gets on: it is its turn.
+            if finished is not None and port.turns is not None:
+                port.turns.pass_by(finished)
+            return None
         case _:
             begun = port.perform(effect)
             return begun.result() if isinstance(begun, Ticket) else begun

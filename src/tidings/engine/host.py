@@ -48,6 +48,7 @@ class Host:
         self.registry = registry
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
+        self.slow_steps: set[str] = set()  # whose names the log has said
         self._stopped = threading.Event()
         self.workers = Workers(settings.max_executor_threads)
         self.home = HomeLoop(home)
