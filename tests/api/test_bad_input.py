@@ -1,6 +1,5 @@
 """Bad input gets a clear error that says what, where and what to do, and nothing is half-written."""
 
-import asyncio
 import contextlib
 import math
 import random
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.app import App, Sightings
-from tests.support.face import Awaiting, Blocking, Face
+from tests.support.face import Awaiting, Face
 from tests.support.faulty import FaultyStore, Trap
 from tests.support.postgres import _free_port
 from tidings import DBOS, DBOSConfig, SendMessage, SetWorkflowID, WorkflowHandle, limits
@@ -176,33 +175,6 @@ async def test_launch_and_destroy_may_be_called_on_a_running_loop(app: App, awai
     DBOS.launch()
     await DBOS.send_async(handle.workflow_id, "hello")
     assert await DBOS.get_result_async(handle.workflow_id) == "hello"
-
-
-async def test_a_blocking_workflow_cannot_await_a_step(app: App) -> None:
-    """`DBOS.run_step` of an async step, and an event loop of the workflow's own."""
-    runs = []
-
-    @DBOS.step()
-    async def step() -> None:
-        runs.append(1)
-
-    @DBOS.workflow()
-    def order() -> str:
-        with pytest.raises(DBOSContextError, match="an async function was called where nothing can await it"):
-            DBOS.run_step(None, step)  # type: ignore[unused-coroutine]  # It gives none.
-        with pytest.raises(DBOSContextError, match="from a thread or event loop that is not its own"):
-            asyncio.run(step())
-        return DBOS.run_step(None, lambda: "it goes on")
-
-    assert await Blocking().run(_as_body(order)) == "it goes on"
-    assert runs == []
-
-
-def _as_body(function: Callable[[], str]) -> Callable[[], Any]:
-    async def body() -> str:
-        return function()
-
-    return body
 
 
 async def test_before_launch_and_after_destroy_an_operation_says_what_to_call(app: App, face: Face) -> None:

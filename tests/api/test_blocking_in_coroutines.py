@@ -1,4 +1,4 @@
-"""Blocking calls that a coroutine may make: `DBOS.start_workflow`, and `def` steps. They are recorded, and replayed right."""
+"""What a coroutine may call in its blocking form: `DBOS.start_workflow` and `def` steps. All of it replays right."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ async def test_a_coroutine_starts_a_workflow_by_the_blocking_form(app: App, work
         assert again.workflow_id == "chosen"
         assert await DBOS.get_result_async("chosen") == 8
     with pytest.raises(DBOSSerializationError):
-        DBOS.start_workflow(workflow, object())  # type: ignore[arg-type]
+        DBOS.start_workflow(workflow, object())  # type: ignore[call-overload]
 
 
 async def test_a_step_on_the_loop_and_a_callback_of_the_loop_start_workflows_too(app: App) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tidings.api.caller import Caller, current_host
 from tidings.core.history import Slot
+from tidings.engine.loops import running_loop
 from tidings.engine.registry import StepFunction
 from tidings.engine.scope import Attempt, Decision, Scope, standing
 from tidings.engine.within import TimeLimit
@@ -28,9 +29,11 @@ Asking = Callable[[Decide, Scope, Slot, BaseException], Any]
 
 
 def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
-    """Return what tries a step, for a workflow that blocks."""
+    """Return what tries a step, for a workflow that blocks. An async function runs on an event loop meanwhile."""
     if step.timeout_seconds is None:
         return partial(_call, step, args, kwargs)
+    if step.is_async:
+        return partial(_finish_within, caller, step, args, kwargs)
     return partial(_call_within, caller, step, args, kwargs)
 
 
@@ -47,7 +50,22 @@ def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwa
 
 def _call(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
     with _attempting(step, workflow, slot, number):
-        return step.function(*args, **kwargs)
+        return _finish(step.function(*args, **kwargs), workflow)
+
+
+def _finish(value: Any, workflow: Scope) -> Any:
+    """Return the value that a function gave; what can be awaited is, where that holds no event loop up."""
+    if isawaitable(value) and running_loop() is None:
+        return current_host().coroutines.finish(value, workflow.port)
+    return value
+
+
+def _finish_within(
+    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number) as attempt:
+        limit = _limit(caller, step, workflow, attempt)
+        return _finish(limit.await_call(partial(step.function, *args, **kwargs)), workflow)
 
 
 async def _await(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
@@ -67,8 +85,11 @@ async def _await_in_thread(
 def _call_within(
     caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
 ) -> Any:
+    def call() -> Any:
+        return _finish(step.function(*args, **kwargs), workflow)
+
     with _attempting(step, workflow, slot, number) as attempt:
-        return _limit(caller, step, workflow, attempt).call(_in_this_context(step, args, kwargs))
+        return _limit(caller, step, workflow, attempt).call(partial(contextvars.copy_context().run, call))
 
 
 async def _await_within(
@@ -120,7 +141,7 @@ def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) ->
 def asking(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
     """Ask a step's `should_retry`, where no operation may be called."""
     with standing(_deciding(decide, workflow, slot)):
-        return decide(error)
+        return _finish(decide(error), workflow)
 
 
 async def asking_async(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:

@@ -12,7 +12,7 @@ from types import MethodType
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
 from tidings.api.attempts import Asking, Try, asking, asking_async, awaiting_attempt, blocking_attempt
-from tidings.api.caller import Caller, caller_in_app, current_host, refuse_running_loop
+from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
 from tidings.api.workflows import REGISTRY, refuse_bare
 from tidings.core.effects import Operation
 from tidings.core.operations import steps
@@ -111,13 +111,25 @@ class Steps:
 
         return decorate
 
+    @overload
     @classmethod
-    def run_step(cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def run_step(
+        cls, options: StepOptions | None, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    @classmethod
+    def run_step(cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @classmethod
+    def run_step(cls, options: StepOptions | None, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run any function as a step of this workflow.
+
+        An async function runs on the event loop of `DBOS.launch_async` while that runs, else on one of tidings' own.
 
         Durable: as a function decorated with `DBOS.step`.
         """
-        return cast(R, _run(_step_from(options, func), args, kwargs))
+        return _run(_step_from(options, func), args, kwargs)
 
     @overload
     @classmethod
@@ -160,11 +172,20 @@ def _awaiting_wrapper(step: StepFunction) -> Callable[..., Any]:
 def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
-        return step.function(*args, **kwargs)
+        return _run_plain(step, args, kwargs)
     if running_loop() is not None:
         return _run_on_loop(step, args, kwargs)
     caller = caller_in_app(scopes.of_thread)
     return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking), caller.port)
+
+
+def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a step as the function that it is: outside of workflows, or in another step."""
+    value = step.function(*args, **kwargs)
+    if step.is_async and running_loop() is None and is_running():
+        caller = caller_in_app(scopes.of_thread)
+        return current_host().coroutines.finish(value, caller.port)
+    return value
 
 
 def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

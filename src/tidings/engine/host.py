@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 
+from tidings.engine.coroutines import Coroutines
 from tidings.engine.engine import Engine
 from tidings.engine.live import LiveRun
 from tidings.engine.loops import BackgroundLoop, HomeLoop, running_loop
@@ -53,6 +54,7 @@ class Host:
         self.workers = Workers(settings.max_executor_threads)
         self.home = HomeLoop(home)
         self.background = BackgroundLoop()
+        self.coroutines = Coroutines(self.home, self.background)
         self.runner = Runner(engine.parts, self.workers, self.home, self.background, self._take_up)
         self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
         self.supervisor = Supervisor(
@@ -128,6 +130,7 @@ class Host:
     def join(self) -> None:
         """Wait for its threads, once the engine is stopped or has discharged the runs."""
         self.supervisor.join()
+        self.background.join()
 
     def _take_up(self, live: LiveRun) -> None:
         self.supervisor.take_up(live)

@@ -13,6 +13,9 @@ import contextlib
 import threading
 import weakref
 
+# Code that holds the loop up, or goes on when it is cancelled, may keep it from being closed.
+_STOP_SECONDS = 1.0
+
 _sentinels: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 _closing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
@@ -78,6 +81,7 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._is_stopped = False
 
     def get(self) -> asyncio.AbstractEventLoop | None:
@@ -88,20 +92,26 @@ class BackgroundLoop:
             if self._loop is None or self._loop.is_closed():
                 loop = asyncio.new_event_loop()
                 try:
-                    threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True).start()
+                    thread = threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True)
+                    thread.start()
                 except BaseException:
                     loop.close()  # No thread can be started now: the next caller tries again.
                     raise
-                self._loop = loop
+                self._loop, self._thread = loop, thread
             return self._loop
 
     def stop(self) -> None:
-        """Stop the loop after its tasks had a last turn; do not wait for it."""
+        """Stop the loop after its tasks had a last turn, and its async generators are closed; do not wait for it."""
         with self._lock:
             self._is_stopped = True
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(self._cancel_all, loop)
+
+    def join(self) -> None:
+        """Wait a moment until the loop is closed: what it closes may have files and connections open."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_STOP_SECONDS)
 
     @staticmethod
     def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
@@ -118,5 +128,6 @@ class BackgroundLoop:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
