@@ -191,10 +191,13 @@ def test_the_end_of_the_background_loop_closes_its_async_generators(database_url
 
     stream = source()  # Referred to from here, so that its end is not that of the last reference.
 
+    async def read() -> str:
+        return await anext(stream)
+
     @DBOS.workflow(name="reader")
     async def reader() -> str:
         if how == "in a step":
-            return await DBOS.run_step_async({"name": "read"}, anext, stream)
+            return await DBOS.run_step_async({"name": "read"}, read)
         first = await anext(stream)
         if how == "in use":
             await DBOS.set_event_async("first", first)
