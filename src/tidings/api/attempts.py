@@ -17,13 +17,15 @@ from tidings.api.caller import Caller, current_host
 from tidings.core.history import Slot
 from tidings.engine.loops import running_loop
 from tidings.engine.registry import StepFunction
-from tidings.engine.scope import Attempt, Decision, Scope, standing
+from tidings.engine.scope import Attempt, Decision, Scope, current, standing
+from tidings.engine.thread_calls import in_calling_thread
 from tidings.engine.within import TimeLimit
 from tidings.error import DBOSStepTimeoutError
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 Try = Callable[[Scope, Slot, int], Any]
+Attempting = Callable[[Caller, StepFunction, Args, Kwargs], Try]
 Decide = Callable[[BaseException], Any]
 Asking = Callable[[Decide, Scope, Slot, BaseException], Any]
 
@@ -46,6 +48,13 @@ def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwa
     if step.timeout_seconds is None:
         return partial(_await_in_thread, step, args, kwargs)
     return partial(_await_in_thread_within, caller, step, args, kwargs)
+
+
+def threaded_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
+    """Return what tries a step that was called in a thread which a workflow awaits: there, if that can be."""
+    if step.is_async or step.timeout_seconds is not None:
+        return awaiting_attempt(caller, step, args, kwargs)
+    return partial(_await_in_calling_thread, step, args, kwargs)
 
 
 def _call(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
@@ -79,6 +88,20 @@ async def _await_in_thread(
     """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
     with _attempting(step, workflow, slot, number):
         value = await current_host().workers.call(_in_this_context(step, args, kwargs))
+        return await value if isawaitable(value) else value
+
+
+async def _await_in_calling_thread(
+    step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number):
+        here = current()
+
+        def call() -> Any:
+            with standing(here):
+                return step.function(*args, **kwargs)
+
+        value = await in_calling_thread(call)
         return await value if isawaitable(value) else value
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
@@ -25,6 +25,7 @@ from tidings.engine.host import Host
 from tidings.engine.loops import running_loop
 from tidings.engine.port import Port
 from tidings.engine.scope import Attempt, Scope
+from tidings.engine.thread_calls import call_here
 from tidings.error import DBOSContextError, DBOSShutdownError
 from tidings.serialization import Serializer
 
@@ -175,6 +176,9 @@ class Face:
     def _block(cls, name: str, make: Callable[[Caller], Operation[T]]) -> T:
         """Run an operation for the calling thread."""
         refuse_running_loop(f"{cls._called}.{name}")
+        call = call_here()
+        if call is not None:
+            return cast(T, call.perform(lambda: cls._await(make)))
         caller = cls._caller(scopes.of_thread)
         return drive(make(caller), caller.port)
 

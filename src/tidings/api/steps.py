@@ -11,7 +11,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import MethodType
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
-from tidings.api.attempts import Asking, Try, asking, asking_async, awaiting_attempt, blocking_attempt
+from tidings.api.attempts import (
+    Asking,
+    Attempting,
+    Try,
+    asking,
+    asking_async,
+    awaiting_attempt,
+    blocking_attempt,
+    threaded_attempt,
+)
 from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
 from tidings.api.workflows import REGISTRY, refuse_bare
 from tidings.core.effects import Operation
@@ -21,6 +30,7 @@ from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.loops import running_loop
 from tidings.engine.registry import StepFunction
+from tidings.engine.thread_calls import call_here
 from tidings.limits import check_id, check_time_limit
 
 P = ParamSpec("P")
@@ -175,6 +185,9 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return _run_plain(step, args, kwargs)
     if running_loop() is not None:
         return _run_on_loop(step, args, kwargs)
+    call = call_here()
+    if call is not None:
+        return call.perform(functools.partial(_run_async, step, args, kwargs, threaded_attempt))
     caller = caller_in_app(scopes.of_thread)
     return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking), caller.port)
 
@@ -216,13 +229,15 @@ def _say_if_slow(step: StepFunction, caller: Caller, said: set[str], ms: int) ->
         )
 
 
-async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _run_async(
+    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], attempting: Attempting = awaiting_attempt
+) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)
-    attempt = awaiting_attempt(caller, step, args, kwargs)
+    attempt = attempting(caller, step, args, kwargs)
     return await drive_async(_operation(caller, step, attempt, asking_async), caller.port)
 
 

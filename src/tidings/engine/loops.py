@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import threading
 import weakref
 
@@ -34,6 +35,15 @@ def is_closing(loop: asyncio.AbstractEventLoop) -> bool:
     """Tell whether the loop is being closed by who ran it."""
     sentinel = _sentinels.get(loop)
     return loop in _closing or loop.is_closed() or (sentinel is not None and sentinel.cancelling() > 0)
+
+
+def is_interrupted() -> bool:
+    """Tell whether Ctrl-C is ending the `asyncio.run` that runs in this thread: it cancels its task first."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    # `asyncio.Runner` counts how often its handler was called.
+    handler = getattr(signal.getsignal(signal.SIGINT), "func", None)
+    return getattr(getattr(handler, "__self__", None), "_interrupt_count", 0) > 0
 
 
 async def _wait_for_ever() -> None:

@@ -37,6 +37,7 @@ from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
 from tidings.engine.chain import Chain
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.executors import settle_threads
 from tidings.engine.live import Alarm, LiveRun
 from tidings.engine.loops import BackgroundLoop, HomeLoop, is_closing, running_loop, watch_loop
 from tidings.engine.port import Parts, Port
@@ -309,6 +310,10 @@ class Runner:
         try:
             self._has_begun(live)
             live.run.root.owner = threading.get_ident()
+            live.port.is_in_thread = True
+            live.port.turns = Turns(live.run, live.port.chain, run_of) if live.run.has_turns else None
+            settle_wait_for()
+            settle_threads()
             with standing(Scope(live.run, live.port, live.run.root)):
                 value, error = self._call(live, for_caller)
                 self._ended(live, self._drive_end(live, value, error), None)
@@ -321,7 +326,6 @@ class Runner:
         """Call the workflow function. Gives its value or its error."""
         try:
             live.port.chain.check()
-            live.run.check_has_branches()
             return live.function.function(*live.args, **live.kwargs), None
         except BaseException as failure:
             if for_caller and isinstance(failure, _FOR_THE_CALLER):
@@ -409,6 +413,7 @@ class Runner:
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)
         settle_wait_for()
+        settle_threads()
         live.coroutine = self._execute_async(live)
         try:
             live.task = loop.create_task(live.coroutine, name=live.run.workflow_id)
