@@ -16,12 +16,12 @@ from tidings.error import DBOSMaxStepRetriesExceeded, DBOSSerializationError, DB
 FOREVER = 3_600.0
 
 
-@DBOS.workflow()
+@DBOS.workflow(name="doubling in coroutines")
 async def doubling(number: int) -> int:
     return 2 * number
 
 
-@DBOS.workflow()
+@DBOS.workflow(name="blocking_doubling in coroutines")
 def blocking_doubling(number: int) -> int:
     return 2 * number
 

@@ -50,7 +50,7 @@ def by_uvloop(main: Main) -> Any:
 HOW = {each.__name__: each for each in (by_asyncio, by_runner, by_loop, by_anyio, by_uvloop)}
 
 
-@DBOS.workflow()
+@DBOS.workflow(name="child in loops")
 async def child(number: int) -> int:
     return 2 * number
 

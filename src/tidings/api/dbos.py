@@ -15,6 +15,7 @@ from tidings.api.config import DBOSConfig, settings_from
 from tidings.api.events import OwnEvents
 from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
+from tidings.api.parallel import Parallel
 from tidings.api.signals import TERM_SECONDS, TermHandler
 from tidings.api.steps import Steps
 from tidings.api.streams import OwnStreams
@@ -61,7 +62,7 @@ class Launched:
         await DBOS.destroy_async()
 
 
-class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStreams):
+class DBOS(Workflows, Classes, Steps, Parallel, Management, OwnMessages, OwnEvents, OwnStreams):
     """Durable workflows that communicate. One per process; all its operations are on the class."""
 
     is_one = True

@@ -28,9 +28,11 @@ from tidings.core.operations import steps
 from tidings.core.retry import RetryPolicy
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.executors import stray_of
 from tidings.engine.loops import running_loop
 from tidings.engine.registry import StepFunction
 from tidings.engine.thread_calls import call_here
+from tidings.error import DBOSContextError
 from tidings.limits import check_id, check_time_limit
 
 P = ParamSpec("P")
@@ -194,11 +196,24 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a step as the function that it is: outside of workflows, or in another step."""
+    _refuse_stray(step)
     value = step.function(*args, **kwargs)
     if step.is_async and running_loop() is None and is_running():
         caller = caller_in_app(scopes.of_thread)
         return current_host().coroutines.finish(value, caller.port)
     return value
+
+
+def _refuse_stray(step: StepFunction) -> None:
+    """Refuse to run a step as a plain function for the code of a workflow, which has lost its context."""
+    workflow_id = stray_of() if scopes.current() is None else None
+    if workflow_id is not None:
+        raise DBOSContextError(
+            f"step {step.name!r} was called in a thread that workflow {workflow_id!r} has started, without the "
+            "workflow's context: it would not be recorded, and would run again at each recovery. To run steps in "
+            "parallel use DBOS.run_parallel(function, ...), or in an async workflow await asyncio.to_thread(function); "
+            "or start child workflows"
+        )
 
 
 def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -234,6 +249,7 @@ async def _run_async(
 ) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
+        _refuse_stray(step)
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)

@@ -194,5 +194,5 @@ def _elsewhere(scope: Scope) -> DBOSContextError:
     return DBOSContextError(
         f"workflow {scope.run.workflow_id!r} is called from a thread or event loop that is not its own; "
         "the order of its operations would differ at each run. Use tasks of its own loop, a step, or await "
-        "asyncio.to_thread(...)"
+        "asyncio.to_thread(...), or in a blocking workflow DBOS.run_parallel(...)"
     )

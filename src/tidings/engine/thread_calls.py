@@ -22,16 +22,18 @@ import logging
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from tidings.engine import scope as scopes
 from tidings.engine.scope import Scope
-from tidings.engine.workers import parked
+from tidings.engine.workers import Workers, parked
 from tidings.error import DBOSContextError, DBOSRunEndedError
 
 logger = logging.getLogger("tidings")
+
+R = TypeVar("R")
 
 Form = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -61,10 +63,24 @@ def call_here() -> ThreadCall | None:
     return call if call is not None and call.scope.run is scope.run else None
 
 
-def workflow_without_context() -> str | None:
-    """Return the workflow that has this thread do something, though without its context."""
-    call: ThreadCall | None = getattr(_here, "call", None)
-    return call.scope.run.workflow_id if call is not None and scopes.current() is None else None
+def call_together(loop: asyncio.AbstractEventLoop, functions: Sequence[Callable[[], R]], workers: Workers) -> list[R]:
+    """Call each function in a thread of its own, and wait for all, on a loop that runs for this long in this thread."""
+
+    async def call_one(function: Callable[[], R]) -> R:
+        call = call_from(loop)
+        run = function if call is None else partial(call.run, function)
+        value: R = await workers.call(partial(contextvars.copy_context().run, run))
+        return value
+
+    async def call_all() -> list[R | BaseException]:
+        return await asyncio.gather(*map(call_one, functions), return_exceptions=True)
+
+    with parked():
+        results = loop.run_until_complete(call_all())
+    errors = [each for each in results if isinstance(each, BaseException)]
+    for error in sorted(errors, key=lambda each: isinstance(each, Exception)):
+        raise error  # The end of the workflow before any error of its own.
+    return cast(list[R], results)
 
 
 class ThreadCall:
