@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from tests.support import programs
-from tests.support.app import App, Sightings
+from tests.support.app import App
 from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS
-from tidings.engine.probes import Point
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSContextError,
@@ -280,10 +279,7 @@ async def test_w7_nothing_can_be_called_before_the_launch_or_after_destroy(app: 
 
 async def test_w7_asyncio_run_twice_in_one_process(app: App, awaiting: Awaiting) -> None:
     """Also the peer's defect 10. A run whose loop was closed goes on in the background; launched without a loop."""
-    await DBOS.destroy_async()
-    app.waits = Sightings()
-    await off_loop(DBOS.launch)
-    app.engine.probes.set(Point.WAITING, app._note_wait)
+    await app.relaunch_off_loop()
 
     @DBOS.step()
     async def step() -> str:
@@ -317,6 +313,7 @@ async def test_w7_asyncio_run_twice_in_one_process(app: App, awaiting: Awaiting)
 
 
 async def test_w7_a_run_whose_loop_was_closed_within_a_step_runs_that_step_again(app: App, awaiting: Awaiting) -> None:
+    await app.relaunch_off_loop()
     begun = Gate()
     runs = []
 
