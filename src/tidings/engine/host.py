@@ -52,10 +52,10 @@ class Host:
         self.slow_steps: set[str] = set()  # whose names the log has said
         self._stopped = threading.Event()
         self.workers = Workers(settings.max_executor_threads)
-        self.home = HomeLoop(home)
-        self.background = BackgroundLoop()
-        self.coroutines = Coroutines(self.home, self.background)
-        self.runner = Runner(engine.parts, self.workers, self.home, self.background, self._take_up)
+        self._home = HomeLoop(home)
+        self._background = BackgroundLoop()
+        self.coroutines = Coroutines(self._home, self._background)
+        self.runner = Runner(engine.parts, self.workers, self._home, self._background, self._take_up)
         self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
         self.supervisor = Supervisor(
             engine.parts, self.runner, registry, settings.serializer, self.app_version, engine.connection.lease_ms
@@ -125,12 +125,12 @@ class Host:
         self.runner.close("tidings was shut down")
         self.engine.tell_dead()
         self.workers.stop()
-        self.background.stop()
+        self._background.stop()
 
     def join(self) -> None:
         """Wait for its threads, once the engine is stopped or has discharged the runs."""
         self.supervisor.join()
-        self.background.join()
+        self._background.join()
 
     def _take_up(self, live: LiveRun) -> None:
         self.supervisor.take_up(live)
