@@ -194,6 +194,7 @@ async def test_w4_a_blocking_function_is_told_from_one_with_branches(app: App, a
         await DBOS.recv_async("last", FOREVER)
 
     async def nothing() -> str:
+        await Blocking().recv("last", FOREVER)
         return "ended"
 
     await run_until_last(app, awaiting, gathered)

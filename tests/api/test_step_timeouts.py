@@ -676,6 +676,7 @@ async def test_w3_a_cancellation_by_the_program_wins_over_the_limit_whichever_co
 async def test_w7_a_run_whose_loop_was_closed_within_a_step_with_a_limit_runs_that_step_again(
     app: App, clock: ManualClock
 ) -> None:
+    await app.relaunch_off_loop()
     begun = Gate()
     runs = []
 

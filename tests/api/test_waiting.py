@@ -278,7 +278,8 @@ async def test_w7_nothing_can_be_called_before_the_launch_or_after_destroy(app: 
 
 
 async def test_w7_asyncio_run_twice_in_one_process(app: App, awaiting: Awaiting) -> None:
-    """Also the peer's defect 10. A run whose loop was closed goes on in the background."""
+    """Also the peer's defect 10. A run whose loop was closed goes on in the background; launched without a loop."""
+    await app.relaunch_off_loop()
 
     @DBOS.step()
     async def step() -> str:
@@ -312,6 +313,7 @@ async def test_w7_asyncio_run_twice_in_one_process(app: App, awaiting: Awaiting)
 
 
 async def test_w7_a_run_whose_loop_was_closed_within_a_step_runs_that_step_again(app: App, awaiting: Awaiting) -> None:
+    await app.relaunch_off_loop()
     begun = Gate()
     runs = []
 
@@ -382,13 +384,10 @@ async def test_operations_from_foreign_threads_and_loops_are_refused(app: App, f
             note(DBOS.send, "order", 1)
             note(asyncio.run, DBOS.set_event_async("key", 1))
 
-        # As `asyncio.to_thread` and `copy_context().run` do, it carries the workflow's context.
-        if isinstance(face, Awaiting):
-            await asyncio.to_thread(elsewhere)
-        else:
-            thread = threading.Thread(target=contextvars.copy_context().run, args=(elsewhere,))
-            thread.start()
-            thread.join()
+        # As `copy_context().run` does, it carries the workflow's context.
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(elsewhere,))
+        thread.start()
+        thread.join()
 
     await (await face.start(order, workflow_id="order")).get_result()
     assert len(refusals) == 4

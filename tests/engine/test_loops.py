@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -177,3 +178,39 @@ def test_a_caller_that_goes_away_ends_only_its_waiting(database_url: str) -> Non
     with running(database_url) as here:
         aside(lambda: asyncio.run(call_and_leave())).result(timeout=PATIENCE_SECONDS)
         assert len(here.engine.waiters) == 0
+
+
+@pytest.mark.parametrize("how", ["left open", "in use", "in a step"])
+def test_the_end_of_the_background_loop_closes_its_async_generators(database_url: str, how: str) -> None:
+    closed: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "ready"
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            closed.append(how)
+
+    stream = source()  # Referred to from here, so that its end is not that of the last reference.
+
+    async def read() -> str:
+        return await anext(stream)
+
+    @DBOS.workflow(name="reader")
+    async def reader() -> str:
+        if how == "in a step":
+            return await DBOS.run_step_async({"name": "read"}, read)
+        first = await anext(stream)
+        if how == "in use":
+            await DBOS.set_event_async("first", first)
+            await anext(stream)
+        return first
+
+    with running(database_url), SetWorkflowID("w"):
+        DBOS.start_workflow(reader)
+        if how == "in use":
+            assert DBOS.get_event("w", "first") == "ready"
+        else:
+            assert DBOS.get_result("w") == "ready"
+    assert closed == [how]

@@ -65,6 +65,7 @@ class App:
         self.waits = Sightings()
         self.ends = Sightings()
         self.crashes = 0
+        self.is_off_loop = False
 
     @property
     def host(self) -> Host:
@@ -87,7 +88,12 @@ class App:
         probes.set(Point.RUN_ENDED, self.ends.note)
         # Set before the launch: recovery begins in it.
         with patch("tidings.engine.engine.Probes", return_value=probes):
-            await DBOS.launch_async()
+            await (off_loop(DBOS.launch) if self.is_off_loop else DBOS.launch_async())
+
+    async def relaunch_off_loop(self) -> None:
+        """Launch again in a thread without an event loop, so that no loop is that of the workflows."""
+        self.is_off_loop = True
+        await self.relaunch()
 
     async def relaunch(self, **config: Any) -> None:
         """Shut down in order, and launch again."""

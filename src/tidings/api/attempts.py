@@ -16,23 +16,27 @@ from typing import Any
 
 from tidings.api.caller import Caller, current_host, is_running
 from tidings.core.history import Slot
-from tidings.engine.loops import is_closing
+from tidings.engine.loops import is_closing, running_loop
 from tidings.engine.registry import StepFunction
-from tidings.engine.scope import Attempt, Decision, Scope, standing
+from tidings.engine.scope import Attempt, Decision, Scope, current, standing
+from tidings.engine.thread_calls import in_calling_thread
 from tidings.engine.within import TimeLimit
 from tidings.error import DBOSStepTimeoutError
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 Try = Callable[[Scope, Slot, int], Any]
+Attempting = Callable[[Caller, StepFunction, Args, Kwargs], Try]
 Decide = Callable[[BaseException], Any]
 Asking = Callable[[Decide, Scope, Slot, BaseException], Any]
 
 
 def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
-    """Return what tries a step, for a workflow that blocks."""
+    """Return what tries a step, for a workflow that blocks. An async function runs on an event loop meanwhile."""
     if step.timeout_seconds is None:
         return partial(_call, step, args, kwargs)
+    if step.is_async:
+        return partial(_finish_within, caller, step, args, kwargs)
     return partial(_call_within, caller, step, args, kwargs)
 
 
@@ -47,9 +51,31 @@ def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwa
     return partial(_await_in_thread_within, caller, step, args, kwargs)
 
 
+def threaded_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
+    """Return what tries a step that was called in a thread which a workflow awaits: there, if that can be."""
+    if step.is_async or step.timeout_seconds is not None:
+        return awaiting_attempt(caller, step, args, kwargs)
+    return partial(_await_in_calling_thread, step, args, kwargs)
+
+
 def _call(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
     with _attempting(step, workflow, slot, number):
-        return step.function(*args, **kwargs)
+        return _finish(step.function(*args, **kwargs), workflow)
+
+
+def _finish(value: Any, workflow: Scope) -> Any:
+    """Return the value that a function gave; what can be awaited is, where that holds no event loop up."""
+    if isawaitable(value) and running_loop() is None:
+        return current_host().coroutines.finish(value, workflow.port)
+    return value
+
+
+def _finish_within(
+    caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number) as attempt:
+        limit = _limit(caller, step, workflow, attempt)
+        return _finish(limit.await_call(partial(step.function, *args, **kwargs)), workflow)
 
 
 async def _await(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int) -> Any:
@@ -66,11 +92,28 @@ async def _await_in_thread(
         return await value if isawaitable(value) else value
 
 
+async def _await_in_calling_thread(
+    step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
+) -> Any:
+    with _attempting(step, workflow, slot, number):
+        here = current()
+
+        def call() -> Any:
+            with standing(here):
+                return step.function(*args, **kwargs)
+
+        value = await in_calling_thread(call)
+        return await value if isawaitable(value) else value
+
+
 def _call_within(
     caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
 ) -> Any:
+    def call() -> Any:
+        return _finish(step.function(*args, **kwargs), workflow)
+
     with _attempting(step, workflow, slot, number) as attempt:
-        return _limit(caller, step, workflow, attempt).call(_in_this_context(step, args, kwargs))
+        return _limit(caller, step, workflow, attempt).call(partial(contextvars.copy_context().run, call))
 
 
 async def _await_within(
@@ -133,7 +176,7 @@ def _say_if_cut_off() -> None:
 def asking(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
     """Ask a step's `should_retry`, where no operation may be called."""
     with standing(_deciding(decide, workflow, slot)):
-        return decide(error)
+        return _finish(decide(error), workflow)
 
 
 async def asking_async(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:

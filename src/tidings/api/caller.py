@@ -8,13 +8,12 @@ have are written once, in mixins, as `shared` methods.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
@@ -24,8 +23,10 @@ from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
+from tidings.engine.loops import running_loop
 from tidings.engine.port import Port
 from tidings.engine.scope import Attempt, Scope
+from tidings.engine.thread_calls import call_here
 from tidings.error import DBOSContextError, DBOSShutdownError
 from tidings.serialization import Serializer
 from tidings.shortage import is_shortage
@@ -137,17 +138,15 @@ def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
     return Caller(host.engine, host.port if scope is None else scope.port, host.settings.serializer, scope)
 
 
-def refuse_running_loop(name: str, awaited: str | None = None) -> None:
+def refuse_running_loop(name: str, awaited: str | None = None, more: str = "") -> None:
     """Refuse to block a running event loop.
 
     Raises:
         RuntimeError: naming the form to await instead.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{name} would block the running event loop; use: await {awaited or name + '_async'}(...)")
+    if running_loop() is not None:
+        form = f"{awaited or name + '_async'}(...)"
+        raise RuntimeError(f"{name} would block the running event loop; use: await {form}{more and ', ' + more}")
 
 
 if TYPE_CHECKING:
@@ -179,6 +178,9 @@ class Face:
     def _block(cls, name: str, make: Callable[[Caller], Operation[T]]) -> T:
         """Run an operation for the calling thread."""
         refuse_running_loop(f"{cls._called}.{name}")
+        call = call_here()
+        if call is not None:
+            return cast(T, call.perform(lambda: cls._await(make)))
         caller = cls._caller(scopes.of_thread)
         return drive(_made(make, caller), caller.port)
 

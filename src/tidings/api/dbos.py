@@ -15,6 +15,7 @@ from tidings.api.config import DBOSConfig, settings_from
 from tidings.api.events import OwnEvents
 from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
+from tidings.api.parallel import Parallel
 from tidings.api.signals import TERM_SECONDS, TermHandler
 from tidings.api.steps import Steps
 from tidings.api.streams import OwnStreams
@@ -22,6 +23,7 @@ from tidings.api.workflows import REGISTRY, Workflows
 from tidings.engine import scope as scopes
 from tidings.engine import sharing
 from tidings.engine.host import Host
+from tidings.engine.loops import running_loop, watch_loop
 from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
 from tidings.limits import check_timeout
@@ -61,7 +63,7 @@ class Launched:
         await DBOS.destroy_async()
 
 
-class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStreams):
+class DBOS(Workflows, Classes, Steps, Parallel, Management, OwnMessages, OwnEvents, OwnStreams):
     """Durable workflows that communicate. One per process; all its operations are on the class."""
 
     is_one = True
@@ -85,7 +87,8 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
     def launch(cls) -> Launched:
         """Open the database, recover what ended processes left, and be ready for calls.
 
-        May be called on a running event loop. Register all workflows before. Called in the main thread of
+        Called on a running event loop it makes that the one on which all async workflows run, while it runs: what
+        they use (pools, clients) may belong to it. Register all workflows before. Called in the main thread of
         a program that does not handle SIGTERM, it lets SIGTERM end the program in good order: as
         `destroy(workflow_completion_timeout_sec=8)`, and then by the signal.
 
@@ -95,19 +98,28 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
         Raises:
             DBOSInitializationError: not configured, or the database is down, unfit or newer; or destroyed meanwhile.
         """
-        if cls._settings is None:
-            raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
-        with Process.launch_lock:
-            _launch(cls._settings)
-        _ON_TERM.install()
-        return Launched()
+        home = running_loop()
+        if home is not None:
+            watch_loop(home)
+        return cls._launch_at(home)
 
     @classmethod
     async def launch_async(cls) -> Launched:
-        """Await `launch`, without blocking the event loop."""
-        launched = await asyncio.to_thread(cls.launch)
+        """Await `launch`, without blocking the event loop. While that runs, all async workflows run on it."""
+        home = asyncio.get_running_loop()
+        watch_loop(home)
+        launched = await asyncio.to_thread(cls._launch_at, home)
         _ON_TERM.install()  # This may be the main thread.
         return launched
+
+    @classmethod
+    def _launch_at(cls, home: asyncio.AbstractEventLoop | None) -> Launched:
+        if cls._settings is None:
+            raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
+        with Process.launch_lock:
+            _launch(cls._settings, home)
+        _ON_TERM.install()
+        return Launched()
 
     @classmethod
     def destroy(cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: float | None = 0) -> None:
@@ -189,7 +201,7 @@ class DBOS(Workflows, Classes, Steps, Management, OwnMessages, OwnEvents, OwnStr
 _ON_TERM = TermHandler(is_running, lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
 
 
-def _launch(settings: Settings) -> None:
+def _launch(settings: Settings, home: asyncio.AbstractEventLoop | None) -> None:
     """Launch, and let nobody who destroys meanwhile wait for the database."""
     launch = object()
     with Process.lock:
@@ -197,7 +209,7 @@ def _launch(settings: Settings) -> None:
             raise DBOSInitializationError("tidings is running in this process already; DBOS.launch() was called twice")
         Process.launch = launch
     try:
-        host = _open_host(settings)
+        host = _open_host(settings, home)
     except BaseException:
         with Process.lock:
             if Process.launch is launch:
@@ -222,10 +234,10 @@ def _launch(settings: Settings) -> None:
     raise DBOSInitializationError("DBOS.destroy() was called before DBOS.launch() was through")
 
 
-def _open_host(settings: Settings) -> Host:
+def _open_host(settings: Settings, home: asyncio.AbstractEventLoop | None) -> Host:
     engine = sharing.acquire(settings.connection, settings.executor_label, migrate=settings.run_migrations)
     try:
-        host = Host(engine, settings, REGISTRY)
+        host = Host(engine, settings, REGISTRY, home)
     except BaseException:
         sharing.release(engine)
         raise

@@ -5,24 +5,43 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from types import MethodType
 from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
 
-from tidings.api.attempts import Asking, Try, asking, asking_async, awaiting_attempt, blocking_attempt
-from tidings.api.caller import Caller, caller_in_app, refuse_running_loop
+from tidings.api.attempts import (
+    Asking,
+    Attempting,
+    Try,
+    asking,
+    asking_async,
+    awaiting_attempt,
+    blocking_attempt,
+    threaded_attempt,
+)
+from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
 from tidings.api.workflows import REGISTRY, refuse_bare
 from tidings.core.effects import Operation
 from tidings.core.operations import steps
 from tidings.core.retry import RetryPolicy
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.executors import stray_of
+from tidings.engine.loops import running_loop
 from tidings.engine.registry import StepFunction
+from tidings.engine.thread_calls import call_here
+from tidings.error import DBOSContextError
 from tidings.limits import check_id, check_time_limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+logger = logging.getLogger("tidings")
+
+# How long a step may hold up an event loop without a word.
+_SLOW_MS = 100
 
 ShouldRetry = Callable[[BaseException], bool | Awaitable[bool]]
 
@@ -57,6 +76,9 @@ class Steps:
         timeout_seconds: float | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a function a step. Called in a workflow it is recorded; elsewhere it is a plain function.
+
+        A `def` step that is called in an async workflow holds up the event loop, as any function does. The log says
+        so once, if that takes more than 0.1 s; `await DBOS.run_step_async(None, function)` runs it in a thread.
 
         Args:
             nothing: the decorator is called, with keywords or without.
@@ -101,13 +123,25 @@ class Steps:
 
         return decorate
 
+    @overload
     @classmethod
-    def run_step(cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def run_step(
+        cls, options: StepOptions | None, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    @classmethod
+    def run_step(cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @classmethod
+    def run_step(cls, options: StepOptions | None, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run any function as a step of this workflow.
+
+        An async function runs on the event loop of `DBOS.launch_async` while that runs, else on one of tidings' own.
 
         Durable: as a function decorated with `DBOS.step`.
         """
-        return cast(R, _run(_step_from(options, func), args, kwargs))
+        return _run(_step_from(options, func), args, kwargs)
 
     @overload
     @classmethod
@@ -150,19 +184,76 @@ def _awaiting_wrapper(step: StepFunction) -> Callable[..., Any]:
 def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
-        return step.function(*args, **kwargs)
-    refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
+        return _run_plain(step, args, kwargs)
+    if running_loop() is not None:
+        return _run_on_loop(step, args, kwargs)
+    call = call_here()
+    if call is not None:
+        return call.perform(functools.partial(_run_async, step, args, kwargs, threaded_attempt))
     caller = caller_in_app(scopes.of_thread)
     return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking), caller.port)
 
 
-async def _run_async(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a step as the function that it is: outside of workflows, or in another step."""
+    _refuse_stray(step)
+    value = step.function(*args, **kwargs)
+    if step.is_async and running_loop() is None and is_running():
+        caller = caller_in_app(scopes.of_thread)
+        return current_host().coroutines.finish(value, caller.port)
+    return value
+
+
+def _refuse_stray(step: StepFunction) -> None:
+    """Refuse to run a step as a plain function for the code of a workflow, which has lost its context."""
+    workflow_id = stray_of() if scopes.current() is None else None
+    if workflow_id is not None:
+        raise DBOSContextError(
+            f"step {step.name!r} was called in a thread that workflow {workflow_id!r} has started, without the "
+            "workflow's context: it would not be recorded, and would run again at each recovery. To run steps in "
+            "parallel use DBOS.run_parallel(function, ...), or in an async workflow await asyncio.to_thread(function); "
+            "or start child workflows"
+        )
+
+
+def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a step that is called in a coroutine: nothing else on this event loop goes on meanwhile."""
+    if step.is_async:
+        refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
+    caller = caller_in_app(scopes.of_task)
+    operation = _operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking)
+    clock, said = caller.engine.clock, current_host().slow_steps
+    begun_ms = clock.now_ms()
+    try:
+        return drive(operation, caller.port)
+    finally:
+        _say_if_slow(step, caller, said, clock.now_ms() - begun_ms)
+
+
+def _say_if_slow(step: StepFunction, caller: Caller, said: set[str], ms: int) -> None:
+    if ms > _SLOW_MS and step.name not in said:
+        said.add(step.name)
+        logger.warning(
+            "step %r of workflow %r held up its event loop for %.1f s: it is a plain function that was called in a "
+            "coroutine. Await DBOS.run_step_async(None, function, ...), which runs it in a thread, or make it an async "
+            "def. This is said once for each step",
+            step.name,
+            caller.workflow_id,
+            ms / 1_000,
+            extra={"workflow_id": caller.workflow_id},
+        )
+
+
+async def _run_async(
+    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], attempting: Attempting = awaiting_attempt
+) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
+        _refuse_stray(step)
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)
-    attempt = awaiting_attempt(caller, step, args, kwargs)
+    attempt = attempting(caller, step, args, kwargs)
     return await drive_async(_operation(caller, step, attempt, asking_async), caller.port)
 
 

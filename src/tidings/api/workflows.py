@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tidings.api.caller import Caller, Face, caller_in_app, current_host, refuse_running_loop
@@ -21,9 +22,11 @@ from tidings.core.operations import timers
 from tidings.core.operations.recorded import within
 from tidings.engine import scope as scopes
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.loops import running_loop
 from tidings.engine.receivers import Receiver
 from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.starting import Start
+from tidings.engine.thread_calls import call_here
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSRunEndedError,
@@ -133,11 +136,17 @@ class Workflows(Face):
 
         Durable: when it returns. In a workflow the child and the record that it was started are one
         change, and a replay returns a handle on the same child.
+
+        May be called in a coroutine too: it holds the event loop up for no longer than a commit.
         """
-        refuse_running_loop("DBOS.start_workflow")
-        caller = caller_in_app(scopes.of_thread)
+        call = call_here()
+        if call is not None:
+            started_there = call.perform(lambda: cls.start_workflow_async(func, *args, **kwargs))
+            return WorkflowHandle(started_there.workflow_id, cls)
+        loop = running_loop()
+        caller = caller_in_app(scopes.of_thread if loop is None else scopes.of_task)
         function, args = _registered(func, args)
-        started = drive(_start(caller, function, args, kwargs), caller.port)
+        started = drive(_start(caller, function, args, kwargs, loop), caller.port)
         if started.live is not None and started.live.starting is not None:
             with _ended_as_shut_down():
                 started.live.starting.result()
@@ -189,7 +198,14 @@ class Workflows(Face):
 
 def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        refuse_running_loop(f"the workflow {function.name!r}", "DBOS.start_workflow_async")
+        refuse_running_loop(
+            f"the workflow {function.name!r}",
+            "DBOS.start_workflow_async",
+            "and then its handle's get_result(), or make it an async def",
+        )
+        thread_call = call_here()
+        if thread_call is not None:
+            return thread_call.perform(partial(_call_async, function, args, kwargs))
         caller = caller_in_app(scopes.of_thread)
         # A child has a thread of its own: in this one, cancelling the parent could not wake it.
         in_caller = caller.workflow is None
@@ -205,15 +221,19 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
 
 def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        caller = caller_in_app(scopes.of_task)
-        started = await drive_async(_start(caller, function, args, kwargs, asyncio.get_running_loop()), caller.port)
-        live = started.live
-        if live is not None and caller.workflow is None:
-            with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
-                return await live.ended
-        return await drive_async(get_result(caller, started.workflow_id, None), caller.port)
+        return await _call_async(function, args, kwargs)
 
     return call
+
+
+async def _call_async(function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    caller = caller_in_app(scopes.of_task)
+    started = await drive_async(_start(caller, function, args, kwargs, asyncio.get_running_loop()), caller.port)
+    live = started.live
+    if live is not None and caller.workflow is None:
+        with contextlib.suppress(DBOSRunEndedError), _cancelled_as_awaited(started.workflow_id):
+            return await live.ended
+    return await drive_async(get_result(caller, started.workflow_id, None), caller.port)
 
 
 @contextlib.contextmanager

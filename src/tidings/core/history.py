@@ -208,11 +208,6 @@ class Run:
             self.turns = [number for number in self.turns if number not in excused]
             self.expect_branches()  # Counted anew: a branch within this one may have been excused before.
 
-    def check_has_branches(self) -> None:
-        """Refuse, for code that can open none, a history in which branches have recorded something."""
-        if self.branches_left:
-            raise self.lacks_branch(None)
-
     def lacks_branch(self, begun: int | None) -> DBOSUnexpectedStepError:
         """Note that nothing will ever begin what is recorded, and return the error that says so; see `missing`."""
         place = self._next_left(begun)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from tidings.core.effects import Abandoned, Call, Commit, Defer, Effect, Failed, Operation, Receive, Turn, Wait, Watch
 from tidings.engine.arrivals import Arrival
 from tidings.engine.committer import Job
-from tidings.engine.loops import is_closing
+from tidings.engine.loops import is_closing, is_interrupted
 from tidings.engine.port import Port, Watching
 from tidings.engine.ticket import Ticket
 from tidings.engine.turns import Turns
@@ -65,8 +65,10 @@ def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
                     return arrival.result()
             finally:
                 port.received(arrival)
-        case Turn():
-            return None  # A blocking workflow has one branch.
+        case Turn(finished):
+            if port.turns is not None:
+                port.turns.pass_by(finished)
+            return None
         case _:
             begun = port.perform(effect)
             return begun.result() if isinstance(begun, Ticket) else begun
@@ -110,11 +112,11 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
                 return await ticket
         case Turn():
             assert port.turns is not None
-            return await _turn(effect, port.turns)
+            return await _turn(effect, port.turns, port)
         case Commit():
             return await _committed(port.perform(effect), port)
         case Defer():
-            return await _handed_over(port.perform(effect))
+            return await _handed_over(port.perform(effect), port)
         case _:
             begun = port.perform(effect)
             return await begun if isinstance(begun, Ticket) else begun
@@ -122,7 +124,7 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
 
 def _meaning(error: asyncio.CancelledError, effect: Effect, port: Port) -> BaseException:
     """Return what a cancelled await means to the operation: given up by the program, or something else."""
-    if is_closing(asyncio.get_running_loop()):
+    if _is_ending(port):
         port.detach()
         return error
     if isinstance(effect, Call) and not _is_cancelled(asyncio.current_task()):
@@ -136,12 +138,12 @@ async def _committed(job: Job, port: Port) -> Any:
         return await job
     except asyncio.CancelledError:
         loop = asyncio.get_running_loop()
-        if is_closing(loop) or port.withdraw(job) or port.is_outside:
+        if _is_ending(port) or port.withdraw(job) or port.is_outside:
             raise  # What an outside caller handed over may still be written: nobody tells it any more.
         while not job.settled:
             with contextlib.suppress(asyncio.CancelledError):
                 await job
-            if is_closing(loop):
+            if _is_ending(port):
                 raise  # Whatever comes of the unit, its run finds it when it is taken up again.
         task = asyncio.current_task()
         assert task is not None
@@ -156,7 +158,7 @@ async def _receive(receive: Receive, port: Port) -> Any:
         return await arrival
     except asyncio.CancelledError:
         loop = asyncio.get_running_loop()
-        if is_closing(loop) or port.withdraw_take(arrival) or not await _taken(arrival, loop):
+        if _is_ending(port) or port.withdraw_take(arrival) or not await _taken(arrival, port):
             raise
         task = asyncio.current_task()
         assert task is not None
@@ -166,13 +168,13 @@ async def _receive(receive: Receive, port: Port) -> Any:
         port.received(arrival)
 
 
-async def _taken(arrival: Arrival, loop: asyncio.AbstractEventLoop) -> bool:
+async def _taken(arrival: Arrival, port: Port) -> bool:
     """Give a receive up, unless its message is being taken; tell whether it was."""
     arrival.settle(False)  # If it is being taken, this counts as soon as there was no message.
     while not arrival.settled:
         with contextlib.suppress(asyncio.CancelledError):
             await arrival
-        if is_closing(loop):
+        if _is_ending(port):
             return False  # What was taken is recorded, and its run finds it when it is taken up again.
     try:
         return isinstance(await arrival, Taken)
@@ -180,7 +182,7 @@ async def _taken(arrival: Arrival, loop: asyncio.AbstractEventLoop) -> bool:
         return False  # A run that is dead learns that from its next effect.
 
 
-async def _turn(turn: Turn, turns: Turns) -> None:
+async def _turn(turn: Turn, turns: Turns, port: Port) -> None:
     """Await a turn. A recorded result once won over whatever cancelled its await, and wins again."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -189,7 +191,7 @@ async def _turn(turn: Turn, turns: Turns) -> None:
         try:
             await turns.wait(turn)
         except asyncio.CancelledError:
-            if turn.finished is None or is_closing(loop):
+            if turn.finished is None or _is_ending(port):
                 raise
             was_cancelled = True
         else:
@@ -198,7 +200,7 @@ async def _turn(turn: Turn, turns: Turns) -> None:
         loop.call_soon(_cancel_again, task)
 
 
-async def _handed_over(room: Ticket | None) -> None:
+async def _handed_over(room: Ticket | None, port: Port) -> None:
     """Await that there is room again. What was handed over stays so: a cancellation comes after it."""
     if room is None:
         return
@@ -206,9 +208,17 @@ async def _handed_over(room: Ticket | None) -> None:
         await room
     except asyncio.CancelledError:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        if is_closing(loop) or task is None:
+        if _is_ending(port) or task is None:
             raise
         loop.call_soon(_cancel_again, task)
+
+
+def _is_ending(port: Port) -> bool:
+    """Tell whether a cancellation is no decision of the program: the loop is being closed, or Ctrl-C was pressed.
+
+    The end of a loop that a blocking workflow runs in its own thread is one: its code closes it.
+    """
+    return is_interrupted() if port.is_in_thread else is_closing(asyncio.get_running_loop())
 
 
 def _cancel_again(task: asyncio.Task[Any]) -> None:

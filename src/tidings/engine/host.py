@@ -17,9 +17,10 @@ import os
 import threading
 from weakref import WeakSet
 
+from tidings.engine.coroutines import Coroutines
 from tidings.engine.engine import Engine
 from tidings.engine.live import LiveRun
-from tidings.engine.loops import BackgroundLoop
+from tidings.engine.loops import BackgroundLoop, HomeLoop, running_loop
 from tidings.engine.registry import Registry
 from tidings.engine.runner import Runner
 from tidings.engine.settings import Settings
@@ -42,18 +43,24 @@ _MOST_NAMED = 3  # steps in one line of the log
 class Host:
     """The parts that execute workflows, and their common life."""
 
-    def __init__(self, engine: Engine, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, registry: Registry, home: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Build the parts. Coroutines run on `home` while that event loop runs."""
         self.engine = engine
         self.settings = settings
         self.registry = registry
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
+        self.slow_steps: set[str] = set()  # whose names the log has said
         self._stopped = threading.Event()
         self._waited_seconds = 0.0  # for what runs to come to rest, in vain
         self._closed_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self.workers = Workers(settings.max_executor_threads, engine.timers)
+        self._home = HomeLoop(home)
         self._background = BackgroundLoop(engine.timers)
-        self.runner = Runner(engine.parts, self.workers, self._background, self._take_up)
+        self.coroutines = Coroutines(self._home, self._background)
+        self.runner = Runner(engine.parts, self.workers, self._home, self._background, self._take_up)
         self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
         self.supervisor = Supervisor(
             engine.parts, self.runner, registry, settings.serializer, self.app_version, engine.connection.lease_ms
@@ -81,7 +88,7 @@ class Host:
             return
         self.supervisor.close()
         self.starter.close()
-        loop = _loop_of_this_thread()  # What that executes cannot get on meanwhile.
+        loop = running_loop()  # What that executes cannot get on meanwhile.
         clock, committer = self.engine.clock, self.engine.committer
         begun = clock.own_ms()
         turn: Ticket | None = None
@@ -139,16 +146,10 @@ class Host:
     def join(self) -> None:
         """Wait for its threads, once the engine is stopped or has discharged the runs."""
         self.supervisor.join()
+        self._background.join()
 
     def _take_up(self, live: LiveRun) -> None:
         self.supervisor.take_up(live)
-
-
-def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _do_nothing(_: Store) -> None:

@@ -38,6 +38,7 @@ class LiveRun:
         starting: settled when its start is durable, if that is the run's first unit and somebody waits for it.
         is_recorded: whether its start, or its claim, is known to be durable.
         is_refused: whether its start was refused, or failed.
+        home: the event loop on which the program launched, if the run was brought there from elsewhere. Weak, too.
         has_begun: whether a task or thread has it.
         is_given_up: whether its starter ended before it could begin.
         over: whether it has ended here, however.
@@ -51,6 +52,7 @@ class LiveRun:
         "ended",
         "function",
         "has_begun",
+        "home",
         "is_given_up",
         "is_recorded",
         "is_refused",
@@ -75,6 +77,7 @@ class LiveRun:
         self.ended = Ticket()
         self.is_recorded = False
         self.is_refused = False
+        self.home: ref[asyncio.AbstractEventLoop] | None = None
         self.has_begun = False
         self.is_given_up = False
         self.starting: Ticket | None = None
@@ -87,7 +90,8 @@ class LiveRun:
         """Tell whether this loop has to go on before the run can."""
         if self.task is not None:
             return self.task.get_loop() is loop
-        return not self.has_begun and self.loop is not None and self.loop() is loop
+        brought_to = self.home or self.loop
+        return not self.has_begun and brought_to is not None and brought_to() is loop
 
     @property
     def has_lost_its_loop(self) -> bool:

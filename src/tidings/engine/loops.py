@@ -1,4 +1,4 @@
-"""Event loops: telling that one is closing, and a loop of our own in the background.
+"""Event loops: telling that one is closing, the program's own, and one of ours in the background.
 
 `asyncio.run` ends by cancelling every task on its loop. To a workflow that looks like a cancellation
 by its own program, which would be recorded. So each loop that carries runs has one idle task, the
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
+import signal
 import socket
 import threading
 import weakref
@@ -18,6 +19,9 @@ from collections.abc import Callable
 
 from tidings.engine.again import Again
 from tidings.engine.timers import Timers
+
+# Code that holds the loop up, or goes on when it is cancelled, may keep it from being closed.
+_STOP_SECONDS = 1.0
 
 _sentinels: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 _closing: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
@@ -39,6 +43,15 @@ def is_closing(loop: asyncio.AbstractEventLoop) -> bool:
     return loop in _closing or loop.is_closed() or (sentinel is not None and sentinel.cancelling() > 0)
 
 
+def is_interrupted() -> bool:
+    """Tell whether Ctrl-C is ending the `asyncio.run` that runs in this thread: it cancels its task first."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    # `asyncio.Runner` counts how often its handler was called.
+    handler = getattr(signal.getsignal(signal.SIGINT), "func", None)
+    return getattr(getattr(handler, "__self__", None), "_interrupt_count", 0) > 0
+
+
 async def _wait_for_ever() -> None:
     loop = asyncio.get_running_loop()
     try:
@@ -47,6 +60,35 @@ async def _wait_for_ever() -> None:
     finally:
         _closing.add(loop)
         _sentinels.pop(loop, None)  # The task holds its loop: left here, neither would ever go.
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class HomeLoop:
+    """The event loop on which the program launched: its pools and clients belong to it, so coroutines run there.
+
+    It counts only while it runs. A program may launch on a loop, and stop it and do something else.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = None if loop is None else weakref.ref(loop)
+        self._was_stopped = False
+
+    def get(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop if it runs, and is not being closed."""
+        loop = None if self._loop is None else self._loop()
+        return loop if loop is not None and loop.is_running() and not is_closing(loop) else None
+
+    def look(self) -> bool:
+        """Tell whether it does not run, and did not run at the last look either."""
+        was_stopped, self._was_stopped = self._was_stopped, self.get() is None
+        return self._was_stopped and was_stopped
 
 
 class BackgroundLoop:
@@ -60,14 +102,15 @@ class BackgroundLoop:
         """Take who tries again where the loop cannot be started."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_stopped = False
+        self._thread: threading.Thread | None = None
+        self.is_stopped = False
         self._waiting: list[Callable[[asyncio.AbstractEventLoop], None]] = []
         self._again = Again("starting an event loop for async workflows", timers, self.try_again)
 
     def call(self, function: Callable[[asyncio.AbstractEventLoop], None]) -> bool:
         """Call `function` on the loop, as soon as that runs; False once it was stopped, and nothing is called."""
         with self._lock:
-            if self._is_stopped:
+            if self.is_stopped:
                 return False
             self._waiting.append(function)
             self._call_waiting()
@@ -76,7 +119,7 @@ class BackgroundLoop:
     def try_again(self) -> None:
         """Start the loop if something waits for it that could not be called before."""
         with self._lock:
-            if self._waiting and not self._is_stopped:
+            if self._waiting and not self.is_stopped:
                 self._call_waiting()
 
     def _call_waiting(self) -> None:
@@ -95,21 +138,27 @@ class BackgroundLoop:
             _check_descriptors()
             loop = asyncio.new_event_loop()
             try:
-                threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True).start()
+                thread = threading.Thread(target=self._run, args=(loop,), name="tidings-loop", daemon=True)
+                thread.start()
             except BaseException:
                 loop.close()
                 raise
-            self._loop = loop
+            self._loop, self._thread = loop, thread
         return self._loop
 
     def stop(self) -> None:
-        """Stop the loop after its tasks had a last turn; do not wait for it."""
+        """Stop the loop after its tasks had a last turn, and its async generators are closed; do not wait for it."""
         with self._lock:
-            self._is_stopped = True
+            self.is_stopped = True
             self._waiting.clear()
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(self._cancel_all, loop)
+
+    def join(self) -> None:
+        """Wait a moment until the loop is closed: what it closes may have files and connections open."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_STOP_SECONDS)
 
     @staticmethod
     def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
@@ -126,6 +175,7 @@ class BackgroundLoop:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()
 

@@ -55,7 +55,17 @@ class Parts(Struct, frozen=True):
 class Port:
     """Performs effects for one run, or for code outside of any."""
 
-    __slots__ = ("_ahead", "_parts", "_workflow_id", "chain", "is_detached", "no_more_steps", "steps", "turns")
+    __slots__ = (
+        "_ahead",
+        "_parts",
+        "_workflow_id",
+        "chain",
+        "is_detached",
+        "is_in_thread",
+        "no_more_steps",
+        "steps",
+        "turns",
+    )
 
     def __init__(
         self, parts: Parts, workflow_id: str | None = None, chain: Chain | None = None, ahead: Ahead | None = None
@@ -65,6 +75,7 @@ class Port:
         self._workflow_id = workflow_id
         self.chain = chain or Chain(parts.committer)
         self.is_detached = False
+        self.is_in_thread = False  # Its run is executed by a thread: event loops in there belong to its program.
         self.turns: Turns | None = None
         self.steps: list[str] = []  # the names of those of which a try is running now
         self.no_more_steps: str | None = None  # and why not

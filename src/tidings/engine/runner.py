@@ -9,6 +9,9 @@ An execution ends in one of these ways:
 - with its event loop closed, or before it could begin: it is claimed again and goes on, on the background loop
   if it is async.
 
+A coroutine runs on the event loop on which the program launched, while that runs: what it uses belongs there.
+Without such a loop it runs on its starter's, or on the background loop.
+
 A caller that goes away (a web client that disconnects, `wait_for` around a handle) ends only its own
 waiting.
 
@@ -35,8 +38,9 @@ from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
 from tidings.engine.chain import Chain
 from tidings.engine.drive import drive, drive_async
+from tidings.engine.executors import settle_threads
 from tidings.engine.live import Alarm, LiveRun
-from tidings.engine.loops import BackgroundLoop, is_closing, watch_loop
+from tidings.engine.loops import BackgroundLoop, HomeLoop, is_closing, running_loop, watch_loop
 from tidings.engine.port import Parts, Port
 from tidings.engine.probes import Point
 from tidings.engine.registry import WorkflowFunction
@@ -59,10 +63,16 @@ class Runner:
     """The runs of this process."""
 
     def __init__(
-        self, parts: Parts, workers: Workers, background: BackgroundLoop, detached: Callable[[LiveRun], None]
+        self,
+        parts: Parts,
+        workers: Workers,
+        home: HomeLoop,
+        background: BackgroundLoop,
+        detached: Callable[[LiveRun], None],
     ) -> None:
         self._parts = parts
         self._workers = workers
+        self._home = home
         self._background = background
         self._detached = detached
         self._lock = threading.Lock()
@@ -242,7 +252,7 @@ class Runner:
             _ = Chain(self._parts.committer).commit(Unit(cancel=workflow_id), partial(_say_time_is_up, workflow_id))
 
     def begin(self, live: LiveRun) -> None:
-        """Execute a run: a coroutine on the running loop of its starter, if it has one, else in the background.
+        """Execute a run: a function in a thread, a coroutine on an event loop.
 
         Where no thread or loop can be started now, the run waits for one. It raises what keeps a task from being
         made: then its caller gives the run up.
@@ -251,16 +261,38 @@ class Runner:
             context = contextvars.copy_context()
             self._workers.start(lambda: context.run(self.execute, live))
             self._has_begun(live)
-        elif live.loop is not None:
-            self._begin_on(asyncio.get_running_loop(), live)
-        elif not self._background.call(partial(self._begin_in_background, live)):
-            self._ended(live, None, live.port.chain.dead)  # The host has stopped, and the run was killed by that.
+            return
+        home, here = self._home.get(), running_loop()
+        if here is not None and (here is home or (home is None and live.loop is not None)):
+            self._begin_on(here, live)
+        elif home is not None:
+            live.home = ref(home)
+            try:
+                home.call_soon_threadsafe(self._begin_at_home, home, live)
+            except RuntimeError:  # It was closed just now.
+                self._begin_in_background(live)
+        else:
+            self._begin_in_background(live)
 
     def _has_begun(self, live: LiveRun) -> None:
         with self._lock:
             self._starts.begun(live)
 
-    def _begin_in_background(self, live: LiveRun, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin_in_background(self, live: LiveRun) -> None:
+        live.home = None
+        if not self._background.call(partial(self._begin_brought, live)):
+            self._ended(live, None, live.port.chain.dead)  # The host has stopped, and the run was killed by that.
+
+    def _begin_at_home(self, home: asyncio.AbstractEventLoop, live: LiveRun) -> None:
+        if is_closing(home):
+            self._begin_in_background(live)
+        else:
+            self._begin_brought(live, home)
+
+    def _begin_brought(self, live: LiveRun, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin a run that another thread has brought to this loop."""
+        if live.over:
+            return  # It took too long, and is executed elsewhere.
         try:
             self._begin_on(loop, live)
         except BaseException:
@@ -277,6 +309,10 @@ class Runner:
         try:
             self._has_begun(live)
             live.run.root.owner = threading.get_ident()
+            live.port.is_in_thread = True
+            live.port.turns = Turns(live.run, live.port.chain, run_of) if live.run.has_turns else None
+            settle_wait_for()
+            settle_threads()
             with standing(Scope(live.run, live.port, live.run.root)):
                 value, error = self._call(live, for_caller)
                 self._ended(live, self._drive_end(live, value, error), None)
@@ -289,7 +325,6 @@ class Runner:
         """Call the workflow function. Gives its value or its error."""
         try:
             live.port.chain.check()
-            live.run.check_has_branches()
             return live.function.function(*live.args, **live.kwargs), None
         except BaseException as failure:
             if for_caller and isinstance(failure, _FOR_THE_CALLER):
@@ -309,6 +344,7 @@ class Runner:
         self._take_given_up()
         self._workers.try_again()
         self._background.try_again()
+        home_stands_still = self._home.look()
         for live in self.all_live():
             task = live.task
             if task is not None and task.get_loop().is_closed():
@@ -318,6 +354,8 @@ class Runner:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 with contextlib.suppress(Exception):
                     cast(Coroutine[Any, Any, None], live.coroutine).close()
+            elif live.home is not None and home_stands_still and live.is_recorded:
+                self._detach(live)  # Nobody may ever run that loop again. If somebody does, this execution is over.
 
     def _detach(self, live: LiveRun) -> None:
         live.port.detach()
@@ -384,6 +422,7 @@ class Runner:
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)
         settle_wait_for()
+        settle_threads()
         live.coroutine = self._execute_async(live)
         try:
             live.task = loop.create_task(live.coroutine, name=live.run.workflow_id)

@@ -1,7 +1,9 @@
 """Where code stands: in a workflow, on a branch of its run, or in an attempt of one of its steps.
 
 Carried by a context variable, so it follows tasks and `asyncio.to_thread`. A task that calls its
-first operation in a workflow opens a branch; other threads may not, except inside a step.
+first operation in a workflow opens a branch, also where a blocking workflow runs an event loop in its
+own thread. Other threads walk no branch: they call operations inside a step, or for the task that
+awaits them (`engine.thread_calls`).
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from contextvars import Context, ContextVar
 from functools import partial
+from typing import Any
 
 from tidings.core.history import Branch, Run, Slot
 from tidings.engine.port import Port
+from tidings.engine.turns import Turns
 from tidings.error import DBOSContextError
 
 
@@ -58,9 +63,10 @@ class Decision(Attempt):
 class Scope:
     """Where code stands. In a step if `attempt` is set, else in the workflow function."""
 
-    __slots__ = ("attempt", "branch", "port", "run")
+    __slots__ = ("_threads", "attempt", "branch", "port", "run")
 
     def __init__(self, run: Run, port: Port, branch: Branch, attempt: Attempt | None = None) -> None:
+        self._threads = 0
         self.run = run
         self.port = port
         self.branch = branch
@@ -75,6 +81,12 @@ class Scope:
         if self.port.turns is not None and self.run.has_turns:
             self.port.turns.look()
         return slot
+
+    def next_for_thread(self) -> Branch:
+        """Number a branch that leaves this one with a call in another thread."""
+        self._threads += 1
+        path = f"t{self._threads}"
+        return Branch(f"{self.branch.path}.{path}" if self.branch.path else path)
 
 
 _scope: ContextVar[Scope | None] = ContextVar("tidings_scope", default=None)
@@ -122,23 +134,65 @@ def of_task() -> Scope | None:
     if scope is None or scope.attempt is not None:
         return scope
     task = asyncio.current_task()
-    owner = scope.branch.owner
-    if owner is task:
+    if scope.branch.owner is task:
         return scope
-    if not isinstance(owner, asyncio.Task) or task is None or owner.get_loop() is not task.get_loop():
+    if task is None or not may_walk(scope, task):
         raise _elsewhere(scope)
-    run, turns = scope.run, scope.port.turns
-    branched = Scope(run, scope.port, scope.branch.open_child(task))
-    run.ahead.branch_opens()
-    task.add_done_callback(run.ahead.branch_ends)
-    if turns is not None:
-        task.add_done_callback(partial(turns.branch_ends, branched.branch.path))
+    branched = _from_thread.get(task)
+    if branched is None or branched.branch.owner is None:
+        branched = Scope(scope.run, scope.port, scope.branch.open_child(task))
+        _opens(branched, task)
     _scope.set(branched)
     return branched
+
+
+def may_walk(scope: Scope, task: asyncio.Task[Any]) -> bool:
+    """Tell whether a running task walks this branch, or may open one that leaves it."""
+    owner = scope.branch.owner
+    if isinstance(owner, asyncio.Task):
+        return owner.get_loop() is task.get_loop()
+    return owner == threading.get_ident()  # A loop in the thread of a blocking workflow.
+
+
+def _opens(scope: Scope, task: asyncio.Task[Any]) -> None:
+    """Note that a task has opened a branch."""
+    run, port = scope.run, scope.port
+    run.ahead.branch_opens()
+    task.add_done_callback(run.ahead.branch_ends)
+    if port.turns is not None:
+        if not port.turns.is_on(task.get_loop()):
+            port.turns = Turns(run, port.chain, run_of)  # A blocking workflow may run one loop after the other.
+        task.add_done_callback(partial(port.turns.branch_ends, scope.branch.path))
+
+
+# --- calls in other threads ------------------------------------------------------------------------------
+
+# Of tasks that had no branch when they first called a function in a thread: the one that is theirs if that, and not the
+# task itself, calls the first operation. Until then it has no owner.
+_from_thread: weakref.WeakKeyDictionary[asyncio.Task[Any], Scope] = weakref.WeakKeyDictionary()
+
+
+def number_for_thread(scope: Scope, task: asyncio.Task[Any]) -> Scope:
+    """Return where operations of a function stand that a task is going to call in another thread."""
+    if scope.branch.owner is task:
+        return scope
+    numbered = _from_thread.get(task)
+    if numbered is None:
+        numbered = _from_thread[task] = Scope(scope.run, scope.port, scope.next_for_thread())
+    return numbered
+
+
+def open_for_thread(scope: Scope, task: asyncio.Task[Any]) -> Scope:
+    """Let the first operation of the function open the branch that was numbered for it."""
+    if scope.branch.owner is None:
+        scope.branch.owner = task
+        _opens(scope, task)
+    return scope
 
 
 def _elsewhere(scope: Scope) -> DBOSContextError:
     return DBOSContextError(
         f"workflow {scope.run.workflow_id!r} is called from a thread or event loop that is not its own; "
-        "the order of its operations would differ at each run. Use tasks of its own loop, or a step"
+        "the order of its operations would differ at each run. Use tasks of its own loop, a step, or await "
+        "asyncio.to_thread(...), or in a blocking workflow DBOS.run_parallel(...)"
     )

@@ -41,10 +41,9 @@ class Motion(enum.Enum):
 def motion_of(run: Run, turns: Collection[Awaited], run_of: RunOf) -> Motion:
     """Tell whether the tasks of `run`, on the running loop, wait for something else than these turns."""
     root = run.root.owner
-    if not isinstance(root, asyncio.Task):
-        return Motion.WAITS
     look = _Look(turns)
-    motion = look.at(root)  # Alone first: many runs may be looked at, among very many tasks.
+    # Alone first: many runs may be looked at, among very many tasks. A blocking workflow's root is a thread.
+    motion = look.at(root) if isinstance(root, asyncio.Task) else Motion.STUCK
     if motion is Motion.STUCK:
         loop = asyncio.get_running_loop()
         for task in asyncio.all_tasks(loop):

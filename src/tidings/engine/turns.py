@@ -10,7 +10,8 @@ Deterministic code begins all that is recorded, so nothing waits for ever. Code 
 nothing moves any more, and nothing but turns is waited for (`stuck`), the run has left its recorded path.
 Where something else is waited for it may only be slow: the log says what is missing.
 
-Used on the event loop of the run alone. A blocking workflow has one branch, and no turns.
+Used on the event loop of the run alone. A blocking workflow may run loops in its thread, one after the other, each with
+turns of its own. What blocks a thread waits for no turn: nothing else of the run could come before it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 from tidings.core.effects import Turn
 from tidings.core.history import Run
 from tidings.engine.chain import Chain
+from tidings.engine.loops import running_loop
 from tidings.engine.stuck import Motion, RunOf, motion_of
 from tidings.engine.ticket import Ticket
 
@@ -48,6 +50,7 @@ class Turns:
         "_has_said",
         "_is_stuck",
         "_look_at",
+        "_loop",
         "_new",
         "_rounds",
         "_run",
@@ -61,6 +64,7 @@ class Turns:
         self._run = run
         self._chain = chain
         self._run_of = run_of
+        self._loop = running_loop()  # None where a blocking workflow has no event loop in its thread, until it has one.
         self._waiting: dict[int, tuple[int, asyncio.Future[None]]] = {}
         self._new: list[asyncio.Future[None]] = []
         self._rounds = 0
@@ -91,6 +95,22 @@ class Turns:
                 self._new.remove(future)
             raise
 
+    def pass_by(self, finished: int | None) -> None:
+        """Give this result back at once, to code that holds up its thread until it has it; or let it begin what is new.
+
+        Raises:
+            DBOSUnexpectedStepError: a blocking workflow goes on, and the event loop in which branches were opened has
+                not run.
+        """
+        turns = self._run.turns
+        if finished is None and self._run.branches_left and running_loop() is None:
+            raise self._run.lacks_branch(None)
+        if turns and turns[-1] == finished:
+            turns.pop()
+        elif finished in turns:
+            turns.remove(finished)
+        self.look()
+
     def branch_ends(self, path: str, task: asyncio.Task[Any]) -> None:
         """Note that a branch has ended. If it was cancelled, nothing more is expected of it."""
         if task.cancelled() or task.cancelling():
@@ -99,7 +119,14 @@ class Turns:
 
     def look(self) -> None:
         """Look soon whose turn it is: after everything that is ready to run has run."""
-        asyncio.get_running_loop().call_soon(self._give)
+        if self._loop is not None and self._loop is running_loop():
+            self._loop.call_soon(self._give)
+        elif self._loop is not None:
+            _call_on(self._loop, self._give)
+
+    def is_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether these are the turns of tasks on this loop."""
+        return self._loop is loop
 
     def _give(self) -> None:
         run, turns = self._run, self._run.turns

@@ -83,7 +83,7 @@ def all_come_again(run: Run) -> Operation[None]:
     """Wait until all that is recorded has come again, and record what was given up before that."""
     if run.has_turns:
         yield Turn()
-    while run.given_up:
+    while run.given_up and not run.has_turns:  # Where nothing can wait, they may not have come yet.
         yield Defer(partial(_abandoned, run.given_up.pop(0)))
 
 
