@@ -80,6 +80,7 @@ async def test_n2_blocking_workflows_wait_for_a_thread_and_the_log_says_so_once(
 async def test_n2_a_parent_sees_nothing_of_a_child_that_waits_for_a_thread(
     app: App, face: Face, is_async_child: bool
 ) -> None:
+    await app.relaunch_off_loop()  # So an async child needs the loop in the background.
     caught: list[BaseException] = []
 
     @DBOS.workflow()
@@ -118,6 +119,7 @@ async def test_n2_a_parent_sees_nothing_of_a_child_that_waits_for_a_thread(
 @pytest.mark.parametrize("trouble", ["no thread", "no descriptor", "no memory"])
 async def test_n2_an_async_workflow_waits_for_its_loop(app: App, log: Sightings, trouble: str) -> None:
     """Started from a thread, so that it needs the loop in the background."""
+    await app.relaunch_off_loop()
 
     @DBOS.workflow()
     async def order() -> str:
