@@ -26,8 +26,11 @@ WakeKey = tuple[str | None, ...]
 class Standing(Protocol):
     """The arrival of a take that stands."""
 
-    def stands_no_more(self) -> None:
-        """Let its take not be committed again on its own; from now on a message only wakes it."""
+    def stands_no_more(self) -> bool:
+        """Let its take not be committed again on its own; from now on a message only wakes it.
+
+        Tells whether it may be under way: then its result may come still.
+        """
 
 
 class Call(Struct, frozen=True):
@@ -178,10 +181,10 @@ class Read(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True):
-    """Wait, in a replay of parallel branches, until it is this result's turn to come again.
+    """Wait, in a run with parallel branches, until it is this result's turn to come.
 
     `finished` is its number, and `begun` how many operations had begun before it. Without a number it
-    is a new operation's turn: when all that is recorded has come.
+    is a new operation's turn: in a replay, when all that is recorded has come.
     """
 
     finished: int | None = None

@@ -102,10 +102,11 @@ class Arrival(Ticket):
         self._gate.release()
         return [] if self._missed is None else self._note(*self._missed)
 
-    def stands_no_more(self) -> None:
+    def stands_no_more(self) -> bool:
         """See `core.effects.Standing`. Who boards holds the arrival first, and looks at this then."""
         if self.stand is not None:
             self.stand.may_board = False
+        return self._gate.locked()
 
     def board(self) -> Stand | None:
         """Hold it, and give the take to commit with a message; `None` if none stands."""

@@ -14,6 +14,7 @@ from functools import partial
 
 from tidings.core.history import Branch, Run, Slot
 from tidings.engine.port import Port
+from tidings.engine.turns import Turns
 from tidings.error import DBOSContextError
 
 
@@ -91,6 +92,12 @@ def run_of(context: Context) -> Run | None:
     return None if scope is None else scope.run
 
 
+def code_of(context: Context) -> Run | None:
+    """Return the run whose workflow function, and no step, code with this context is in."""
+    scope = context.get(_scope)
+    return None if scope is None or scope.attempt is not None else scope.run
+
+
 class standing:  # noqa: N801  (a block; a generator's would take 0.5 kB of each run that waits)
     """Stand at a scope (outside of any workflow if it is `None`) for the length of the block."""
 
@@ -127,12 +134,13 @@ def of_task() -> Scope | None:
         return scope
     if not isinstance(owner, asyncio.Task) or task is None or owner.get_loop() is not task.get_loop():
         raise _elsewhere(scope)
-    run, turns = scope.run, scope.port.turns
-    branched = Scope(run, scope.port, scope.branch.open_child(task))
-    run.ahead.branch_opens()
+    run, port = scope.run, scope.port
+    branched = Scope(run, port, scope.branch.open_child(task))
+    run.branch_opens()
+    if port.turns is None:
+        port.turns = Turns(run, port.chain, run_of, code_of)
     task.add_done_callback(run.ahead.branch_ends)
-    if turns is not None:
-        task.add_done_callback(partial(turns.branch_ends, branched.branch.path))
+    task.add_done_callback(partial(port.turns.branch_ends, branched.branch.path))
     _scope.set(branched)
     return branched
 
