@@ -163,7 +163,7 @@ class Arrival:
         self.may_board = True
         self.has_taken = False
 
-    def stands_no_more(self) -> bool:
+    def stands_no_more(self, _: Callable[[], None]) -> bool:
         """See `core.effects.Standing`."""
         self.may_board = False
         return self.has_taken

@@ -26,10 +26,10 @@ WakeKey = tuple[str | None, ...]
 class Standing(Protocol):
     """The arrival of a take that stands."""
 
-    def stands_no_more(self) -> bool:
+    def stands_no_more(self, nothing_came: Callable[[], None]) -> bool:
         """Let its take not be committed again on its own; from now on a message only wakes it.
 
-        Tells whether it may be under way: then its result may come still.
+        Tells whether it is under way now. If it is, and finds no message, `nothing_came` is called, in any thread.
         """
 
 

@@ -17,6 +17,7 @@ Not thread-safe: positions are taken by the task or thread that owns the branch;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from tidings.core.ahead import Ahead
@@ -94,6 +95,7 @@ class Run:
         "standing",
         "turns",
         "when_broken",
+        "when_nothing_came",
         "workflow_id",
     )
 
@@ -117,6 +119,8 @@ class Run:
         self.ahead = Ahead()
         self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
         self.when_broken: Callable[[], None] | None = None
+        # Told, in any thread, the number of a result that was under way and does not come. None without branches.
+        self.when_nothing_came: Callable[[int], None] | None = None
         # The receive whose take stands. It has the last number, and no operation has begun since.
         self.standing: tuple[Standing, Slot] | None = None
         entries: Iterable[RecordedEntry] = history.entries if history else ()
@@ -282,11 +286,17 @@ class Run:
 
         Its own number was drawn before. Committed later, its result would be replayed too early.
         """
-        if self.standing is not None:
-            arrival, slot = self.standing
-            self.standing = None
-            if not arrival.stands_no_more():
-                slot.comes_no_more()
+        if self.standing is None:
+            return
+        arrival, slot = self.standing
+        self.standing = None
+        number = slot.finished
+        if number is not None and not arrival.stands_no_more(partial(self._nothing_came, number)):
+            self.comes_no_more(number)
+
+    def _nothing_came(self, number: int) -> None:
+        if self.when_nothing_came is not None:
+            self.when_nothing_came(number)
 
     def next_version(self, key: str) -> int:
         """Number the next version of the event `key`. Called under the run's lock."""

@@ -80,6 +80,7 @@ class Turns:
         self._since = 0.0  # since when.
         self._has_said = self._is_stuck = False
         run.when_broken = self.look
+        run.when_nothing_came = partial(_call_on, asyncio.get_running_loop(), self._comes_not)
 
     async def wait(self, turn: Turn) -> None:
         """Wait for the turn of a result, or of a new operation."""
@@ -170,6 +171,10 @@ class Turns:
                     _release(future)
         if not self._new and not self._waiting:
             self._unwatch()
+
+    def _comes_not(self, number: int) -> None:
+        self.run.comes_no_more(number)
+        self.look()
 
     def _give(self, number: int) -> None:
         """Let this result come, if its operation waits for that."""
@@ -267,9 +272,9 @@ class Turns:
         )
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: int) -> None:
     with contextlib.suppress(RuntimeError):  # It is closed.
-        loop.call_soon_threadsafe(callback)
+        loop.call_soon_threadsafe(callback, *args)
 
 
 def _release(future: asyncio.Future[None]) -> None:
