@@ -88,6 +88,8 @@ def test_a_program_cut_anywhere_and_replayed_ends_as_it_would_have(program: Prog
         assert sorted(world.published) == sorted(first.published), "each event was published once"
         assert world.children == first.children
         assert world.inbox == first.inbox
+        seen = first.seen[cut - 1] if cut else 0
+        assert world.order[:seen] == first.order[:seen], "what the code had got comes again in that order"
         assert _without_seq(world) == _without_seq(first)
 
 

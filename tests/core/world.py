@@ -162,10 +162,12 @@ class Arrival:
 
     def __init__(self) -> None:
         self.may_board = True
+        self.has_taken = False
 
-    def stands_no_more(self) -> None:
+    def stands_no_more(self, _: Callable[[], None]) -> bool:
         """See `core.effects.Standing`."""
         self.may_board = False
+        return self.has_taken
 
 
 @dataclass
@@ -182,6 +184,8 @@ class World:
     existing: set[str] = field(default_factory=lambda: {OTHER})
     units: list[Unit] = field(default_factory=list)  # those that applied, in order
     times: list[int] = field(default_factory=list)  # when
+    order: list[str] = field(default_factory=list)  # whose results have come to the code, by path
+    seen: list[int] = field(default_factory=list)  # how many had when each unit was handed over
     calls: list[tuple[Any, ...]] = field(default_factory=list)  # each run of a step's code
     reads: list[str] = field(default_factory=list)
     waits: list[tuple[str, int | None]] = field(default_factory=list)
@@ -227,6 +231,7 @@ class World:
                 self.outbox.append((each.destination_id, each.topic, each.body))
         self.units.append(unit)
         self.times.append(self.now_ms)
+        self.seen.append(len(self.order))
         return answer
 
     def receive(self, topic: str, body: str) -> None:
@@ -320,7 +325,7 @@ def _walk(program: Program, path: str = "") -> Generator[tuple[str, Op], None, N
 
 # --- the driver ------------------------------------------------------------------------------------------
 
-# What a task asks of the scheduler: to let others go first, to wait for children, or for a time.
+# What a task asks of the scheduler: to let others go first, to wait for children, for a time, or for its turn.
 _Pause = tuple[str, Any]
 _Task = Generator[_Pause, Any, None]
 Results = dict[str, Any]
@@ -346,10 +351,14 @@ def _schedule(executor: _Executor, program: Program, dice: random.Random) -> Non
     root = executor.task(program, executor.run.root, "")
     ready: list[tuple[_Task, Any]] = [(root, None)]
     waiting: list[tuple[int, int, _Task]] = []
+    turns: list[tuple[Turn, _Task]] = []
     parents: dict[int, tuple[_Task, int]] = {}
     counts: dict[int, int] = {}
-    while ready or waiting:
-        if not ready:  # All stand still: let the time come that is next.
+    while ready or waiting or turns:
+        if not ready:  # All stand still: whoever's turn it is goes on.
+            ready.extend((task, None) for task in _next(executor.run, turns))
+        if not ready:  # Nobody's: let the time come that is next.
+            assert waiting, f"these wait for a turn that never comes: {turns}"
             waiting.sort(key=lambda item: item[:2])
             deadline, _, task = waiting.pop(0)
             executor.world.now_ms = max(executor.world.now_ms, deadline)
@@ -368,12 +377,27 @@ def _schedule(executor: _Executor, program: Program, dice: random.Random) -> Non
             ready.append((task, None))
         elif what == "wait":
             waiting.append((detail, len(waiting), task))
+        elif what == "turn":
+            turns.append((detail, task))
         else:
             counts[id(task)] = len(detail)
             for child in detail:
                 parents[id(child)] = (task, id(task))
                 executor.keep.append(child)
                 ready.append((child, None))
+
+
+def _next(run: Run, turns: list[tuple[Turn, _Task]]) -> list[_Task]:
+    """Take out whose turn it is: that of the next result, or of all new operations."""
+    numbers = {run.turns[-1]} if run.turns else {None, next(iter(run.coming or ()), None)}
+    given = [each for each in turns if each[0].finished in numbers and each[0].begun <= run.begun]
+    if run.turns and given:
+        run.turns.pop()
+    elif not run.turns:
+        run.branches_left = 0
+    for each in given:
+        turns.remove(each)
+    return [task for _, task in given]
 
 
 class _Executor:
@@ -389,7 +413,7 @@ class _Executor:
             if isinstance(op, Parallel):
                 branches = [branch.open_child(None) for _ in op.branches]
                 for _ in branches:
-                    self.run.ahead.branch_opens()
+                    self.run.branch_opens()
                 yield (
                     "spawn",
                     [self.task(each, branches[number], f"{here}.{number}") for number, each in enumerate(op.branches)],
@@ -416,6 +440,7 @@ class _Executor:
         try:
             value = yield from self._drive(self._operation(op, branch, path), op, path)
             if isinstance(op, Child):
+                self.world.order.append(path)
                 value = yield from self._drive(
                     results.get_result_recorded(self.run.begin(branch, results.GET_RESULT), value.workflow_id, None),
                     op,
@@ -425,6 +450,9 @@ class _Executor:
             return "given up"
         except _EXPECTED as error:
             return f"{type(error).__name__}: {error}"
+        finally:
+            if not isinstance(op, Publish):
+                self.world.order.append(path)
         if isinstance(op, Send):
             return "sent"  # Which of the destinations had ended is not recorded: it is only logged.
         return value.value if isinstance(value, messages.Message) else value
@@ -479,6 +507,8 @@ class _Executor:
                     argument = yield from self._receive(effect, op, path)
                 elif isinstance(effect, Wait):
                     argument = yield from self._wait(effect, op, path)
+                elif isinstance(effect, Turn):
+                    argument = yield "turn", effect
                 else:
                     argument = self._perform_at_once(effect)
                     if isinstance(effect, Commit):
@@ -491,6 +521,7 @@ class _Executor:
     def _receive(self, effect: ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
         self.world.waits.append((path, self._deadline_of(effect)))
         answer = self._apply(effect.unit)
+        effect.arrival.has_taken = isinstance(answer, Taken)
         yield "yield", None
         if isinstance(answer, Taken):
             return answer
@@ -501,6 +532,7 @@ class _Executor:
         self._apply(Unit(messages=(_late(path),)))
         assert effect.unit.take is not None
         boarding = replace(effect.unit, take=Take(effect.unit.take.topic))
+        effect.arrival.has_taken = effect.arrival.may_board
         return self._apply(boarding) if effect.arrival.may_board else True
 
     def _wait(self, effect: Wait | ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
@@ -518,7 +550,7 @@ class _Executor:
             return None if due is None else due.deadline_ms
         return self.world.now_ms + due.longest_ms
 
-    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Turn | Now) -> Any:
+    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Now) -> Any:
         match effect:
             case Call(function):
                 return function()
@@ -528,7 +560,7 @@ class _Executor:
                 return self._apply(make())
             case Watch():
                 return Arrival()
-            case Barrier() | Turn():
+            case Barrier():
                 return None
             case Lack():
                 raise AssertionError("nothing is lacking here")

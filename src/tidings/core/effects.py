@@ -26,8 +26,11 @@ WakeKey = tuple[str | None, ...]
 class Standing(Protocol):
     """The arrival of a take that stands."""
 
-    def stands_no_more(self) -> None:
-        """Let its take not be committed again on its own; from now on a message only wakes it."""
+    def stands_no_more(self, nothing_came: Callable[[], None]) -> bool:
+        """Let its take not be committed again on its own; from now on a message only wakes it.
+
+        Tells whether it is under way now. If it is, and finds no message, `nothing_came` is called, in any thread.
+        """
 
 
 class Call(Struct, frozen=True):
@@ -193,10 +196,10 @@ class Read(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True):
-    """Wait, in a replay of parallel branches, until it is this result's turn to come again.
+    """Wait, in a run with parallel branches, until it is this result's turn to come.
 
     `finished` is its number, and `begun` how many operations had begun before it. Without a number it
-    is a new operation's turn: when all that is recorded has come.
+    is a new operation's turn: in a replay, when all that is recorded has come.
     """
 
     finished: int | None = None

@@ -5,7 +5,8 @@ runs in *branches*: the workflow function is the root, and each further task tha
 operation opens a branch of its own, numbered within its parent's in the order of their first
 operations. Each branch counts its operations alone, so tasks that run side by side replay right
 whatever their speed. What they share (a list, say) is replayed right too: results are numbered as
-they come, and a replay gives them back in that order (`turns`). An operation takes a `Slot`: its
+they come, and branches get them in that order, at first (`coming`) and in a replay (`turns`). An
+operation takes a `Slot`: its
 place, its ordinal (the order in which operations began, which users see), and what is recorded
 there.
 
@@ -16,6 +17,7 @@ Not thread-safe: positions are taken by the task or thread that owns the branch;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from tidings.core.ahead import Ahead
@@ -79,19 +81,21 @@ class Run:
         "_ordinal",
         "_recorded",
         "_stream_lengths",
+        "_undelivered",
         "ahead",
         "begun",
         "branches_left",
         "broken",
+        "coming",
         "due",
         "epoch",
-        "given_up",
         "name",
         "root",
         "serializer",
         "standing",
         "turns",
         "when_broken",
+        "when_nothing_came",
         "workflow_id",
     )
 
@@ -115,7 +119,10 @@ class Run:
         self.ahead = Ahead()
         self.broken: DBOSException | None = None  # Why this execution cannot go on; another one may.
         self.when_broken: Callable[[], None] | None = None
-        self.standing: Standing | None = None  # Its take has the last number, and no operation has begun since.
+        # Told, in any thread, the number of a result that was under way and does not come. None without branches.
+        self.when_nothing_came: Callable[[int], None] | None = None
+        # The receive whose take stands. It has the last number, and no operation has begun since.
+        self.standing: tuple[Standing, Slot] | None = None
         entries: Iterable[RecordedEntry] = history.entries if history else ()
         self._recorded = {Place(each.entry.branch, each.entry.position): each for each in entries}
         self._ordinal = max((each.entry.ordinal for each in self._recorded.values()), default=0)
@@ -129,8 +136,10 @@ class Run:
         self.expect_branches()
         # The results that are still to come again, the next one last: their order counts only between branches.
         self.turns = finished[::-1] if self.branches_left else []
-        # Operations that the program gave up before their turn. Recorded when all that is recorded has come again.
-        self.given_up: list[Slot] | None = None
+        # The new results that are numbered and that the code has not got yet, the next one first; of a run that has
+        # branches. One without has one result at a time.
+        self.coming: dict[int, None] | None = {} if self.turns else None
+        self._undelivered: int | None = None
 
     @property
     def has_turns(self) -> bool:
@@ -238,20 +247,51 @@ class Run:
     def _is_left(self, place: Place) -> bool:
         return place.branch != ROOT and not any(_is_within(place.branch, each) for each in self._excused)
 
-    def next_finished(self) -> int:
-        """Number the next result."""
+    def branch_opens(self) -> None:
+        """From now on results come to the code one after the other, in the order of their numbers."""
+        self.ahead.branch_opens()
+        if self.coming is None:
+            self.coming = {} if self._undelivered is None else {self._undelivered: None}
+
+    def next_finished(self, instead_of: int | None) -> int:
+        """Number the next result, or the same operation's once more."""
         self._end_standing()
         self._finished += 1
+        if self.coming is None:
+            self._undelivered = self._finished
+        else:
+            if instead_of is not None:
+                self.coming.pop(instead_of, None)
+            self.coming[self._finished] = None
         return self._finished
+
+    def comes_no_more(self, number: int | None) -> None:
+        """Wait no longer for the result with this number: the code has it, or there is none."""
+        if self.coming is None:
+            self._undelivered = None
+        elif number is not None:
+            self.coming.pop(number, None)
+
+    def is_next(self, number: int) -> bool:
+        """Whether the code has got all results before the new one with this number."""
+        return not self.coming or next(iter(self.coming)) == number
 
     def _end_standing(self) -> None:
         """Let a take that stands come after what is numbered or begins now, or be in a batch already.
 
         Its own number was drawn before. Committed later, its result would be replayed too early.
         """
-        if self.standing is not None:
-            self.standing.stands_no_more()
-            self.standing = None
+        if self.standing is None:
+            return
+        arrival, slot = self.standing
+        self.standing = None
+        number = slot.finished
+        if number is not None and not arrival.stands_no_more(partial(self._nothing_came, number)):
+            self.comes_no_more(number)
+
+    def _nothing_came(self, number: int) -> None:
+        if self.when_nothing_came is not None:
+            self.when_nothing_came(number)
 
     def next_version(self, key: str) -> int:
         """Number the next version of the event `key`. Called under the run's lock."""
@@ -308,7 +348,7 @@ class Run:
 class Slot:
     """The place of one operation in its run, and what is recorded there."""
 
-    __slots__ = ("branch", "closes", "name", "number", "ordinal", "recorded", "run")
+    __slots__ = ("branch", "closes", "finished", "name", "number", "ordinal", "recorded", "run")
 
     def __init__(
         self, run: Run, branch: str, number: int, ordinal: int, name: str, recorded: RecordedEntry | None
@@ -320,6 +360,7 @@ class Slot:
         self.name = name
         self.recorded = recorded
         self.closes: frozenset[str] = NOTHING_CLOSED  # streams that this try of a step has closed
+        self.finished: int | None = None  # The number of its result, until the code has got that.
 
     @property
     def is_open(self) -> bool:
@@ -330,6 +371,11 @@ class Slot:
     def is_finished(self) -> bool:
         """Whether the operation is recorded with its end: a result, or given up."""
         return self.recorded is not None and self.recorded.entry.state is not EntryState.OPEN
+
+    def comes_no_more(self) -> None:
+        """Wait no longer for the result that was numbered: the code has it, or it was taken back."""
+        self.run.comes_no_more(self.finished)
+        self.finished = None
 
     def open(self, started_at_ms: int, deadline_ms: int | None) -> Entry:
         """An entry that says: waiting since, and until."""
@@ -348,7 +394,7 @@ class Slot:
         return self._entry(EntryState.DONE, output, error, child_workflow_id, None, started_at_ms, completed_at_ms)
 
     def abandoned(self) -> Entry:
-        """An entry that says: the program stopped waiting here."""
+        """An entry that says: the program stopped waiting here. When it did has its place among the results."""
         return self._entry(EntryState.ABANDONED, None, None, None, None, None, None)
 
     def _entry(
@@ -361,6 +407,9 @@ class Slot:
         started_at_ms: int | None,
         completed_at_ms: int | None,
     ) -> Entry:
+        is_over = state is not EntryState.OPEN
+        if is_over:
+            self.finished = self.run.next_finished(self.finished)
         return Entry(
             self.branch,
             self.number,
@@ -373,8 +422,8 @@ class Slot:
             deadline_ms,
             started_at_ms,
             completed_at_ms,
-            None if completed_at_ms is None else self.run.next_finished(),
-            None if completed_at_ms is None else self.run.begun,
+            self.finished if is_over else None,
+            self.run.begun if is_over else None,
         )
 
 

@@ -13,6 +13,7 @@ message that was taken is always the answer, and nobody takes a second one at th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings.core.effects import Due, WakeKey
@@ -67,7 +68,7 @@ class Stand:
 class Arrival(Ticket):
     """The next wake-up of any of some keys, or the answer to the take that stands for one."""
 
-    __slots__ = ("_missed", "keys", "may_fail", "stand", "was_woken")
+    __slots__ = ("_missed", "_nothing_came", "keys", "may_fail", "stand", "was_woken")
 
     def __init__(self, keys: tuple[WakeKey, ...], may_fail: bool) -> None:
         super().__init__()
@@ -76,6 +77,7 @@ class Arrival(Ticket):
         self.was_woken = False
         self.stand: Stand | None = None
         self._missed: tuple[Any, BaseException | None] | None = None
+        self._nothing_came: Callable[[], None] | None = None
 
     def hold(self) -> bool:
         """Keep the answer for who commits the take; False if it is settled, or held already."""
@@ -100,12 +102,17 @@ class Arrival(Ticket):
     def let_go(self) -> list[asyncio.Future[None]]:
         """Hold it no more; what came meanwhile settles it now."""
         self._gate.release()
+        nothing_came, self._nothing_came = self._nothing_came, None
+        if nothing_came is not None:
+            nothing_came()
         return [] if self._missed is None else self._note(*self._missed)
 
-    def stands_no_more(self) -> None:
+    def stands_no_more(self, nothing_came: Callable[[], None]) -> bool:
         """See `core.effects.Standing`. Who boards holds the arrival first, and looks at this then."""
+        self._nothing_came = nothing_came
         if self.stand is not None:
             self.stand.may_board = False
+        return self._gate.locked()
 
     def board(self) -> Stand | None:
         """Hold it, and give the take to commit with a message; `None` if none stands."""

@@ -24,7 +24,6 @@ from tidings.engine.committer import Job
 from tidings.engine.loops import is_closing, is_interrupted
 from tidings.engine.port import Port, Watching
 from tidings.engine.ticket import Ticket
-from tidings.engine.turns import Turns
 from tidings.engine.workers import parked
 from tidings.error import DBOSContextError
 from tidings.model import Taken
@@ -79,25 +78,40 @@ async def drive_async(operation: Operation[T], port: Port) -> T:
     resume: Callable[[Any], Effect] = operation.send
     argument: Any = None
     cancelled: asyncio.CancelledError | None = None
-    with Watching(port) as watching:
-        while True:
-            try:
-                effect = resume(argument)
-            except StopIteration as stop:
-                return cast(T, _unwrap(stop.value))
-            except Abandoned:
-                raise cancelled or asyncio.CancelledError from None
-            try:
-                if type(effect) is Receive:  # Thousands of them wait: with a frame less, and a block.
-                    answer = await _receive(effect, port)
-                else:
-                    answer = await _perform_async(effect, port, watching)
-                resume, argument = operation.send, answer
-            except asyncio.CancelledError as error:
-                cancelled = error
-                resume, argument = operation.throw, _meaning(error, effect, port)
-            except BaseException as error:
-                resume, argument = operation.throw, error
+    entered = _enter(port)
+    try:
+        with Watching(port) as watching:
+            while True:
+                try:
+                    effect = resume(argument)
+                except StopIteration as stop:
+                    return cast(T, _unwrap(stop.value))
+                except Abandoned:
+                    raise cancelled or asyncio.CancelledError from None
+                try:
+                    if type(effect) is Receive:  # Thousands of them wait: with a frame less, and a block.
+                        answer = await _receive(effect, port)
+                    elif type(effect) is Turn:
+                        answer = None
+                        await _turn(effect, port, is_given_up=cancelled is not None)
+                    else:
+                        answer = await _perform_async(effect, port, watching)
+                    resume, argument = operation.send, answer
+                except asyncio.CancelledError as error:
+                    meaning = _meaning(error, effect, port)
+                    cancelled = error if isinstance(meaning, Abandoned) else cancelled
+                    resume, argument = operation.throw, meaning
+                except BaseException as error:
+                    resume, argument = operation.throw, error
+    finally:
+        if entered is not None and port.turns is not None:
+            port.turns.leaves(entered)
+
+
+def _enter(port: Port) -> asyncio.Task[Any] | None:
+    """Note, in a run with branches, that the task is inside an operation; `None` if that need not be noted."""
+    task = None if port.turns is None else asyncio.current_task()
+    return task if task is not None and port.turns is not None and port.turns.enters(task) else None
 
 
 async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
@@ -110,13 +124,13 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
         case Wait():
             with port.waiting(effect) as ticket:
                 return await ticket
-        case Turn():
-            assert port.turns is not None
-            return await _turn(effect, port.turns, port)
         case Commit():
             return await _committed(port.perform(effect), port)
         case Defer():
-            return await _handed_over(port.perform(effect), port)
+            room = port.perform(effect)
+            if room is not None:
+                await _handed_over(room, port)
+            return None
         case _:
             begun = port.perform(effect)
             return await begun if isinstance(begun, Ticket) else begun
@@ -182,28 +196,33 @@ async def _taken(arrival: Arrival, port: Port) -> bool:
         return False  # A run that is dead learns that from its next effect.
 
 
-async def _turn(turn: Turn, turns: Turns, port: Port) -> None:
-    """Await a turn. A recorded result once won over whatever cancelled its await, and wins again."""
+async def _turn(turn: Turn, port: Port, *, is_given_up: bool) -> None:
+    """Await a turn. A result that is recorded wins over whatever cancels this await, in a replay too.
+
+    Of an operation that was given up, the cancellation itself waits for its turn: one more changes nothing.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    assert port.turns is not None
     was_cancelled = False
     while True:
         try:
-            await turns.wait(turn)
+            await port.turns.wait(turn)
         except asyncio.CancelledError:
             if turn.finished is None or _is_ending(port):
                 raise
             was_cancelled = True
         else:
             break
-    if was_cancelled:
+    if was_cancelled and not is_given_up:
         loop.call_soon(_cancel_again, task)
 
 
-async def _handed_over(room: Ticket | None, port: Port) -> None:
+async def _handed_over(room: Ticket, port: Port) -> None:
     """Await that there is room again. What was handed over stays so: a cancellation comes after it."""
-    if room is None:
-        return
+    turns = port.turns
+    if turns is not None:
+        turns.hold(1)
     try:
         await room
     except asyncio.CancelledError:
@@ -211,6 +230,9 @@ async def _handed_over(room: Ticket | None, port: Port) -> None:
         if _is_ending(port) or task is None:
             raise
         loop.call_soon(_cancel_again, task)
+    finally:
+        if turns is not None:
+            turns.hold(-1)
 
 
 def _is_ending(port: Port) -> bool:

@@ -44,7 +44,7 @@ from tidings.engine.loops import BackgroundLoop, HomeLoop, is_closing, running_l
 from tidings.engine.port import Parts, Port
 from tidings.engine.probes import Point
 from tidings.engine.registry import WorkflowFunction
-from tidings.engine.scope import Scope, run_of, standing
+from tidings.engine.scope import Scope, code_of, run_of, standing
 from tidings.engine.starts import Starts
 from tidings.engine.turns import Turns
 from tidings.engine.wait_for import settle_wait_for
@@ -310,7 +310,7 @@ class Runner:
             self._has_begun(live)
             live.run.root.owner = threading.get_ident()
             live.port.is_in_thread = True
-            live.port.turns = Turns(live.run, live.port.chain, run_of) if live.run.has_turns else None
+            live.port.turns = Turns(live.run, live.port.chain, run_of, code_of) if live.run.has_turns else None
             settle_wait_for()
             settle_threads()
             with standing(Scope(live.run, live.port, live.run.root)):
@@ -439,7 +439,7 @@ class Runner:
 
     async def _execute_async(self, live: LiveRun) -> None:
         live.run.root.owner = asyncio.current_task()
-        live.port.turns = Turns(live.run, live.port.chain, run_of) if live.run.has_turns else None
+        live.port.turns = Turns(live.run, live.port.chain, run_of, code_of) if live.run.has_turns else None
         value: Any = None
         error: BaseException | None = None
         with standing(Scope(live.run, live.port, live.run.root)):

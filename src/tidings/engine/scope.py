@@ -103,6 +103,12 @@ def run_of(context: Context) -> Run | None:
     return None if scope is None else scope.run
 
 
+def code_of(context: Context) -> Run | None:
+    """Return the run whose workflow function, and no step, code with this context is in."""
+    scope = context.get(_scope)
+    return None if scope is None or scope.attempt is not None else scope.run
+
+
 class standing:  # noqa: N801  (a block; a generator's would take 0.5 kB of each run that waits)
     """Stand at a scope (outside of any workflow if it is `None`) for the length of the block."""
 
@@ -157,12 +163,11 @@ def may_walk(scope: Scope, task: asyncio.Task[Any]) -> bool:
 def _opens(scope: Scope, task: asyncio.Task[Any]) -> None:
     """Note that a task has opened a branch."""
     run, port = scope.run, scope.port
-    run.ahead.branch_opens()
+    run.branch_opens()
+    if port.turns is None or not port.turns.is_on(task.get_loop()):
+        port.turns = Turns(run, port.chain, run_of, code_of)  # A blocking workflow may run one loop after the other.
     task.add_done_callback(run.ahead.branch_ends)
-    if port.turns is not None:
-        if not port.turns.is_on(task.get_loop()):
-            port.turns = Turns(run, port.chain, run_of)  # A blocking workflow may run one loop after the other.
-        task.add_done_callback(partial(port.turns.branch_ends, scope.branch.path))
+    task.add_done_callback(partial(port.turns.branch_ends, scope.branch.path))
 
 
 # --- calls in other threads ------------------------------------------------------------------------------

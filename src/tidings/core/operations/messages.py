@@ -103,14 +103,20 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         seen = _seen(slot, topic)
         if seen is not None:
             return (yield from abandonable(slot, _take_seen(slot, topic, *seen)))
-        taken = yield from abandonable(slot, _take(slot, topic, timeout_seconds))
-        if taken is None:
-            return None
+        return (yield from abandonable(slot, _take_and_open(slot, topic, timeout_seconds)))
+    try:
+        return _open(slot, taken)
+    except DBOSSerializationError as error:
+        raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
+
+
+def _take_and_open(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
+    taken = yield from _take(slot, topic, timeout_seconds)
+    if taken is None:
+        return None
     try:
         return (yield from patiently(_open, slot, taken))
     except DBOSSerializationError as error:
-        if slot.is_finished:
-            raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
         # Left unread, for code that can rebuild it; and recorded, so that a replay takes the same path.
         slot.run.ahead.forget(topic)  # It comes before what was seen behind it.
         failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken)
@@ -157,11 +163,12 @@ def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Opera
         now = yield NOW
         outlook = run.ahead.look(topic)
         unit = run.unit(slot.done(started, now), take=Take(topic, otherwise, outlook.wanted))
-        run.standing = arrival
+        run.standing = arrival, slot
         answer = yield Receive(unit, arrival, due)
         if isinstance(answer, Taken):
             run.ahead.saw(topic, outlook, answer)
             return answer
+        slot.comes_no_more()
         otherwise, over = None, not answer
     now = yield NOW
     last = slot.done(started, now)

@@ -4,6 +4,9 @@ Replay returns the recorded value or raises the recorded error, so the code take
 again. An operation that the program abandoned (a cancelled await) was recorded as such: its replay
 waits, and records nothing, until the program abandons it again. An operation that was recorded as
 waiting keeps the deadline it had.
+
+In a run with branches whatever ends an operation, its result or that it was given up, comes to the
+code in its turn: in the order in which they were numbered, which a replay repeats.
 """
 
 from __future__ import annotations
@@ -48,43 +51,58 @@ def finished(slot: Slot) -> Operation[Entry]:
     assert slot.recorded is not None
     entry = slot.recorded.entry
     if entry.state is EntryState.ABANDONED:
-        yield Wait()
+        try:
+            yield Wait()
+        except Abandoned:
+            yield from _comes_again(slot, entry)
+            raise
+    yield from _comes_again(slot, entry)
+    return entry
+
+
+def _comes_again(slot: Slot, entry: Entry) -> Operation[None]:
     if slot.run.turns and entry.finished is not None:
         yield Turn(entry.finished, entry.begun or 0)
-    return entry
 
 
 def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
     """Run `body`, and record it if the program stops waiting for it."""
-    if slot.run.has_turns:
-        yield from _in_turn(slot)
     try:
-        return (yield from body)
-    except Abandoned:
-        yield Defer(partial(_abandoned, slot))
-        raise
+        try:
+            if slot.run.has_turns:
+                yield from all_come_again(slot.run)
+            result = yield from body
+        except Abandoned:
+            yield Defer(partial(_abandoned, slot))
+            yield from _comes(slot)
+            raise
+        yield from _comes(slot)
+        return result
+    finally:
+        slot.comes_no_more()
 
 
-def _in_turn(slot: Slot) -> Operation[None]:
-    """Wait until all that is recorded has come again.
-
-    If the program gives the operation up before, that is not recorded yet: while something recorded is missing, the
-    code may be on another path than the recorded one.
-    """
-    try:
-        yield from all_come_again(slot.run)
-    except Abandoned:
-        slot.run.given_up = slot.run.given_up or []
-        slot.run.given_up.append(slot)
-        raise
+def _comes(slot: Slot) -> Operation[None]:
+    """Let what ends this operation come in its turn."""
+    if slot.run.coming is not None and slot.finished is not None:
+        yield Turn(slot.finished)
 
 
 def all_come_again(run: Run) -> Operation[None]:
-    """Wait until all that is recorded has come again, and record what was given up before that."""
-    if run.has_turns:
-        yield Turn()
-    while run.given_up and not run.has_turns:  # Where nothing can wait, they may not have come yet.
-        yield Defer(partial(_abandoned, run.given_up.pop(0)))
+    """Wait until all that is recorded has come again.
+
+    If the program gives the operation up before, it learns that in its turn too: after all that is recorded.
+    """
+    given_up: Abandoned | None = None
+    while run.has_turns:
+        try:
+            yield Turn()
+        except Abandoned as error:
+            given_up = error
+        else:
+            break  # Also where nothing can wait, and something is still to come.
+    if given_up is not None:
+        raise given_up
 
 
 def _abandoned(slot: Slot) -> Unit:

@@ -76,7 +76,7 @@ def write(slot: Slot, key: str, value: str) -> Operation[Any]:
     try:
         yield Defer(unit)
     except DBOSStreamClosedError as error:
-        return (yield from refuse(slot, error, now))
+        return (yield from abandonable(slot, refuse(slot, error, now)))
 
 
 def write_in_step(step: Slot, attempt: int, check_attempt: Callable[[], None], key: str, value: str) -> Operation[None]:
