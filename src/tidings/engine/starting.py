@@ -146,14 +146,18 @@ class Starter:
     ) -> LiveRun:
         """Plan a run with what will be recorded, as a recovery would: the caller may change its own objects.
 
+        So it runs the function that is registered now, also where the caller still has a former one.
+
         Raises:
             DBOSWorkflowFunctionNotFoundError, DBOSConflictingRegistrationError: a recovery would not find the function.
         """
-        self._registry.check_known(function)
+        current = self._registry.current(function)
         recorded = load(self._serializer, new.inputs, _what(function))
         run = Run(new.workflow_id, 1, function.name, self._serializer, deadline_ms=new.deadline_ms)
         args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
-        return self._runner.plan(run, function, args, recorded["kwargs"], loop)
+        if current is not function:
+            current.signature.bind(*args, **recorded["kwargs"])  # It was checked with the former one's.
+        return self._runner.plan(run, current, args, recorded["kwargs"], loop)
 
 
 class _Plan:
