@@ -40,6 +40,7 @@ class Definition:
         qualname: its qualified name there.
         place: file and line of the definition, or an empty text.
         calls: file and line of the calls that registered it, the innermost first.
+        code: a function's own.
         codes: the code object that defined it (or else registered it), and those that contain that one.
         space: its module's namespace.
         spec: its module's `__spec__`, then.
@@ -50,14 +51,19 @@ class Definition:
     qualname: str
     place: str
     calls: tuple[str, ...]
+    code: CodeType | None
     codes: tuple[CodeType, ...]
     space: dict[str, Any] | None
     spec: object
     file: str | None
 
+    def is_called_like(self, new: Definition) -> bool:
+        """Tell whether both have one name in one module."""
+        return (self.module, self.qualname) == (new.module, new.qualname)
+
     def is_made_again_by(self, new: Definition, name: str) -> bool:
         """Tell whether `new` comes from another run of the text that this comes from; both are called `name`."""
-        if (self.module, self.qualname) != (new.module, new.qualname):
+        if not self.is_called_like(new):
             return False
         if self.file is not None and new.file is not None:
             if self.file != new.file:
@@ -67,7 +73,7 @@ class Definition:
             return False  # Two namespaces, and nothing says that one took the other's place.
         if name.rpartition(".")[2] == _LAMBDA:
             return False  # A name that nobody gave: any two lambdas have it.
-        return self._is_compiled_anew(new, whole=False)
+        return self._is_compiled_anew(new, whole=False) or self._is_another_of_a_place(new)
 
     def is_elsewhere_in_main(self, new: Definition) -> bool:
         """Tell whether a script was imported too, by its name, and these are its two copies of one definition."""
@@ -85,6 +91,16 @@ class Definition:
         if whole and not self.codes[-1].co_name == new.codes[-1].co_name == _MODULE:
             return False
         return not any(one is other for one in self.codes for other in new.codes)
+
+    def _is_another_of_a_place(self, new: Definition) -> bool:
+        """Tell whether this was typed in once more, where it is registered elsewhere than it is defined.
+
+        In one cell, or at one prompt, two definitions stand in two lines.
+        """
+        one, other = self.code, new.code
+        if one is None or other is None or one is other or any(_contains(each, other) for each in new.codes[:1]):
+            return False
+        return one.co_filename != other.co_filename or one.co_firstlineno == other.co_firstlineno
 
 
 def plain_function(given: object) -> FunctionType | None:
@@ -157,7 +173,7 @@ def _definition(
     spec = space.get("__spec__") if space is not None else None
     if place is None:
         place = calls[0] if calls else ""
-    return Definition(module, qualname, place, calls, tuple(codes), space, spec, _file(space, where))
+    return Definition(module, qualname, place, calls, code, tuple(codes), space, spec, _file(space, where))
 
 
 def _callers() -> Iterator[FrameType]:

@@ -109,8 +109,8 @@ def _check_same(name: str, former: tuple[type, Definition], new: tuple[type, Def
     if former[1].is_made_again_by(new[1], name):
         return
     twins = former[1].is_elsewhere_in_main(new[1])
-    why = "they are defined in different modules"
-    if twins or former[0].__module__ == new[0].__module__:
+    why = "they are defined in two places"
+    if twins or former[1].is_called_like(new[1]):
         what = difference(former[0], new[0], twins=twins)
         if what is None:
             return

@@ -165,8 +165,8 @@ def _check_same(former: WorkflowFunction, new: WorkflowFunction) -> None:
     if former.function is new.function or former.definition.is_made_again_by(new.definition, new.name):
         return
     twins = former.definition.is_elsewhere_in_main(new.definition)
-    if not twins and former.definition.module != new.definition.module:
-        raise _conflict(former, new, "they are defined in different modules")
+    if not twins and not former.definition.is_called_like(new.definition):
+        raise _conflict(former, new, "they are defined in two places")
     what = difference(former.function, new.function, twins=twins)
     if what is not None:
         raise _conflict(former, new, f"they differ in {what}")
