@@ -51,13 +51,20 @@ class Starter:
     """Starts workflows of one engine."""
 
     def __init__(
-        self, runner: Runner, registry: Registry, clock: Clock, serializer: Serializer, app_version: str
+        self,
+        runner: Runner,
+        registry: Registry,
+        clock: Clock,
+        serializer: Serializer,
+        app_version: str,
+        program: str,
     ) -> None:
         self._runner = runner
         self._registry = registry
         self._clock = clock
         self._serializer = serializer
         self._app_version = app_version
+        self._program = program
         self._is_closing = False
 
     def close(self) -> None:
@@ -104,6 +111,7 @@ class Starter:
                 receiver.class_name if receiver is not None else None,
                 receiver.config_name if receiver is not None else None,
                 *_limits(limit, parent, now_ms),
+                program=self._program,
             )
 
         with _Plan(self._runner, lambda made: self._plan(made, function, receiver, loop)) as plan:
