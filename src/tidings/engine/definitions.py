@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any, Final
 
+from tidings.serialization.mains import MAINS
+
 _LIBRARY: Final = __name__.partition(".")[0]
 _LAMBDA: Final = "<lambda>"
 _MODULE: Final = "<module>"
-# What Python calls the module that it was started with; the second, in a process that multiprocessing spawned.
-MAINS: Final = frozenset({"__main__", "__mp_main__"})
 _MOST_CALLS: Final = 16  # that are remembered for errors
 
 

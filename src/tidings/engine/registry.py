@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.core.retry import RetryPolicy
-from tidings.engine.definitions import MAINS, Definition, apart, definition_of, described, plain_function
+from tidings.engine.definitions import Definition, apart, definition_of, described, plain_function
 from tidings.engine.receivers import Receivers
 from tidings.engine.sameness import DERIVED, difference, difference_of_code
 from tidings.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
 from tidings.limits import DEFAULT_RECOVERY_ATTEMPTS
+from tidings.serialization.mains import MAINS
 
 
 @dataclass(frozen=True, slots=True)
