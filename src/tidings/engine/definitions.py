@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any, Final
 
+import tidings.engine.scripts  # noqa: F401  # answers by which name a script is imported
 from tidings.serialization.mains import MAINS
 
 _LIBRARY: Final = __name__.partition(".")[0]
@@ -57,6 +58,11 @@ class Definition:
     spec: object
     file: str | None
 
+    @property
+    def is_in_main(self) -> bool:
+        """Whether it is in the module that Python was started with."""
+        return self.module in MAINS
+
     def is_called_like(self, new: Definition) -> bool:
         """Tell whether both have one name in one module."""
         return (self.module, self.qualname) == (new.module, new.qualname)
@@ -69,7 +75,7 @@ class Definition:
             if self.file != new.file:
                 return False  # Two modules of one name.
             return self.space is not new.space or self.spec is not new.spec or self._is_compiled_anew(new, whole=True)
-        if self.space is not new.space and self.module not in MAINS:
+        if self.space is not new.space and not self.is_in_main:
             return False  # Two namespaces, and nothing says that one took the other's place.
         if name.rpartition(".")[2] == _LAMBDA:
             return False  # A name that nobody gave: any two lambdas have it.
@@ -78,7 +84,7 @@ class Definition:
     def is_elsewhere_in_main(self, new: Definition) -> bool:
         """Tell whether a script was imported too, by its name, and these are its two copies of one definition."""
         return (
-            (self.module in MAINS) != (new.module in MAINS)
+            self.is_in_main != new.is_in_main
             and self.qualname == new.qualname
             and self.file is not None
             and self.file == new.file

@@ -20,7 +20,6 @@ from tidings.engine.receivers import Receivers
 from tidings.engine.sameness import DERIVED, difference, difference_of_code
 from tidings.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
 from tidings.limits import DEFAULT_RECOVERY_ATTEMPTS
-from tidings.serialization.mains import MAINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Registry:
             former = self._workflows.get(workflow.name)
             if former is not None:
                 _check_same(former, workflow)
-                if former.definition.is_elsewhere_in_main(workflow.definition) and former.definition.module in MAINS:
+                if former.definition.is_elsewhere_in_main(workflow.definition) and former.definition.is_in_main:
                     return  # Of the two copies of a script, the one that runs counts, whichever comes last.
             self._workflows[workflow.name] = workflow
 

@@ -1,19 +1,27 @@
 """What other programs call the module that Python was started with.
 
 In its own process that is `__main__`, whatever its file is called, and so its classes would be unknown to a
-program that imports the file. Nothing is imported to find out: only names and files are compared.
+program that imports the file. Which name an import finds a file by is a question to the disk, which is not
+asked here: `engine.scripts` answers it.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
 # The second is what multiprocessing calls the same module in a process that it spawned.
 MAINS: Final = frozenset({"__main__", "__mp_main__"})
+
+_answering: list[Callable[[ModuleType], str | None]] = []
+
+
+def answer_by(find: Callable[[ModuleType], str | None]) -> None:
+    """Let `find` say by which name an import finds the module `__main__`. Called once, when the library is imported."""
+    _answering.append(find)
 
 
 def importable_main() -> str | None:
@@ -24,32 +32,4 @@ def importable_main() -> str | None:
 
 @functools.lru_cache(maxsize=1)
 def _name_of(main: ModuleType) -> str | None:
-    """Return the name of a module that was run by its name (`python -m orders`) or as a file (`python orders.py`)."""
-    spec, file = vars(main).get("__spec__"), vars(main).get("__file__")
-    if spec is not None:
-        name = getattr(spec, "name", None)
-        return name if isinstance(name, str) and name not in MAINS else None
-    if not isinstance(file, str):
-        return None  # It was typed in, or given by -c.
-    stem, extension = os.path.splitext(os.path.basename(file))
-    if extension != ".py" or not stem.isidentifier() or stem in MAINS or stem in sys.builtin_module_names:
-        return None
-    return stem if _is_found(stem, file) else None
-
-
-def _is_found(stem: str, file: str) -> bool:
-    """Tell whether an import of this name comes to that file: it is the first that the path leads to."""
-    loaded = sys.modules.get(stem)
-    if loaded is not None:
-        return _is_same(vars(loaded).get("__file__"), file)
-    for entry in map(str, sys.path):
-        folder = os.path.join(entry or os.getcwd(), stem)
-        if os.path.isfile(os.path.join(folder, "__init__.py")):
-            return False
-        if os.path.isfile(f"{folder}.py"):
-            return _is_same(f"{folder}.py", file)
-    return False
-
-
-def _is_same(one: object, other: str) -> bool:
-    return isinstance(one, str) and os.path.realpath(one) == os.path.realpath(other)
+    return next((name for find in _answering if (name := find(main)) is not None), None)
