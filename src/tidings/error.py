@@ -74,8 +74,12 @@ class DBOSConflictingRegistrationError(DBOSException):
         *,
         kind: str = "functions",
         remedy: str = "another name with @DBOS.workflow(name=...)",
+        why: str = "",
     ) -> None:
-        super().__init__(f"two {kind} are registered as {name!r}: {first} and {second}; give one of them {remedy}")
+        reason = f"; {why}" if why else ""
+        super().__init__(
+            f"two {kind} are registered as {name!r}: {first} and {second}{reason}; give one of them {remedy}"
+        )
 
 
 class DBOSContextError(DBOSException):

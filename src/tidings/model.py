@@ -131,6 +131,7 @@ class NewWorkflow(Struct, frozen=True, gc=False):
     config_name: str | None = None
     timeout_ms: int | None = None  # from its start to its end
     deadline_ms: int | None = None  # when that is over
+    program: str | None = None  # the name of the program that starts it, and alone executes it
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -262,6 +263,7 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     recovery_attempts: int = 0
     progress: int = 0  # of its last recovery
+    program: str | None = None  # None: started before programs were told apart, and any may execute it
 
 
 class WorkflowFilter(Struct, frozen=True):
@@ -341,7 +343,10 @@ class EventRead(Struct, frozen=True):
 
 
 class Executor(Struct, frozen=True, gc=False):
-    """One incarnation of a process that uses the store. It executes workflows if it has an `app_version`."""
+    """One incarnation of a process that uses the store.
+
+    It executes workflows if it has an `app_version`: those of its `program`, and those of none.
+    """
 
     executor_id: str
     label: str
@@ -352,6 +357,7 @@ class Executor(Struct, frozen=True, gc=False):
     pid: int = 0
     started_at_ms: int = 0
     app_version: str | None = None
+    program: str | None = None
 
 
 class ExecutorState(Struct, frozen=True):
@@ -363,10 +369,11 @@ class ExecutorState(Struct, frozen=True):
 
 
 class PendingGroup(Struct, frozen=True):
-    """How many workflows of one name and code version are pending with one executor, or with nobody."""
+    """How many workflows of one name, code version and program are pending with one executor, or with nobody."""
 
     name: str
     app_version: str
     executor_id: str | None
     count: int
     example_id: str
+    program: str | None = None

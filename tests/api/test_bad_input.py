@@ -22,6 +22,7 @@ from tests.support.postgres import _free_port
 from tidings import DBOS, DBOSConfig, SendMessage, SetWorkflowID, WorkflowHandle, limits
 from tidings import store as stores
 from tidings.api.caller import Process
+from tidings.api.workflows import REGISTRY
 from tidings.error import (
     DBOSConflictingRegistrationError,
     DBOSConflictingWorkflowError,
@@ -686,7 +687,7 @@ async def test_two_functions_under_one_name_are_refused(app: App, face: Face) ->
 
 
 async def test_a_function_that_is_defined_again_takes_its_own_place(app: App, face: Face) -> None:
-    """A reloaded module, a cell of a notebook."""
+    """A factory that is called once more, for what is the same."""
 
     def define(value: str) -> Callable[[], Any]:
         @face.step()
@@ -699,14 +700,12 @@ async def test_a_function_that_is_defined_again_takes_its_own_place(app: App, fa
 
         return order
 
-    define("first")
-    again = define("second")
-    handle = await face.start(again)
+    handle = await face.start(define("value"))
     await app.waiting("message", handle.workflow_id, None)
-    define("third")
+    define("value")
     await app.crash_and_restart()
     await face.send(handle.workflow_id, "hello")
-    assert await face.get_result(handle.workflow_id) == ["second", "hello"]
+    assert await face.get_result(handle.workflow_id) == ["value", "hello"]
 
 
 async def test_another_function_under_a_used_workflow_id_is_refused(app: App, face: Face) -> None:
@@ -1012,18 +1011,21 @@ async def test_parameters_that_changed_are_noticed_and_keep_no_other_workflow_fr
     async def other() -> Any:
         return await face.recv(timeout_seconds=FOREVER)
 
-    for workflow_id, workflow, arguments in (("w", define(False), (1,)), ("other", other, ())):
+    order = define(False)
+    for workflow_id, workflow, arguments in (("w", order, (1,)), ("other", other, ())):
         await face.start(workflow, *arguments, workflow_id=workflow_id)
         await app.waiting("message", workflow_id, None)
     await app.crash()
     recorded = _history(app)
-    define(True)
+    _forget(order)
+    changed = define(True)
     await app.launch()
     await app.waiting("message", "other", None)
     with pytest.raises(DBOSUnexpectedStepError, match=r"calls .*order\(count: .*missing a required .*'size'"):
         await face.get_result("w")
     await DBOS.destroy_async()
     assert _history(app) == recorded
+    _forget(changed)
     define(False)
     await app.launch()
     for workflow_id in ("w", "other"):
@@ -1065,12 +1067,14 @@ async def test_code_that_changed_cannot_swallow_the_error(app: App, face: Face) 
 
 async def _changed(app: App, face: Face, before: Callable[[], Any], after: Callable[[], Any], what: str) -> None:
     """Start with the code of before, go on with that of after, which must not work, and end with that of before."""
-    handle = await face.start(before(), workflow_id="w")
+    first = before()
+    handle = await face.start(first, workflow_id="w")
     await app.waiting("message", "w", "go")
     await app.crash()
     recorded = _history(app)
 
-    after()
+    _forget(first)
+    second = after()
     await app.launch()
     for _ in range(2):
         with pytest.raises(DBOSUnexpectedStepError) as raised:
@@ -1082,11 +1086,17 @@ async def _changed(app: App, face: Face, before: Callable[[], Any], after: Calla
     await DBOS.destroy_async()
     assert _history(app) == recorded
 
+    _forget(second)
     before()
     await app.launch()
     await app.waiting("message", "w", "go")
     await face.send("w", "hello", "go")
     assert await face.get_result(handle.workflow_id) == "hello"
+
+
+def _forget(workflow: Any) -> None:
+    """Let the next program that this process plays have another function under the name of this workflow."""
+    del REGISTRY._workflows[workflow.__tidings_workflow__.name]
 
 
 def _history(app: App) -> list[list[tuple[Any, ...]]]:

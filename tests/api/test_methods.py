@@ -1,5 +1,6 @@
 """Workflows that are methods: W1 of the requirements, for classes and configured instances."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -279,3 +280,31 @@ async def test_a_method_of_a_class_that_is_not_decorated_says_what_to_do(app: Ap
 
     with pytest.raises(DBOSSerializationError, match=r"decorate its class with @DBOS.dbos_class\(\)"):
         await Bare().run()
+
+
+def _agent_class(company: Any, amount: int = 1) -> type:
+    @DBOS.dbos_class("Agent")
+    class Agent(DBOSConfiguredInstance):
+        """One of a factory's classes."""
+
+        company_name = company
+
+        def pay(self, by: int = amount) -> tuple[Any, int]:
+            return self.company_name, by
+
+    return Agent
+
+
+def test_two_classes_of_a_factory_are_one_if_they_can_only_behave_alike() -> None:
+    _agent_class("acme")
+    _agent_class("acme")
+    for arguments, what in ((("other",), "company_name"), (([],), "company_name"), (("acme", 2), "pay")):
+        with pytest.raises(DBOSConflictingRegistrationError, match=rf"two classes .*Agent.*attribute '{what}'"):
+            _agent_class(*arguments)
+
+
+@pytest.mark.parametrize("decorate", [DBOS.workflow, DBOS.step])
+def test_what_has_no_name_must_be_given_one(decorate: Any) -> None:
+    with pytest.raises(TypeError, match=r"partial.* has no name of its own; give it one with @DBOS\.\w+\(name=...\)"):
+        decorate()(functools.partial(print, 1))
+    decorate(name="print one")(functools.partial(print, 1))

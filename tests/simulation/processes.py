@@ -41,7 +41,7 @@ class Process(Party):
         self.lock = RLock()
         self.launch_lock = RLock()
         self.launch: object | None = None
-        self.settings = Settings(name, connection, programs.VERSION, name, True, 8, JSONSerializer())
+        self.settings = Settings("simulation", connection, programs.VERSION, name, True, 8, JSONSerializer())
         self.when_killed.append(self._hang_up)
 
     def _hang_up(self) -> None:

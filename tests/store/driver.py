@@ -30,10 +30,13 @@ VERSION = "v1"
 class Process:
     """One executor on one store: it numbers its batches and holds its fence, as an engine does."""
 
-    def __init__(self, store: Store, executor_id: str = "here", label: str = "label") -> None:
+    def __init__(
+        self, store: Store, executor_id: str = "here", label: str = "label", program: str | None = None
+    ) -> None:
         self.store = store
         self.executor_id = executor_id
         self._label = label
+        self._program = program
         self._number = 0
         self._landed: int | None = None
         self._is_known = True  # whether that is the last one
@@ -43,7 +46,7 @@ class Process:
     @property
     def executor(self) -> Executor:
         """What the process knows of itself."""
-        return Executor(self.executor_id, self._label, NOW_MS + LEASE_MS, self.fence)
+        return Executor(self.executor_id, self._label, NOW_MS + LEASE_MS, self.fence, program=self._program)
 
     def batch(self, *units: Unit) -> Batch:
         """Make the next batch, without committing it."""
@@ -62,8 +65,9 @@ class Process:
         return answers
 
     def start(self, *workflow_ids: str, name: str = "flow", app_version: str = VERSION) -> None:
-        """Start workflows, each in a unit of its own."""
-        self.commit(*(Unit(start=new(each, name=name, app_version=app_version)) for each in workflow_ids))
+        """Start workflows of its program, each in a unit of its own."""
+        starts = (new(each, name=name, app_version=app_version, program=self._program) for each in workflow_ids)
+        self.commit(*(Unit(start=each) for each in starts))
 
     def claim(
         self, *dead: str, names: Collection[str] = ("flow",), app_version: str = VERSION, limit: int = 100
@@ -109,10 +113,15 @@ def owned(store: Store, executor_id: str) -> tuple[int, dict[str, int]] | None:
 
 
 def new(
-    workflow_id: str, *, name: str = "flow", app_version: str = VERSION, parent_id: str | None = None
+    workflow_id: str,
+    *,
+    name: str = "flow",
+    app_version: str = VERSION,
+    parent_id: str | None = None,
+    program: str | None = None,
 ) -> NewWorkflow:
     """A workflow to start."""
-    return NewWorkflow(workflow_id, name, f'["{name}"]', "json", app_version, parent_id, NOW_MS)
+    return NewWorkflow(workflow_id, name, f'["{name}"]', "json", app_version, parent_id, NOW_MS, program=program)
 
 
 def entry(

@@ -198,6 +198,7 @@ class ModelStore:
             config_name=start.config_name,
             timeout_ms=start.timeout_ms,
             deadline_ms=start.deadline_ms,
+            program=start.program,
         )
         return APPLIED
 
@@ -330,7 +331,8 @@ class ModelStore:
             return
         self._remove(executor_id)
         for workflow_id in self._pending_of(executor_id):
-            self._change(workflow_id, None, raise_epoch=False)
+            workflow = self.records.workflows[workflow_id]
+            self.records.workflows[workflow_id] = replace(workflow, executor_id=None)
 
     def refence(self, executor_id: str) -> ExecutorState | None:
         """The executor's fence, its last batch, and what it owns."""
@@ -359,8 +361,9 @@ class ModelStore:
             and (workflow.executor_id is None or workflow.executor_id in dead)
             and workflow.name in names
             and workflow.app_version == app_version
+            and workflow.program in (None, executor.program)
         ]
-        claimed = [self._change(each, executor.executor_id, raise_epoch=True) for each in claimable[:limit]]
+        claimed = [self._claim(each, executor) for each in claimable[:limit]]
         for each in dead:
             if not self._pending_of(each):
                 self._remove(each)
@@ -371,7 +374,7 @@ class ModelStore:
         own = self._own(executor.executor_id, executor.fence)
         self.records.executors[own.executor_id] = replace(own, fence=own.fence + 1)
         mine = [each for each in self._pending_of(executor.executor_id) if each in workflow_ids]
-        return [self._change(each, executor.executor_id, raise_epoch=True) for each in mine]
+        return [self._claim(each, executor) for each in mine]
 
     def _own(self, executor_id: str, fence: int) -> Executor:
         executor = self.records.executors.get(executor_id)
@@ -387,14 +390,14 @@ class ModelStore:
         every = self.records.workflows.values()
         return [w.workflow_id for w in every if w.status is Status.PENDING and w.executor_id == executor_id]
 
-    def _change(self, workflow_id: str, executor_id: str | None, *, raise_epoch: bool) -> WorkflowRecord:
+    def _claim(self, workflow_id: str, executor: Executor) -> WorkflowRecord:
         before = self.records.workflows[workflow_id]
-        is_taken_over = raise_epoch and before.executor_id not in (None, executor_id)
         after = replace(
             before,
-            executor_id=executor_id,
-            epoch=before.epoch + raise_epoch,
-            recovery_attempts=before.recovery_attempts + is_taken_over,
+            executor_id=executor.executor_id,
+            epoch=before.epoch + 1,
+            recovery_attempts=before.recovery_attempts + (before.executor_id not in (None, executor.executor_id)),
+            program=before.program if before.program is not None else executor.program,
         )
         self.records.workflows[workflow_id] = after
         return after
@@ -509,12 +512,16 @@ class ModelStore:
         return list(self.records.executors.values())
 
     def pending_groups(self) -> list[PendingGroup]:
-        """What is pending, by name, version and owner."""
-        groups: dict[tuple[str, str, str | None], list[str]] = {}
+        """What is pending, by name, version, owner and program."""
+        groups: dict[tuple[str, str, str | None, str | None], list[str]] = {}
         for each in self.records.workflows.values():
             if each.status is Status.PENDING:
-                groups.setdefault((each.name, each.app_version, each.executor_id), []).append(each.workflow_id)
-        return [PendingGroup(*group, len(ids), ids[0]) for group, ids in groups.items()]
+                group = each.name, each.app_version, each.executor_id, each.program
+                groups.setdefault(group, []).append(each.workflow_id)
+        return [
+            PendingGroup(name, version, owner, len(ids), ids[0], program)
+            for (name, version, owner, program), ids in groups.items()
+        ]
 
 
 def matches(workflow: WorkflowRecord, wanted: WorkflowFilter) -> bool:

@@ -655,7 +655,7 @@ def test_nothing_is_recalled_of_an_executor_that_is_gone(process: Process) -> No
 
 
 def test_an_executor_is_enlisted_renewed_by_its_batches_and_retired(store: Store) -> None:
-    executor = Executor("e", "a label", 5_000, 0, 7_000, "a host", 17, 4_000, VERSION)
+    executor = Executor("e", "a label", 5_000, 0, 7_000, "a host", 17, 4_000, VERSION, "a program")
     executor = replace(executor, fence=store.enlist(executor))
     fence = executor.fence
     assert store.executors() == [executor]
@@ -668,7 +668,7 @@ def test_an_executor_is_enlisted_renewed_by_its_batches_and_retired(store: Store
 
 
 def test_enlisting_again_after_a_lost_answer_is_harmless(store: Store) -> None:
-    fence = store.enlist(Executor("e", "a label", 5_000, 0, app_version=VERSION))
+    fence = store.enlist(Executor("e", "a label", 5_000, 0, app_version=VERSION, program="a program"))
     assert store.enlist(Executor("e", "a label", 6_000, 0)) == fence
     assert store.executors() == [Executor("e", "a label", 6_000, fence)]
 
@@ -744,6 +744,38 @@ def test_claims_are_by_age_name_version_and_owner_and_limited(open_store: OpenSt
     assert {each.executor_id for each in heir.store.executors()} == {"alive", "heir"}
     assert dead.store.refence("dead") is None
     assert owned(alive.store, "alive") == (alive.fence, {"alive": 1})
+
+
+def test_a_claim_takes_what_is_of_its_own_program_or_of_none(open_store: OpenStore) -> None:
+    """What was started by an earlier version of tidings is of none; it becomes the program's that claims it."""
+    dead, old = Process(open_store(), "dead", program="shop"), Process(open_store(), "old")
+    shop, mail, none = (
+        Process(open_store(), f"{each}", program=each if each != "none" else None) for each in ("shop", "mail", "none")
+    )
+    dead.start("of shop")
+    dead.start("also of shop")
+    old.start("of none")
+    old.start("also of none")
+    assert mail.claim("dead") == []
+    assert none.claim("dead") == []
+    assert shop.claim("dead", limit=1) == ["of shop"]
+    [taken] = mail.claim_records("dead", "old", limit=1)
+    assert (taken.workflow_id, taken.program) == ("of none", "mail")
+    mail.store.retire("mail", mail.fence)
+    assert none.claim("mail", "old") == ["also of none"]
+    assert shop.claim("mail", "old", "none", "dead") == ["also of shop", "also of none"]
+    programs = {each: found.program for each, found in shop.store.workflows(["of shop", "of none"]).items()}
+    assert programs == {"of shop": "shop", "of none": "mail"}
+    assert [each.program for each in shop.store.executors() if each.executor_id == "shop"] == ["shop"]
+
+
+def test_a_workflow_that_is_claimed_anew_becomes_its_owners(open_store: OpenStore) -> None:
+    """Its owner may have been updated meanwhile, and the workflow be of the time before."""
+    owner = Process(open_store(), "owner", program="shop")
+    owner.commit(Unit(start=new("w")))
+    assert owner.store.workflows(["w"])["w"].program is None
+    assert [each.program for each in owner.reclaim("w")] == ["shop"]
+    assert owner.store.workflows(["w"])["w"].program == "shop"
 
 
 def test_the_fence_of_a_dead_executor_moves_even_if_nothing_of_it_is_claimed(open_store: OpenStore) -> None:
@@ -864,20 +896,24 @@ def test_several_processes_write_at_once(open_store: OpenStore) -> None:
         assert mine == [f"{process.executor_id}-{number}" for number in range(30)]
 
 
-def test_what_is_pending_is_counted_by_name_version_and_owner(process: Process) -> None:
+def test_what_is_pending_is_counted_by_name_version_owner_and_program(process: Process) -> None:
     process.start("w1", "w2", "ended")
     process.start("old1", "old2", app_version="v0")
     process.start("s", name="strange")
     process.start("done", name="strange")
     process.commit(ending("ended"), ending("done"))
-    other = Process(process.store, "other")
+    other = Process(process.store, "other", program="p")
+    process.commit(Unit(start=new("of p", program="p")))
     other.start("w3")
     other.store.retire("other", other.fence)
     found = process.store.pending_groups()
-    assert sorted(found, key=lambda each: (each.name, each.app_version, each.executor_id or "")) == [
+    assert sorted(
+        found, key=lambda each: (each.name, each.app_version, each.executor_id or "", each.program or "")
+    ) == [
         PendingGroup("flow", "v0", process.executor_id, 2, "old1"),
-        PendingGroup("flow", VERSION, None, 1, "w3"),
+        PendingGroup("flow", VERSION, None, 1, "w3", "p"),
         PendingGroup("flow", VERSION, process.executor_id, 2, "w1"),
+        PendingGroup("flow", VERSION, process.executor_id, 1, "of p", "p"),
         PendingGroup("strange", VERSION, process.executor_id, 1, "s"),
     ]
 
@@ -938,7 +974,7 @@ UNUSUAL = [
 @pytest.mark.parametrize("text", UNUSUAL, ids=range(len(UNUSUAL)))
 def test_any_text_is_an_id_a_topic_a_key_a_name_and_a_value(process: Process, text: str) -> None:
     key = (text * (1024 // len(text.encode())))[:1024]
-    process.start(text, name=text, app_version=text)
+    process.commit(Unit(start=new(text, name=text, app_version=text, program=text)))
     process.start("plain")
     process.commit(
         Unit(text, 1, Entry(text, 1, 1, text, output=text)), *publishing(text, event(key, 1, text, position=2))
@@ -955,7 +991,7 @@ def test_any_text_is_an_id_a_topic_a_key_a_name_and_a_value(process: Process, te
     answers = process.store.commit(batch)
     assert answers == [NoSuchWorkflow((f"no {text}",)), InUse(process.store.workflows([text])[text])]
     assert process.store.recall(batch) == answers
-    heir = Process(process.store, f"heir {text}", text)
+    heir = Process(process.store, f"heir {text}", text, text)
     assert heir.claim("here", names=[text], app_version=text) == [text]
     assert text in {each.name for each in heir.store.pending_groups()}
 

@@ -62,6 +62,7 @@ class Start(Struct, frozen=True):
     name: str
     version: str
     parent: str | None
+    program: str | None
 
 
 class Record(Struct, frozen=True):
@@ -205,6 +206,8 @@ WORKFLOWS = ("a", "b", "c")
 PROCESSES = ("p", "q")
 NAMES = ("flow", "other")
 VERSIONS = ("v1", "v2")
+PROGRAM_OF = {"p": "one", "q": "other"}
+PROGRAMS = (None, *PROGRAM_OF.values())
 KEYS = ("k", "l")
 
 workflows = st.sampled_from(WORKFLOWS)
@@ -219,7 +222,14 @@ late = st.sampled_from((False, False, False, False, True))
 closes = st.sampled_from(((), (), (), ("k",), ("l", "k"), ("m",)))
 
 parts = st.one_of(
-    st.builds(Start, workflows, st.sampled_from(NAMES), st.sampled_from(VERSIONS), st.none() | workflows),
+    st.builds(
+        Start,
+        workflows,
+        st.sampled_from(NAMES),
+        st.sampled_from(VERSIONS),
+        st.none() | workflows,
+        st.sampled_from(PROGRAMS),
+    ),
     st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
     st.builds(Send, st.lists(sent, min_size=1, max_size=3), st.none() | workflows),
     *[st.builds(Receive, workflows, positions, topics, st.booleans(), st.sampled_from((0, 0, 1, 2, 100)))] * 2,
@@ -291,7 +301,7 @@ looks = st.lists(
     max_size=4,
 )
 # Most sequences find the workflows started and mail waiting, or little would ever be taken and put back.
-STARTED = Commit("p", [Start(each, "flow", "v1", None) for each in WORKFLOWS])
+STARTED = Commit("p", [Start(each, "flow", "v1", None, None) for each in WORKFLOWS])
 MAILED = Commit("p", [Send([(each, topic, None) for topic in (None, None, "", "t")], None) for each in WORKFLOWS])
 beginnings = st.sampled_from(([STARTED, MAILED], [STARTED, MAILED], [STARTED], []))
 sequences = st.tuples(beginnings, st.lists(operations, min_size=3, max_size=10))
@@ -324,7 +334,17 @@ class World:
         process = operation.process
         if process not in self.fences:
             name = self.prefix + process
-            enlisted = Executor(name, "label", NOW_MS, 0, host="host", pid=7, started_at_ms=5, app_version="v1")
+            enlisted = Executor(
+                name,
+                "label",
+                NOW_MS,
+                0,
+                host="host",
+                pid=7,
+                started_at_ms=5,
+                app_version="v1",
+                program=PROGRAM_OF[process],
+            )
             self.fences[process] = self.same(lambda store: store.enlist(enlisted))
         match operation:
             case Commit(_, wanted, recall, believes):
@@ -434,7 +454,7 @@ class World:
     def can_be(self, part: SimplePart, exist: set[str], touched: set[tuple[str, str, int]]) -> bool:
         """Whether the engine would make such a unit: a run extends its own history, each place once."""
         match part:
-            case Start(_, _, _, owner) | Send(_, owner):
+            case Start(_, _, _, owner, _) | Send(_, owner):
                 return owner is None or owner in exist
             case Receive(workflow, position):
                 place = (self.prefix + workflow, "r", position)
@@ -453,13 +473,14 @@ class World:
         """Make the unit of a part that is the same for both."""
         number = next(self.counter)
         match part:
-            case Start(workflow, name, version, parent):
+            case Start(workflow, name, version, parent, program):
                 ids = self.prefix + workflow, self.prefix + name
                 of_class = (f"class {number}", f"config {number}") if number % 2 else (None, None)
                 over_ms = (number, NOW_MS + number) if number % 3 else (None, None)
                 start = NewWorkflow(
                     *ids, f"[{number}]", "json", version, self.owner(parent), NOW_MS + number, *of_class, *over_ms
                 )
+                start = replace(start, program=program)
                 return Unit(self.owner(parent), 1, self.step(parent), start=start)
             case Record(workflow, position, state):
                 entry = Entry("", position, number, "step", state, f"output {number}", deadline_ms=number)
@@ -520,7 +541,7 @@ class World:
 
     def executor(self, process: str) -> Executor:
         """The executor as the process knows it."""
-        return Executor(self.prefix + process, "label", NOW_MS, self.fences[process])
+        return Executor(self.prefix + process, "label", NOW_MS, self.fences[process], program=PROGRAM_OF[process])
 
     def fenced(self, process: str, answer: Any) -> bool:
         """If the answer is that the fence has moved, ask for it anew, as the engine does."""
@@ -623,9 +644,9 @@ def by_id(records: list[WorkflowRecord] | list[Executor]) -> dict[str, WorkflowR
     return {each.workflow_id if isinstance(each, WorkflowRecord) else each.executor_id: each for each in records}
 
 
-def by_group(found: list[PendingGroup]) -> dict[tuple[str, str, str | None], PendingGroup]:
+def by_group(found: list[PendingGroup]) -> dict[tuple[str | None, ...], PendingGroup]:
     """Index groups, whose order is not promised."""
-    return {(each.name, each.app_version, each.executor_id): each for each in found}
+    return {(each.name, each.app_version, each.executor_id, each.program): each for each in found}
 
 
 @pytest.fixture

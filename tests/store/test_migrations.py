@@ -88,7 +88,7 @@ def fill(rows: Rows) -> None:
         rows.run("select setval('tidings.messages_seq', 2)")
 
 
-@pytest.fixture(params=[2, 3], ids=["version 2", "version 3"])
+@pytest.fixture(params=[2, 3, 5], ids=["version 2", "version 3", "version 5"])
 def rows(request: pytest.FixtureRequest, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Rows:
     """A database of an earlier version that was used."""
     make(database_url, request.param, monkeypatch)
@@ -147,6 +147,30 @@ def test_version_3_keeps_timeouts_methods_and_events(database_url: str, monkeypa
     assert store.all_events("child") == {"k": "v"}
     [history] = store.histories(["child"])
     assert [each.key for each in history.entries] == [None, "k"]
+    store.close()
+
+
+def test_version_5_keeps_how_often_workflows_were_recovered(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(database_url, 5, monkeypatch)
+    rows = Rows(database_url)
+    fill(rows)
+    rows.run("update {workflows} set recovery_attempts = 7, progress = 8 where workflow_id = 'child'")
+    store = migrated(database_url)
+    found = store.workflows(["child"])["child"]
+    assert (found.recovery_attempts, found.progress, found.program) == (7, 8, None)
+    store.close()
+
+
+@pytest.mark.parametrize("program", ["shop", "mail"])
+def test_workflows_of_an_earlier_version_belong_to_the_program_that_takes_them(
+    database_url: str, rows: Rows, program: str
+) -> None:
+    assert rows.run("select count(*) from {workflows}") == [(3,)]
+    store = migrated(database_url)
+    process = Process(store, program=program)
+    assert process.claim("old") == ["child", "lost"]
+    assert {each.program for each in store.workflows(["child", "lost"]).values()} == {program}
+    assert Process(store, "another", program="another").claim(process.executor_id) == []
     store.close()
 
 

@@ -350,7 +350,8 @@ def move_fence(
 
     The claimer is never heard of again: after `lease_ms` others take over from it.
     """
-    claimer = Executor("claimer", "claimer", lease_until_ms, 0, lease_ms)
+    program = next((each.program for each in store.executors() if each.executor_id == executor_id), None)
+    claimer = Executor("claimer", "claimer", lease_until_ms, 0, lease_ms, program=program)
     claimer = replace(claimer, fence=store.enlist(claimer))
     return store.claim(claimer, [executor_id], names, version, 1_000)
 

@@ -18,10 +18,11 @@ from tidings.api.workflows import REGISTRY
 # The tables of the registry, each with what tells the module that an item of it comes from.
 _WORKFLOWS: dict[str, Callable[[Any, Any], str]] = {
     "_workflows": lambda _, workflow: workflow.function.__module__,
-    "_steps": lambda _, step: step.function.__module__,
+    "_steps": lambda _, step: step[0].function.__module__,
 }
 _RECEIVERS: dict[str, Callable[[Any, Any], str]] = {
     "_classes": lambda _, target: target.__module__,
+    "_definitions": lambda _, definition: definition.module,
     "_names": lambda target, _: target.__module__,
     "_instances": lambda _, instance: type(instance).__module__,
 }

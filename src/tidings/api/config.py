@@ -11,7 +11,8 @@ from typing import TypedDict, cast
 
 from tidings import store as stores
 from tidings.engine.settings import Connection, Settings
-from tidings.error import DBOSInitializationError
+from tidings.error import DBOSInitializationError, DBOSLimitError
+from tidings.limits import check_id
 from tidings.serialization import JSONSerializer, Serializer
 
 
@@ -23,7 +24,8 @@ class DBOSConfig(_Required, total=False):
     """What `DBOS(config=...)` takes.
 
     Keys:
-        name: the program's name; required.
+        name: the program's name; required. Programs with different names may share a database: each executes its
+            own workflows, and may send to, read and list those of all.
         system_database_url: `sqlite:///file.sqlite` or `postgresql://user@host/database`; the default is
             `sqlite:///<name>.sqlite`. Environment: `DBOS_SYSTEM_DATABASE_URL`.
         dbos_system_schema: the PostgreSQL schema that holds the tables; "tidings" by default.
@@ -106,6 +108,8 @@ def _check(config: dict[str, object]) -> None:
             raise DBOSInitializationError(f"the configuration has an unknown key {key!r}; {hint}")
     if not config.get("name"):
         raise DBOSInitializationError("the configuration needs a 'name', the name of your program")
+    if isinstance(config["name"], str):
+        _check_name(config["name"])
     for key, kind in _TYPES.items():
         value = config.get(key)
         if value is not None and not _is(value, kind):
@@ -128,6 +132,14 @@ def _check(config: dict[str, object]) -> None:
     serializer = config.get("serializer")
     if serializer is not None:
         check_serializer(serializer, "the configuration's 'serializer'")
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name of a program that could not be recorded."""
+    try:
+        check_id(name, "name")
+    except DBOSLimitError as error:
+        raise DBOSInitializationError(f"the configuration's 'name' cannot be used: {error}") from None
 
 
 def check_serializer(serializer: object, what: str) -> None:

@@ -43,6 +43,8 @@ class WorkflowStatus:
             its parent's.
         parent_workflow_id: the workflow that started it, or `None`.
         recovery_attempts: how many processes died while they executed it, since it last got on.
+        program: the configured `name` of the program that it belongs to, whose processes alone execute it; `None`
+            if it was started before programs were told apart.
     """
 
     workflow_id: str
@@ -61,6 +63,7 @@ class WorkflowStatus:
     workflow_deadline_epoch_ms: int | None
     parent_workflow_id: str | None
     recovery_attempts: int
+    program: str | None
 
 
 class _Handle(Generic[R]):
@@ -185,4 +188,5 @@ def status_of(
         workflow_deadline_epoch_ms=found.deadline_ms,
         parent_workflow_id=found.parent_id,
         recovery_attempts=found.recovery_attempts,
+        program=found.program,
     )

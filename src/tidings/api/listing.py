@@ -83,6 +83,7 @@ class ExecutorInfo:
         host, pid: where it runs.
         app_version: of the code that it executes workflows with; `None` if it executes none, as a
             program that only uses `DBOSClient`.
+        program: the configured `name` of the program whose workflows it executes; `None` if it executes none.
         started_at_epoch_ms: when it began.
         lease_expires_at_epoch_ms: until when it counts as alive without another sign of life.
         is_alive: whether it does now. What a dead one owns goes on in others, a lease's length later.
@@ -94,6 +95,7 @@ class ExecutorInfo:
     host: str
     pid: int
     app_version: str | None
+    program: str | None
     started_at_epoch_ms: int
     lease_expires_at_epoch_ms: int
     is_alive: bool
@@ -120,6 +122,7 @@ def _read_executors() -> Operation[list[ExecutorInfo]]:
             host=each.host,
             pid=each.pid,
             app_version=each.app_version,
+            program=each.program,
             started_at_epoch_ms=each.started_at_ms,
             lease_expires_at_epoch_ms=each.lease_until_ms,
             is_alive=each.lease_until_ms > now and not has_died_here(each),

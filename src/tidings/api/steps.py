@@ -22,7 +22,7 @@ from tidings.api.attempts import (
     threaded_attempt,
 )
 from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
-from tidings.api.workflows import REGISTRY, refuse_bare
+from tidings.api.workflows import REGISTRY, name_for, refuse_bare
 from tidings.core.effects import Operation
 from tidings.core.operations import steps
 from tidings.core.retry import RetryPolicy
@@ -96,6 +96,9 @@ class Steps:
                 and DBOSContextError refuses what the thread still tries to write. Give what it waits for
                 (a socket, a lock) a timeout of its own too, or such threads pile up.
 
+        Raises (where it is decorated):
+            DBOSConflictingRegistrationError: its module has another step of that name, with other code.
+
         Raises (in the workflow):
             DBOSStepTimeoutError: it was not done in `timeout_seconds`.
             DBOSMaxStepRetriesExceeded: it failed `max_attempts` times; `.errors` has all of them.
@@ -113,7 +116,7 @@ class Steps:
                 return cast(Callable[P, R], type(function)(decorate(function.__func__)))
             is_async = inspect.iscoroutinefunction(function)
             registered = StepFunction(
-                _step_name(function.__qualname__ if name is None else name), function, is_async, policy, limit
+                _step_name(name_for(function, name, "@DBOS.step")), function, is_async, policy, limit
             )
             REGISTRY.add_step(registered)
             wrapper = _awaiting_wrapper(registered) if is_async else _blocking_wrapper(registered)

@@ -60,6 +60,20 @@ def refuse_bare(decorator: str, given: object) -> None:
     raise TypeError(f"{decorator} takes keywords only, such as name=..., not {given!r}")
 
 
+def name_for(function: Callable[..., Any], name: str | None, decorator: str) -> str:
+    """Return what a function is recorded under.
+
+    Raises:
+        TypeError: it has no name of its own (a `functools.partial`, an object), and was given none.
+    """
+    if name is not None:
+        return name
+    own = getattr(function, "__qualname__", None)
+    if not isinstance(own, str):
+        raise TypeError(f"{function!r:.100} has no name of its own; give it one with {decorator}(name=...)")
+    return own
+
+
 class Workflows(Face):
     """Durable functions: after a crash they go on from the last recorded step."""
 
@@ -86,9 +100,11 @@ class Workflows(Face):
                 time) do not count.
 
         Raises:
-            DBOSConflictingRegistrationError: the name belongs to another function.
+            DBOSConflictingRegistrationError: the name belongs to another function, or to one that is bound to other
+                values: a closure of the same factory, a method of another instance, other default arguments.
+                A notebook cell that is run again, or a reloaded module, replaces what it defined before.
             DBOSLimitError: `max_recovery_attempts` is negative.
-            TypeError: it was written without parentheses.
+            TypeError: it was written without parentheses, or the function has no name and was given none.
         """
         refuse_bare("@DBOS.workflow", nothing)
         attempts = check_recovery_attempts(max_recovery_attempts)
@@ -97,7 +113,7 @@ class Workflows(Face):
             if isinstance(function, (classmethod, staticmethod)):  # Whichever decorator comes first.
                 return cast(Callable[P, R], type(function)(decorate(function.__func__)))
             registered = WorkflowFunction(
-                check_id(function.__qualname__ if name is None else name, "workflow name"),
+                check_id(name_for(function, name, "@DBOS.workflow"), "workflow name"),
                 function,
                 inspect.iscoroutinefunction(function),
                 inspect.signature(function),

@@ -211,13 +211,14 @@ class Engine:
         self.committer.tell_dead()
         self.reader.tell_dead()
 
-    def admit(self, runs: Runs, label: str, app_version: str, look: Callable[[], None]) -> None:
+    def admit(self, runs: Runs, label: str, app_version: str, program: str, look: Callable[[], None]) -> None:
         """Answer for the runs of a host.
 
         Args:
             runs: what it executes.
             label: how it calls this process.
             app_version: of its code.
+            program: whose workflows it executes.
             look: what it does when others may have left workflows that nobody owns; waits for nothing.
         """
         self._runs = runs
@@ -225,7 +226,7 @@ class Engine:
 
         def describe(store: Store) -> None:
             executor = self.committer.executor
-            self.committer.executor = self._lease.describe_anew(store, executor, label, app_version)
+            self.committer.executor = self._lease.describe_anew(store, executor, label, app_version, program)
 
         self.committer.call(describe).result()
 
@@ -250,9 +251,11 @@ class Engine:
             with contextlib.suppress(DBOSShutdownError):  # The committer has died: its lease is released.
                 giving_back.result()
 
-    def _become_another(self, store: Store, label: str, app_version: str | None = None) -> Executor:
+    def _become_another(
+        self, store: Store, label: str, app_version: str | None = None, program: str | None = None
+    ) -> Executor:
         """Enlist as a new executor, which owns nothing yet, and listen as that."""
-        executor = self._lease.enlist(store, label, app_version)
+        executor = self._lease.enlist(store, label, app_version, program)
         self.hearing.go_on_as(executor.executor_id)
         return executor
 
@@ -292,7 +295,7 @@ class Engine:
                 "on as the database has them, and the process goes on as a new one"
             )
         self._runs.kill_all(TAKEN_OVER, only_recorded=True)
-        return self._become_another(store, executor.label, executor.app_version)
+        return self._become_another(store, executor.label, executor.app_version, executor.program)
 
     def _may_be_forgotten(self) -> bool:
         """Tell whether others may have removed this process's row: nobody does before its lease ended long ago."""

@@ -61,14 +61,24 @@ class Host:
         self._background = BackgroundLoop(engine.timers)
         self.coroutines = Coroutines(self._home, self._background)
         self.runner = Runner(engine.parts, self.workers, self._home, self._background, self._take_up)
-        self.starter = Starter(self.runner, registry, engine.clock, settings.serializer, self.app_version)
+        self.starter = Starter(
+            self.runner, registry, engine.clock, settings.serializer, self.app_version, settings.name
+        )
         self.supervisor = Supervisor(
-            engine.parts, self.runner, registry, settings.serializer, self.app_version, engine.connection.lease_ms
+            engine.parts,
+            self.runner,
+            registry,
+            settings.serializer,
+            self.app_version,
+            settings.name,
+            engine.connection.lease_ms,
         )
 
     def admit(self) -> None:
         """Let the engine answer for the runs that there will be."""
-        self.engine.admit(self.runner, self.settings.executor_label, self.app_version, self.supervisor.look)
+        self.engine.admit(
+            self.runner, self.settings.executor_label, self.app_version, self.settings.name, self.supervisor.look
+        )
 
     def recover(self) -> None:
         """Begin to execute what ended processes left. Their operations must find this host already."""

@@ -51,13 +51,14 @@ class Lease:
         self._file: int | None = None
         hold(self, lambda lease: lease._file)
 
-    def enlist(self, store: Store, label: str, app_version: str | None = None) -> Executor:
+    def enlist(self, store: Store, label: str, app_version: str | None = None, program: str | None = None) -> Executor:
         """Become a new executor: lock its file first, so that no one sees it without.
 
         Args:
             store: where.
             label: how people call this process.
             app_version: of the code that it executes workflows with; `None` if it executes none.
+            program: whose workflows those are.
         """
         self.release()
         executor_id = self._lock_own_file()
@@ -72,6 +73,7 @@ class Lease:
             os.getpid(),
             now,
             app_version,
+            program,
         )
         try:
             return replace(executor, fence=store.enlist(executor))
@@ -93,10 +95,12 @@ class Lease:
             return uuid.uuid4().hex
         return executor_id
 
-    def describe_anew(self, store: Store, executor: Executor, label: str, app_version: str | None) -> Executor:
+    def describe_anew(
+        self, store: Store, executor: Executor, label: str, app_version: str | None, program: str | None
+    ) -> Executor:
         """Let an executor's row say that, from now on; it stays the same executor."""
         until = self._clock.now_ms() + self._lease_ms
-        executor = replace(executor, label=label, app_version=app_version, lease_until_ms=until)
+        executor = replace(executor, label=label, app_version=app_version, program=program, lease_until_ms=until)
         store.enlist(executor)
         return executor
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from tidings.engine.definitions import Definition, apart, definition_of_class, described
+from tidings.engine.sameness import difference
 from tidings.error import DBOSConflictingRegistrationError
 
 
@@ -29,27 +31,23 @@ class Receivers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._classes: dict[str, type] = {}
+        self._definitions: dict[str, Definition] = {}  # of the classes
         self._names: dict[type, str] = {}
         self._instances: dict[tuple[str, str], object] = {}
 
     def add_class(self, target: type, name: str) -> None:
-        """Register a class.
+        """Register a class. One that is made again, or is alike the former of its name, takes its place.
 
         Raises:
-            DBOSConflictingRegistrationError: the name belongs to another class. The same class
-                defined again (a notebook cell) takes its place.
+            DBOSConflictingRegistrationError: the name belongs to a class that may behave differently.
         """
+        definition = definition_of_class(target)
         with self._lock:
             former = self._classes.get(name)
-            if former is not None and _description(former) != _description(target):
-                raise DBOSConflictingRegistrationError(
-                    name,
-                    _description(former),
-                    _description(target),
-                    kind="classes",
-                    remedy="another name with @DBOS.dbos_class(...)",
-                )
+            if former is not None and former is not target:
+                _check_same(name, (former, self._definitions[name]), (target, definition))
             self._classes[name] = target
+            self._definitions[name] = definition
             self._names[target] = name
 
     def add_instance(self, instance: object, config_name: str) -> None:
@@ -101,8 +99,31 @@ class Receivers:
         """Forget all."""
         with self._lock:
             self._classes.clear()
+            self._definitions.clear()
             self._names.clear()
             self._instances.clear()
+
+
+def _check_same(name: str, former: tuple[type, Definition], new: tuple[type, Definition]) -> None:
+    """Raise `DBOSConflictingRegistrationError` if these are two classes under one name."""
+    if former[1].is_made_again_by(new[1], name):
+        return
+    twins = former[1].is_elsewhere_in_main(new[1])
+    why = "they are defined in two places"
+    if twins or former[1].is_called_like(new[1]):
+        what = difference(former[0], new[0], twins=twins)
+        if what is None:
+            return
+        why = f"they differ in {what}"
+    one, other = apart(former[1], new[1])
+    raise DBOSConflictingRegistrationError(
+        name,
+        described(*former) + one,
+        described(*new) + other,
+        kind="classes",
+        remedy="another name with @DBOS.dbos_class(...)",
+        why=why,
+    )
 
 
 def _description(target: type) -> str:

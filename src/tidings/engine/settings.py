@@ -24,7 +24,7 @@ class Connection:
 class Settings:
     """How a host executes workflows."""
 
-    name: str
+    name: str  # of the program: it executes its own workflows and no other program's
     connection: Connection
     application_version: str | None  # None: the hash of the registered functions
     executor_label: str

@@ -53,13 +53,20 @@ class Starter:
     """Starts workflows of one engine."""
 
     def __init__(
-        self, runner: Runner, registry: Registry, clock: Clock, serializer: Serializer, app_version: str
+        self,
+        runner: Runner,
+        registry: Registry,
+        clock: Clock,
+        serializer: Serializer,
+        app_version: str,
+        program: str,
     ) -> None:
         self._runner = runner
         self._registry = registry
         self._clock = clock
         self._serializer = serializer
         self._app_version = app_version
+        self._program = program
         self._is_closing = False
 
     def close(self) -> None:
@@ -106,6 +113,7 @@ class Starter:
                 receiver.class_name if receiver is not None else None,
                 receiver.config_name if receiver is not None else None,
                 *_limits(limit, parent, now_ms),
+                program=self._program,
             )
 
         with _Plan(self._runner, lambda made: self._plan(made, function, receiver, loop)) as plan:
@@ -148,14 +156,18 @@ class Starter:
     ) -> LiveRun:
         """Plan a run with what will be recorded, as a recovery would: the caller may change its own objects.
 
+        So it runs the function that is registered now, also where the caller still has a former one.
+
         Raises:
             DBOSWorkflowFunctionNotFoundError, DBOSConflictingRegistrationError: a recovery would not find the function.
         """
-        self._registry.check_known(function)
+        current = self._registry.current(function)
         recorded = load(self._serializer, new.inputs, _what(function))
         run = Run(new.workflow_id, 1, function.name, self._serializer, due=by(new.created_at_ms, new.deadline_ms))
         args = (receiver.target, *recorded["args"]) if receiver is not None else tuple(recorded["args"])
-        return self._runner.plan(run, function, args, recorded["kwargs"], loop)
+        if current is not function:
+            current.signature.bind(*args, **recorded["kwargs"])  # It was checked with the former one's.
+        return self._runner.plan(run, current, args, recorded["kwargs"], loop)
 
 
 class _Plan:

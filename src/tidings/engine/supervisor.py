@@ -1,8 +1,8 @@
 """Taking over the runs of the dead, and going on with them: recovery.
 
 A supervisor thread renews the lease when no batch does, looks for executors that have died
-(`engine.takeover`), claims their pending workflows (only of functions registered here, and of this
-code version), reads what they recorded, and executes them from there. Claiming raises the dead one's
+(`engine.takeover`), claims their pending workflows (only this program's, of functions registered here, and of
+this code version), reads what they recorded, and executes them from there. Claiming raises the dead one's
 fence first, so it can write nothing more even if it was only slow.
 
 It looks twice a second whether somebody has died, and with each third of the lease for what nobody
@@ -64,6 +64,7 @@ class Supervisor:
         registry: Registry,
         serializer: Serializer,
         app_version: str,
+        program: str,
         lease_ms: int,
     ) -> None:
         self._parts = parts
@@ -71,6 +72,7 @@ class Supervisor:
         self._registry = registry
         self._serializer = serializer
         self._app_version = app_version
+        self._program = program
         self._lease_ms = lease_ms
         self._changed = threading.Condition()
         self._stopped = False
@@ -78,7 +80,7 @@ class Supervisor:
         self._detached: list[LiveRun] = []
         self._has_news = False
         self._round_at_ms = parts.clock.own_ms()  # when the next whole round is due
-        self._takeover = Takeover(parts, registry, app_version, lease_ms, self._claim_of_others)
+        self._takeover = Takeover(parts, registry, app_version, program, lease_ms, self._claim_of_others)
         self._unattended: set[str] = set()
         self._outage: Outage | None = None  # in which runs that were claimed cannot be prepared
         self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
@@ -321,7 +323,13 @@ class Supervisor:
 
     def _report_leftovers(self) -> None:
         for each in self._takeover.leftovers():
-            if each.app_version != self._app_version:
+            if each.program is not None and each.program != self._program:
+                reason = (
+                    f"they belong to the program {each.program!r}, of which no process runs, and this is "
+                    f"{self._program!r}; start that one, or, if this is the same program under a new name, set 'name' "
+                    "to the old one until they have ended"
+                )
+            elif each.app_version != self._app_version:
                 reason = (
                     f"they were started by version {each.app_version!r} of the code, and this is "
                     f"{self._app_version!r}; run that version until they have ended, or, if the new code takes the "

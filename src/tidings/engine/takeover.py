@@ -14,7 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tidings.core.recovery import share_of
-from tidings.engine.leases import Watch
+from tidings.engine.leases import Watch, has_died_here
 from tidings.engine.port import Parts
 from tidings.engine.registry import Registry
 from tidings.model import Executor, PendingGroup
@@ -31,10 +31,13 @@ Claim = Callable[[Collection[str], Collection[str], int], int]
 class Takeover:
     """Finds what dead executors own and what nobody does, and claims this process's share of it."""
 
-    def __init__(self, parts: Parts, registry: Registry, app_version: str, lease_ms: int, claim: Claim) -> None:
+    def __init__(
+        self, parts: Parts, registry: Registry, app_version: str, program: str, lease_ms: int, claim: Claim
+    ) -> None:
         self._parts = parts
         self._registry = registry
         self._app_version = app_version
+        self._program = program
         self._claim = claim
         self._watch = Watch(lease_ms)
         self._known_dead: dict[str, int] = {}  # and the lease in their row: one that lives again has another
@@ -60,28 +63,49 @@ class Takeover:
         orphans = [
             each
             for each in groups
-            if (each.executor_id is None or each.executor_id in dead)
-            and each.name in names
-            and each.app_version == self._app_version
+            if (each.executor_id is None or each.executor_id in dead) and self._can_take(each, names)
         ]
         owners = {each.executor_id for each in orphans if each.executor_id is not None}
         owners.update(each.executor_id for each in news)
         if orphans or news:
-            survivors = sum(each.app_version == self._app_version for each in executors if each.executor_id not in dead)
+            survivors = sum(self._is_like_me(each) for each in executors if each.executor_id not in dead)
             self._take(owners, names, sum(each.count for each in orphans), survivors)
         self._known_dead = {each: dead[each].lease_until_ms for each in dead}
 
     def leftovers(self) -> list[PendingGroup]:
-        """Return what is pending and will not be executed here: of another version or an unknown name."""
+        """Return what is pending and will not be executed here: of another version, or an unknown name.
+
+        What belongs to another program is among it only if no process of that one runs, and a function of that name
+        is registered here: this may be the same program under a new name.
+        """
         names = self._registry.workflow_names()
         me = self._parts.committer.executor.executor_id  # What this owns was started since the launch.
-        found: dict[tuple[str, str], PendingGroup] = {}
-        for each in self._parts.reader.ask(lambda store: store.pending_groups()).result():
-            if each.executor_id != me and (each.app_version != self._app_version or each.name not in names):
-                same = found.setdefault((each.name, each.app_version), each)
-                if same is not each:
-                    found[each.name, each.app_version] = replace(same, count=same.count + each.count)
+        groups, executors = self._parts.reader.ask(lambda store: (store.pending_groups(), store.executors())).result()
+        now = self._parts.clock.now_ms()
+        running = {each.program for each in executors if each.lease_until_ms > now and not has_died_here(each)}
+        found: dict[tuple[str, str, str | None], PendingGroup] = {}
+        for each in groups:
+            if each.executor_id == me or self._can_take(each, names):
+                continue
+            if not self._is_mine(each.program) and (each.program in running or each.name not in names):
+                continue
+            kind = (each.name, each.app_version, each.program)
+            same = found.setdefault(kind, each)
+            if same is not each:
+                found[kind] = replace(same, count=same.count + each.count)
         return list(found.values())
+
+    def _can_take(self, group: PendingGroup, names: Collection[str]) -> bool:
+        """Tell whether these workflows may be executed here."""
+        return self._is_mine(group.program) and group.name in names and group.app_version == self._app_version
+
+    def _is_mine(self, program: str | None) -> bool:
+        """Tell whether a workflow may be this program's: it is, or was started before programs were told apart."""
+        return program is None or program == self._program
+
+    def _is_like_me(self, executor: Executor) -> bool:
+        """Tell whether an executor takes what this one takes."""
+        return executor.app_version == self._app_version and executor.program == self._program
 
     def _is_news(self, dead: Executor, now_ms: int) -> bool:
         """Tell whether its death was not known; or is so long ago that its row may go, which a claim sees to."""

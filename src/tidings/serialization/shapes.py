@@ -27,6 +27,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from tidings.serialization.fault import Fault, shown
+from tidings.serialization.mains import MAINS, importable_main
 
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not one of the interpreter's own static types
 _ATTRS_HASH: Final = "_attrs_cached_hash"  # differs from process to process; None means "not computed"
@@ -73,8 +74,18 @@ class Shape(Protocol):
 
 
 def name_of(cls: type) -> str:
-    """Return the name under which `find_class` finds `cls` again, in this program's next run too."""
-    name = f"{cls.__module__}:{cls.__qualname__}"
+    """Return the name under which `find_class` finds `cls` again, in this program's next run too.
+
+    A class of the script that Python was started with has the name that other programs import it by. Where they
+    cannot, or where this very program has imported a second copy of the script, it is a class of `__main__`.
+    """
+    module, qualname = cls.__module__, cls.__qualname__
+    if module in MAINS:
+        imported = f"{importable_main()}:{qualname}"
+        if _find(imported) is cls:
+            return imported
+        module = "__main__"
+    name = f"{module}:{qualname}"
     if _find(name) is not cls:
         raise Fault(
             f"its class {cls.__module__}.{cls.__qualname__} cannot be found again by its name; "
@@ -87,22 +98,37 @@ def find_class(name: str) -> type:
     """Return the class that `name_of` named, of whatever kind, among those already imported."""
     cls = _find(name)
     if cls is None:
-        module = name.partition(":")[0]
-        raise Fault(
-            f"its class {shown(name)} does not exist in this program; import the module {shown(module)} "
-            "before the value is read (if the class was moved or renamed, leave its old name as an alias)"
-        )
+        raise Fault(f"its class {shown(name)} does not exist in this program; {_remedy(name.partition(':')[0])}")
     return cls
 
 
+def _remedy(module: str) -> str:
+    if module in MAINS:
+        return (
+            "it was stored by a program that cannot be imported (typed in, or run from where no import finds it); "
+            "define the class in a module that both programs import"
+        )
+    return (
+        f"import the module {shown(module)} before the value is read "
+        "(if the class was moved or renamed, leave its old name as an alias)"
+    )
+
+
 def _find(name: str) -> type | None:
+    module, _, qualname = name.partition(":")
+    found = _find_in(sys.modules.get(module), qualname)
+    if found is None and (module in MAINS or module == importable_main()):
+        found = _find_in(sys.modules.get("__main__"), qualname)
+    return found
+
+
+def _find_in(module: Any, qualname: str) -> type | None:
     # Namespaces are read as dicts: getattr could run a module's `__getattr__` or a lazy loader,
     # and `isinstance` asks a proxy object for its `__class__`.
-    module, _, qualname = name.partition(":")
-    found: Any = sys.modules.get(module)
-    if not issubclass(type(found), ModuleType):
+    if not issubclass(type(module), ModuleType):
         return None
-    namespace: Mapping[str, Any] = object.__getattribute__(found, "__dict__")
+    namespace: Mapping[str, Any] = object.__getattribute__(module, "__dict__")
+    found: Any = None
     for part in qualname.split("."):
         found = namespace.get(part)
         if not issubclass(type(found), type):

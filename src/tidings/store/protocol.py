@@ -204,7 +204,8 @@ class Store(Protocol):
         executor goes on; so a store that loses the claim fences the next batch. Raise the fences of the
         `dead` ones, so that a batch of theirs in flight either ends before or changes nothing, then
         raise each run's epoch, and count a recovery attempt for each that a dead one owned. Only workflows
-        of these `names` and this `app_version`. Rows of dead executors that own nothing pending any more are
+        of these `names` and this `app_version`, and of the executor's program; those of none become its
+        program's. Rows of dead executors that own nothing pending any more are
         removed, a day after their lease.
         """
 
@@ -261,7 +262,7 @@ class Store(Protocol):
         """Read all executors."""
 
     def pending_groups(self) -> list[PendingGroup]:
-        """Count what is pending by name, code version and owner; the example of each group is its oldest."""
+        """Count what is pending by name, version, owner and program; the example of each group is its oldest."""
 
     def reconnect_reader(self) -> None:
         """Replace the reading connection. Raises `Unavailable` if that fails."""

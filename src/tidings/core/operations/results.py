@@ -125,6 +125,10 @@ def _start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> 
 
 def _conflict(found: WorkflowRecord, new: NewWorkflow) -> DBOSConflictingWorkflowError | None:
     recorded, called = _function_of(found), _function_of(new)
+    if found.program is not None and new.program is not None and found.program != new.program:
+        recorded, called = (
+            f"{text} of the program {each.program!r}" for text, each in ((recorded, found), (called, new))
+        )
     return None if recorded == called else DBOSConflictingWorkflowError(new.workflow_id, recorded, called)
 
 

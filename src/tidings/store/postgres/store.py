@@ -191,6 +191,7 @@ class PostgresStore:
             "pid": executor.pid,
             "started_at_ms": executor.started_at_ms,
             "app_version": executor.app_version,
+            "program": executor.program,
         }
         return int(self._write(Call("add_executor", row))["add_executor"][0][0])
 
@@ -225,7 +226,13 @@ class PostgresStore:
         """See `Store.claim`."""
         others = set(dead) - {executor.executor_id}
         gone = texts(others)
-        wanted: dict[str, Value] = {"dead": gone, "names": texts(names), "app_version": app_version, "limit": limit}
+        wanted: dict[str, Value] = {
+            "dead": gone,
+            "names": texts(names),
+            "app_version": app_version,
+            "program": executor.program,
+            "limit": limit,
+        }
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id, *others]))
             answers = self._write(
@@ -242,6 +249,7 @@ class PostgresStore:
         wanted: dict[str, Value] = {
             "workflow_ids": texts(workflow_ids),
             "executor_id": executor.executor_id,
+            "program": executor.program,
             "pending": Status.PENDING,
         }
         with self._transaction():

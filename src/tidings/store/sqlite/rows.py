@@ -17,6 +17,7 @@ def row_of_executor(executor: Executor) -> Row:
         executor.pid,
         executor.started_at_ms,
         executor.app_version,
+        executor.program,
     )
 
 
@@ -36,6 +37,7 @@ def row_of_start(start: NewWorkflow, executor_id: str) -> Row:
         start.config_name,
         start.timeout_ms,
         start.deadline_ms,
+        start.program,
     )
 
 

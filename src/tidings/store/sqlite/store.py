@@ -186,7 +186,13 @@ class SqliteStore:
             _check_fence(db, executor)
             gone = _json(list(dead))
             db.execute(_SQL["raise_fences"], (_json([executor.executor_id, *dead]),))
-            wanted = {"dead": gone, "names": _json(list(names)), "app_version": app_version, "limit": limit}
+            wanted = {
+                "dead": gone,
+                "names": _json(list(names)),
+                "app_version": app_version,
+                "program": executor.program,
+                "limit": limit,
+            }
             claimed = _raise_epochs(db, executor, db.execute(_SQL["claimable_workflows"], wanted).fetchall())
             db.execute(_SQL["remove_idle_executors"], (gone, self.now_ms() - KEEP_EXECUTORS_MS))
             return claimed
@@ -477,8 +483,8 @@ def _check_fence(db: sqlite3.Connection, executor: Executor) -> None:
 
 
 def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[Row]) -> list[WorkflowRecord]:
-    owner = executor.executor_id
-    claimed = (db.execute(_SQL["claim_workflow"], {"executor_id": owner, "seq": seq}).fetchall() for (seq,) in seqs)
+    mine = {"executor_id": executor.executor_id, "program": executor.program}
+    claimed = (db.execute(_SQL["claim_workflow"], mine | {"seq": seq}).fetchall() for (seq,) in seqs)
     return [workflow_of(row) for [row] in claimed]
 
 

@@ -39,15 +39,15 @@ select last_batch, last_refused from {schema}.executors where executor_id = :exe
 -- name: add_executor
 -- The answer to the first try may have been lost, so the second one must find its own row fit.
 insert into {schema}.executors (
-    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version
+    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program
 ) values (
     :executor_id::text, :label::text, :lease_until_ms::bigint, 1, :lease_ms::bigint, :host::text, :pid::bigint,
-    :started_at_ms::bigint, :app_version::text
+    :started_at_ms::bigint, :app_version::text, :program::text
 )
 on conflict (executor_id) do update
 set label = excluded.label, lease_until_ms = excluded.lease_until_ms, lease_ms = excluded.lease_ms,
     host = excluded.host, pid = excluded.pid, started_at_ms = excluded.started_at_ms,
-    app_version = excluded.app_version
+    app_version = excluded.app_version, program = excluded.program
 returning fence;
 
 -- name: remove_executor
@@ -79,7 +79,7 @@ where e.executor_id = any(:executor_ids::text[])
     );
 
 -- name: read_executors
-select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version
+select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program
 from {schema}.executors
 order by executor_id;
 

@@ -8,7 +8,7 @@ case when :with_inputs::boolean then inputs end,
 case when :with_outputs::boolean then output end,
 case when :with_outputs::boolean then error end,
 serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms,
-class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress
+class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress, program
 
 -- part: matching
 -- An id begins with a prefix if it lies between the two. LIKE would need the prefix escaped.

@@ -1,7 +1,8 @@
 -- part: columns
 -- Of a `WorkflowRecord`, in its order.
 workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress
+parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress,
+program
 
 -- name: start_workflows
 -- Owned by the executor that commits it, under epoch 1. An id that somebody else is just starting
@@ -14,20 +15,20 @@ with given as materialized (
     from unnest(
         :workflow_id::text[], :name::text[], :inputs::text[], :serialization::text[], :app_version::text[],
         :parent_id::text[], :created_at_ms::bigint[], :class_name::text[], :config_name::text[],
-        :timeout_ms::bigint[], :deadline_ms::bigint[]
+        :timeout_ms::bigint[], :deadline_ms::bigint[], :program::text[]
     ) as n (
         workflow_id, name, inputs, serialization, app_version, parent_id, created_at_ms, class_name, config_name,
-        timeout_ms, deadline_ms
+        timeout_ms, deadline_ms, program
     )
 ),
 started as (
     insert into {schema}.workflows (
         workflow_id, seq, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
-        created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
+        created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     )
     select
         workflow_id, seq, 'PENDING', name, inputs, serialization, 1, :executor_id::text, app_version, parent_id,
-        created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms
+        created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     from given
     order by workflow_id collate "C"
     on conflict (workflow_id) do nothing
@@ -131,6 +132,7 @@ with owned as materialized (
 update {schema}.workflows as w set executor_id = null from owned where w.workflow_id = owned.workflow_id;
 
 -- name: claim_workflows
+-- What was started before programs were told apart belongs, from now on, to the program that takes it.
 -- Oldest first. After `raise_fences`, as a later statement: what a batch in flight started is seen.
 -- A row that is locked right now is being cancelled, or taken by another claim: leave it for the next.
 -- `seq + 0`: by `seq` alone the planner would walk through all that ever was, to save itself the sorting.
@@ -140,13 +142,14 @@ with chosen as materialized (
         and (executor_id = any(:dead::text[]) or executor_id is null)
         and name = any(:names::text[])
         and app_version = :app_version::text
+        and (program is null or program = :program::text)
     order by seq + 0
     limit :limit::bigint
     for update skip locked
 ),
 claimed as (
     update {schema}.workflows as w
-    set executor_id = :executor_id::text, epoch = w.epoch + 1,
+    set executor_id = :executor_id::text, epoch = w.epoch + 1, program = coalesce(w.program, :program::text),
         recovery_attempts = w.recovery_attempts + (w.executor_id is not null)::int
     from chosen
     where w.workflow_id = chosen.workflow_id
@@ -164,7 +167,7 @@ with owned as materialized (
     for update
 ),
 claimed as (
-    update {schema}.workflows as w set epoch = w.epoch + 1 from owned
+    update {schema}.workflows as w set epoch = w.epoch + 1, program = coalesce(w.program, :program::text) from owned
     where w.workflow_id = owned.workflow_id
     returning w.*
 )
@@ -180,8 +183,8 @@ from unnest(:workflow_id::text[], :epoch::bigint[], :attempts::bigint[], :progre
 where w.workflow_id = r.workflow_id and w.epoch = r.epoch and w.status = :pending::text;
 
 -- name: pending_groups
-select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1]
+select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1], program
 from {schema}.workflows
 where status = 'PENDING'
-group by name, app_version, executor_id
-order by name, app_version, executor_id;
+group by name, app_version, executor_id, program
+order by name, app_version, executor_id, program;

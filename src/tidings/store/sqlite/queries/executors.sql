@@ -15,12 +15,12 @@ select last_batch, last_refused from tidings_executors where executor_id = ?;
 -- name: add_executor
 -- A second try, after a first one whose answer was lost, finds its own row fit.
 insert into tidings_executors (
-    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version
-) values (?, ?, ?, 1, ?, ?, ?, ?, ?)
+    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program
+) values (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
 on conflict (executor_id) do update
 set label = excluded.label, lease_until_ms = excluded.lease_until_ms, lease_ms = excluded.lease_ms,
     host = excluded.host, pid = excluded.pid, started_at_ms = excluded.started_at_ms,
-    app_version = excluded.app_version
+    app_version = excluded.app_version, program = excluded.program
 returning fence;
 
 -- name: remove_executor
@@ -46,6 +46,6 @@ where executor_id in (select value from json_each(?)) and lease_until_ms < ?
     );
 
 -- name: read_executors
-select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version
+select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program
 from tidings_executors
 order by executor_id;

@@ -1,14 +1,15 @@
 -- part: columns
 -- Of a `WorkflowRecord`, in its order.
 workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress
+parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress,
+program
 
 -- name: start_workflow
 -- Owned by the executor that commits it, under epoch 1. That the id is free was seen before.
 insert into tidings_workflows (
     workflow_id, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
-    created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms
-) values (?, 'PENDING', ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
+) values (?, 'PENDING', ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: workflow_states
 -- What the conditions of units are decided on. Nobody else writes until this transaction ends.
@@ -43,6 +44,7 @@ where seq in (
     )
     and name in (select value from json_each(:names))
     and app_version = :app_version
+    and (program is null or program = :program)
 order by seq
 limit :limit;
 
@@ -54,9 +56,11 @@ order by seq;
 
 -- name: claim_workflow
 -- A recovery attempt is counted where the former owner is a dead one: reclaimed is what is one's own already.
+-- What was started before programs were told apart belongs, from now on, to the program that takes it.
 update tidings_workflows
 set epoch = epoch + 1,
     executor_id = :executor_id,
+    program = coalesce(program, :program),
     recovery_attempts = recovery_attempts + (executor_id <> :executor_id and executor_id is not null)
 where seq = :seq
 returning {columns};
@@ -68,8 +72,8 @@ update tidings_workflows set recovery_attempts = ?, progress = ? where workflow_
 -- name: pending_groups
 -- The example is the oldest: of the columns outside a group, SQLite takes those of the row that
 -- holds the minimum.
-select name, app_version, executor_id, count(*), workflow_id, min(seq)
+select name, app_version, executor_id, count(*), workflow_id, program, min(seq)
 from tidings_workflows
 where status = 'PENDING'
-group by name, app_version, executor_id
-order by name, app_version, executor_id;
+group by name, app_version, executor_id, program
+order by name, app_version, executor_id, program;
