@@ -1088,6 +1088,7 @@ own_errors: list[BaseException] = [
     errors.DBOSStreamTimeoutError("id", "key", 3, 1.5),
     errors.DBOSAwaitedWorkflowCancelledError("id"),
     errors.MaxRecoveryAttemptsExceededError("id", 3),
+    errors.DBOSDamagedWorkflowError("id", "its epoch is NULL"),
     DBOSRecordedError("shop.Error", "message", "Traceback…"),
     errors.DBOSWorkflowCancelledError("id"),
     errors.DBOSRunEndedError("id", "shut down"),

@@ -28,6 +28,25 @@ class Status(StrEnum):
     CANCELLED = "CANCELLED"
     MAX_RECOVERY_ATTEMPTS_EXCEEDED = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"  # a dead letter
 
+    @classmethod
+    def of(cls, stored: object) -> Status:
+        """Return the status that is stored so. One that this version does not know keeps its text, and equals none.
+
+        A row may be damaged, or written by a newer version. To fail here would fail all that is read with it.
+        """
+        text = stored if isinstance(stored, str) else repr(stored)
+        known = cls._value2member_map_.get(text)
+        if isinstance(known, Status):
+            return known
+        unknown = str.__new__(cls, text)
+        unknown._name_ = unknown._value_ = text
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the library knows what it means."""
+        return self._value_ in Status._value2member_map_
+
 
 class EntryState(StrEnum):
     """How far an operation came."""
@@ -262,6 +281,7 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     recovery_attempts: int = 0
     progress: int = 0  # of its last recovery
+    damage: str | None = None  # what is wrong with its row; the fields that are wrong stand at a neutral value
 
 
 class WorkflowFilter(Struct, frozen=True):
@@ -297,6 +317,7 @@ class StoredMessage(Struct, frozen=True, gc=False):
     idempotency_key: str | None
     sent_at_ms: int
     read_by: int | None
+    damage: str | None = None  # what is wrong with its row
 
 
 class RecordedEntry(Struct, frozen=True):
@@ -305,16 +326,18 @@ class RecordedEntry(Struct, frozen=True):
     entry: Entry
     message: Taken | None = None
     key: str | None = None
+    damage: str | None = None  # what is wrong with its row
 
 
 class History(Struct, frozen=True):
-    """All that one workflow has recorded."""
+    """All that one workflow has recorded. Where a row of it is damaged, it says so, and holds nothing."""
 
     workflow_id: str
     entries: tuple[RecordedEntry, ...]
     event_versions: tuple[tuple[str, int], ...]  # (key, highest version)
     stream_lengths: tuple[tuple[str, int], ...] = ()  # (key, number of items); none for an empty one
     closed_streams: tuple[str, ...] = ()
+    damage: str | None = None
 
 
 class StreamPage(Struct, frozen=True):

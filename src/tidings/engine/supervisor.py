@@ -32,6 +32,7 @@ from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import Runner
 from tidings.engine.takeover import CLAIM_TOGETHER, Takeover
 from tidings.error import (
+    DBOSDamagedWorkflowError,
     DBOSException,
     DBOSRunEndedError,
     DBOSShutdownError,
@@ -40,7 +41,7 @@ from tidings.error import (
     DBOSWorkflowFunctionNotFoundError,
     MaxRecoveryAttemptsExceededError,
 )
-from tidings.model import Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
+from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, dump_error, load
 from tidings.store.protocol import Store
 
@@ -212,10 +213,13 @@ class Supervisor:
         if not claimed:
             return
         ids = [record.workflow_id for record in claimed]
-        histories = self._parts.reader.ask(lambda store: store.histories(ids)).result()
-        by_id = {history.workflow_id: history for history in histories}
+        by_id = self._histories(ids)
         for record in claimed:
-            history = by_id.get(record.workflow_id)
+            history = by_id[record.workflow_id]
+            damage = record.damage or history.damage
+            if damage is not None:
+                self._leave_pending(record, DBOSDamagedWorkflowError(record.workflow_id, damage))
+                continue
             recovery = recovery_of(record, history)
             if self._is_over(record, recovery):
                 continue
@@ -238,6 +242,19 @@ class Supervisor:
                     run.workflow_id,
                     extra={"workflow_id": run.workflow_id},
                 )
+
+    def _histories(self, ids: list[str]) -> dict[str, History]:
+        """Read what these have recorded. Where they cannot be read together, the one that cannot is found alone."""
+        try:
+            read = self._parts.reader.ask(lambda store: store.histories(ids)).result()
+        except DBOSShutdownError:
+            raise
+        except Exception as error:
+            if len(ids) == 1:
+                return {ids[0]: History(ids[0], (), (), damage=f"what it has recorded cannot be read: {error}")}
+            middle = len(ids) // 2
+            return self._histories(ids[:middle]) | self._histories(ids[middle:])
+        return {history.workflow_id: history for history in read}
 
     def _begin(self, live: LiveRun, recovery: Recovery | None) -> None:
         """Execute a claimed run, and note what is known of its recovery."""
@@ -265,13 +282,15 @@ class Supervisor:
     def _call_of(self, record: WorkflowRecord) -> tuple[WorkflowFunction, tuple[Any, ...], dict[str, Any]]:
         """Return what is to be called, and with what. Raises a `DBOSException` if this program cannot."""
         function, receiver = self._find(record)
-        assert record.inputs is not None  # only a list may leave them out
+        if record.inputs is None:  # Only a list may leave them out.
+            raise DBOSDamagedWorkflowError(record.workflow_id, "its inputs are NULL")
         inputs = load(self._serializer, record.inputs, f"the arguments of workflow {record.workflow_id!r}")
         return function, *_arguments(inputs, function, receiver, record.workflow_id)
 
     def _leave_pending(self, record: WorkflowRecord, error: DBOSException) -> None:
         workflow_id = record.workflow_id
-        logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
+        if record.damage is None:  # That was logged when its row was read.
+            logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
         self._parts.waiters.fail(end_key(workflow_id), error)
         if record.deadline_ms is not None:
             _ = self._runner.cancel_at(record.deadline_ms, workflow_id)

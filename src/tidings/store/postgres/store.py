@@ -48,7 +48,19 @@ from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
+from tidings.store.rows import (
+    HISTORY,
+    Row,
+    executor_of,
+    group_of,
+    histories_of,
+    messages_of,
+    page_of,
+    steps_of,
+    taken_of,
+    workflow_of,
+    workflows_by_id,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -268,7 +280,7 @@ class PostgresStore:
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         """See `Store.statuses`."""
         found = self._read(_workflow_states(workflow_ids))["workflow_states"]
-        return {workflow_id: Status(status) for workflow_id, status, _ in found}
+        return {workflow_id: Status.of(status) for workflow_id, status, _ in found}
 
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """See `Store.list_workflows`."""
@@ -297,7 +309,7 @@ class PostgresStore:
         """See `Store.latest_events`."""
         wanted = {"workflow_id": texts(each for each, _ in keys), "key": texts(key for _, key in keys)}
         found = self._read(Call("latest_events", wanted))["latest_events"]
-        return [EventRead(value, None if status is None else Status(status)) for value, status in found]
+        return [EventRead(value, None if status is None else Status.of(status)) for value, status in found]
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """See `Store.all_events`."""
@@ -320,11 +332,11 @@ class PostgresStore:
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
-        return [Executor(*row) for row in self._read(Call("read_executors"))["read_executors"]]
+        return [executor_of(row) for row in self._read(Call("read_executors"))["read_executors"]]
 
     def pending_groups(self) -> list[PendingGroup]:
         """See `Store.pending_groups`."""
-        return [PendingGroup(*row) for row in self._read(Call("pending_groups"))["pending_groups"]]
+        return [group_of(row) for row in self._read(Call("pending_groups"))["pending_groups"]]
 
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
@@ -513,7 +525,7 @@ def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence
     refused, states = decision
     ahead: defaultdict[int, list[Taken]] = defaultdict(list)
     for number, *message in found.get("see_messages", ()):
-        ahead[number].append(Taken(*message))
+        ahead[number].append(taken_of(tuple(message)))
     answers: list[Answer] = [
         refusals.applied(unit, states) if unit.messages and index not in refused else APPLIED
         for index, unit in enumerate(batch.units)
@@ -522,7 +534,7 @@ def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence
     for index in takes:
         answers[index] = NOTHING
     for number, *message in found.get("take_messages", ()):
-        taken = Taken(*message)
+        taken = taken_of(tuple(message))
         answers[takes[number - 1]] = replace(taken, ahead=tuple(ahead[number])) if number in ahead else taken
     if refused:
         records = workflows_by_id(in_use)
