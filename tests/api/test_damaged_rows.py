@@ -8,8 +8,14 @@ import pytest
 from msgspec import Struct
 
 from tests.support.app import App, Sightings
-from tests.support.face import Face
-from tidings.error import DBOSDamagedWorkflowError, DBOSSerializationError, DBOSUnexpectedStepError
+from tests.support.face import Awaiting, Face
+from tidings import DBOS, WorkflowHandle, WorkflowHandleAsync
+from tidings.error import (
+    DBOSDamagedWorkflowError,
+    DBOSException,
+    DBOSSerializationError,
+    DBOSUnexpectedStepError,
+)
 
 MAX = 2**63 - 1
 KEYBOARD_INTERRUPT = '{"$tidings":"exception","cls":"builtins:KeyboardInterrupt","v":{"args":[]}}'
@@ -148,7 +154,8 @@ async def test_whoever_asks_about_an_unknown_status_gets_an_answer(app: App, fac
     assert await face.read("damaged", "stream") == [1]
     assert (await face.get_workflow_status("damaged")).status == status
     assert isinstance((await face.get_workflow_status("damaged")).error, DBOSDamagedWorkflowError)
-    first = await face.wait_first([await face.retrieve_workflow(each) for each in ("damaged", "a")])
+    kind = WorkflowHandleAsync if isinstance(face, Awaiting) else WorkflowHandle
+    first = await face.wait_first([kind(each, DBOS) for each in ("damaged", "a")])
     assert first.workflow_id == "damaged"
     assert [each.status for each in await face.list_workflows()] == ["SUCCESS", status, "SUCCESS"]
     assert await face.get_result("a") == await face.get_result("z") == 1
@@ -216,3 +223,77 @@ async def test_a_damaged_executor_keeps_nobody_from_going_on(app: App, face: Fac
     await app.launch()
     await crowd.go_on(*crowd.IDS)
     assert await face.list_executors()
+
+
+# What only an SQLite file can hold: bytes that are not UTF-8; and in tables that are not strict, as an SQLite before
+# 3.37 makes them, values of any type.
+SQLITE_DAMAGES = {
+    "a status that is not UTF-8": ("workflows", "status", "cast(x'50ff' as text)"),
+    "inputs that are not UTF-8": ("workflows", "inputs", "cast(x'7bff7d' as text)"),
+    "an output that is not UTF-8": ("entries", "output", "cast(x'22ff22' as text)"),
+    "a state that is not UTF-8": ("entries", "state", "cast(x'ff' as text)"),
+    "a key that is not UTF-8": ("events", "key", "cast(x'ffff' as text)"),
+    "a number that is bytes": ("entries", "ordinal", "x'01'"),
+    "a number that is a fraction": ("entries", "finished", "1.5"),
+    "a version that is bytes": ("events", "version", "x'01'"),
+    "inputs that are bytes": ("workflows", "inputs", "x'00'"),
+    "a name that is bytes": ("entries", "name", "x'00'"),
+    "an offset that is text": ("stream_items", "item_offset", "'abc'"),
+}
+
+
+@pytest.mark.parametrize("damage", SQLITE_DAMAGES.values(), ids=SQLITE_DAMAGES)
+async def test_bytes_in_an_sqlite_file_stop_their_own_workflow(
+    sqlite_url: str, face: Face, log: Sightings, monkeypatch: pytest.MonkeyPatch, damage: tuple[str, str, str]
+) -> None:
+    monkeypatch.setattr("tidings.store.sqlite.schema._STRICT_TABLES", (99,))
+    app = App(sqlite_url)
+    await app.launch()
+    try:
+        crowd = Crowd(app, face)
+        await crowd.gather()
+        table, column, value = damage
+        own = crowd.own_rows(table, "ordinal = 1" if table == "entries" else "true")
+        app.rows.run(f"update {{{table}}} set {column} = {value} where {own}")
+        await app.launch()
+        await crowd.go_on("a", "z")
+        with pytest.raises(DBOSException):
+            await face.get_result("damaged", timeout_seconds=60)
+        assert len(await face.list_workflows()) == len(crowd.IDS)
+        assert [each for each in log.seen if "damaged" in each]
+    finally:
+        await app.close()
+
+
+async def test_a_message_of_bytes_is_an_error_of_the_one_that_receives_it(
+    sqlite_url: str, face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a look ahead sees it behind another one."""
+    monkeypatch.setattr("tidings.store.sqlite.schema._STRICT_TABLES", (99,))
+    app = App(sqlite_url)
+    await app.launch()
+    try:
+
+        @face.workflow(name="receiver")
+        async def receiver() -> Any:
+            await face.recv("begin", 3_600)
+            return [await face.recv("go", 3_600) for _ in range(3)]
+
+        for each in Crowd.IDS:
+            await face.start(receiver, workflow_id=each)
+            for number in range(4):
+                await face.send(each, number, "go")
+        bodies = ("x'00ff'", "cast(x'22ff22' as text)", "null", "1.5")
+        for body, number in zip(bodies, range(4), strict=True):
+            app.rows.run(
+                f"update {{messages}} set body = coalesce({body}, x'') where body = '{number}' and destination_seq = "
+                "(select seq from {workflows} where workflow_id = 'damaged')"
+            )
+        for each in Crowd.IDS:
+            await face.send(each, "begin", "begin")
+        assert await face.get_result("a") == await face.get_result("z") == [0, 1, 2]
+        with pytest.raises(DBOSSerializationError):
+            await face.get_result("damaged")
+        assert len(await face.list_messages("damaged")) == 5
+    finally:
+        await app.close()
