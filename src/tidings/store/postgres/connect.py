@@ -36,6 +36,10 @@ FENCE_MOVED: Final = "TD001"
 UNIT_REFUSED: Final = "TD002"
 MESSAGE_GONE: Final = "TD003"
 
+# A number that is drawn and taken all the same: see `queries/numbers.sql`.
+UNIQUE_VIOLATION: Final = "23505"
+MESSAGES_PKEY: Final = "messages_pkey"
+
 _SETTINGS: Final = {
     # The promises. A commit that was answered is on disk.
     "default_transaction_isolation": "read committed",

@@ -42,7 +42,16 @@ from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import bigints, texts
-from tidings.store.postgres.connect import FENCE_MOVED, MESSAGE_GONE, UNIT_REFUSED, Database, classify, lost_prepared
+from tidings.store.postgres.connect import (
+    FENCE_MOVED,
+    MESSAGE_GONE,
+    MESSAGES_PKEY,
+    UNIQUE_VIOLATION,
+    UNIT_REFUSED,
+    Database,
+    classify,
+    lost_prepared,
+)
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
@@ -70,6 +79,10 @@ logger = logging.getLogger("tidings")
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
 
+_TRIES_FOR_NUMBERS: Final = 5
+_FAR: Final = 2**62  # a number from there on is nobody's
+_MOST_DRAWN: Final = 1_000_000  # numbers at once: less than a second
+
 # An offset beyond it is asked for like this one: nothing is there either.
 _LAST_OFFSET: Final = 2**63 - 1
 
@@ -83,6 +96,10 @@ _Answers = Mapping[str, list[Row]]
 
 class _UnitRefused(Exception):
     """Some unit of the batch does not apply. The transaction is rolled back."""
+
+
+class _NumberTaken(Exception):
+    """A number that the sequence of messages gave is taken. The transaction is rolled back."""
 
 
 class _MixedUp(Exception):
@@ -134,6 +151,7 @@ class PostgresStore:
                 schema.check(connection, self._database)
             self._writer = self._open()
             self._reader = self._open()
+            self._put_numbers_right()
         except psycopg.Error as error:
             self.close()
             raise self._database.unfit(error) from error
@@ -154,10 +172,12 @@ class PostgresStore:
     def commit(self, batch: Batch) -> list[Answer]:
         """See `Store.commit`."""
         try:
-            try:
-                return self._commit_if_all_apply(batch)
-            except _UnitRefused:
-                return self._commit_what_applies(batch)
+            for _ in range(_TRIES_FOR_NUMBERS):
+                try:
+                    return self._commit_once(batch)
+                except _NumberTaken:
+                    self._put_numbers_right()
+            raise self._database.unavailable("rows in its table of messages have numbers that messages_seq gives again")
         except Unavailable as error:
             if error.ambiguous:
                 self._in_doubt = batch.number
@@ -351,6 +371,12 @@ class PostgresStore:
 
     # --- the two ways to commit a batch ------------------------------------------------------------
 
+    def _commit_once(self, batch: Batch) -> list[Answer]:
+        try:
+            return self._commit_if_all_apply(batch)
+        except _UnitRefused:
+            return self._commit_what_applies(batch)
+
     def _commit_if_all_apply(self, batch: Batch) -> list[Answer]:
         answers = self._write(
             _BEGIN,
@@ -421,6 +447,8 @@ class PostgresStore:
                 raise Fenced("the fence of this executor has moved") from error
             if error.sqlstate == UNIT_REFUSED:
                 raise _UnitRefused from error
+            if error.sqlstate == UNIQUE_VIOLATION and error.constraint == MESSAGES_PKEY:
+                raise _NumberTaken from error
             if error.sqlstate == MESSAGE_GONE:
                 raise DataError("a message that was seen is not there to be taken any more") from error
             meaning = classify(error, self._database)
@@ -479,6 +507,49 @@ class PostgresStore:
     def _check_fence(self, executor: Executor, fences: Mapping[str, int]) -> None:
         if fences.get(executor.executor_id) != executor.fence:
             raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
+
+    def _put_numbers_right(self) -> None:
+        """See that each sequence is ahead of its table. Where this user may not set one, say what is to be done."""
+        try:
+            for sequence, highest, last in self._write(Call("numbers_behind", self._schema()))["numbers_behind"]:
+                self._put_ahead(sequence, highest, last)
+        except Unavailable as error:
+            logger.warning("whether all sequences are ahead of their tables cannot be seen: %s", error)
+
+    @_again_if_mixed_up
+    def _put_ahead(self, sequence: str, highest: int, last: int) -> None:
+        table = sequence.removesuffix("_seq")
+        lock = "lock_messages" if table == "messages" else "lock_starts"
+        what = f"sequence {sequence} gave {last}, and {table} has numbers up to {highest}"
+        try:
+            with self._transaction():
+                self._write(Call(lock), Call(f"set_{sequence}", self._schema()), Call(f"renumber_{table}"), _COMMIT)
+        except Unavailable as error:
+            count = min(highest - last, _MOST_DRAWN) if highest < _FAR else 0
+            self._write(Call(f"draw_{sequence}", {"count": count}))
+            if count == highest - last:
+                logger.warning("%s: %s; as many were drawn", self._database.name, what)
+            else:
+                logger.error(
+                    "%s: %s, and this user may not set it (%s). Until it is set, messages may be received in another "
+                    "order than sent, or be refused. Let its owner run: select setval('%s.%s', %d)",
+                    self._database.name,
+                    what,
+                    error,
+                    self._database.schema,
+                    sequence,
+                    highest,
+                )
+        else:
+            logger.warning(
+                "%s: %s, as after a restore or a switch without sequences, or where rows were put in by hand; "
+                "the sequence is ahead again",
+                self._database.name,
+                what,
+            )
+
+    def _schema(self) -> dict[str, Value]:
+        return {"schema": self._database.schema}
 
     def _open(self) -> Wire:
         return self._database.wire(prepared=self.identity not in _unprepared)

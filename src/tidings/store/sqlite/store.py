@@ -55,7 +55,7 @@ from tidings.store.rows import (
     workflow_of,
     workflows_by_id,
 )
-from tidings.store.sqlite import rows, schema
+from tidings.store.sqlite import numbers, rows, schema
 from tidings.store.sqlite.connect import (
     check_version,
     classified,
@@ -323,6 +323,11 @@ class SqliteStore:
             self._written = writer.identity.of_file
             self._stranded |= self._enlisted
             self._enlisted.clear()
+        try:
+            numbers.put_right(writer, self._path)
+        except BaseException:
+            writer.close()
+            raise
         self._writer = writer
 
     def _open_reader(self) -> None:
