@@ -150,6 +150,7 @@ class NewWorkflow(Struct, frozen=True, gc=False):
     config_name: str | None = None
     timeout_ms: int | None = None  # from its start to its end
     deadline_ms: int | None = None  # when that is over
+    is_id_chosen: bool = False  # by the program, which may have used it before; if not, it is random
 
 
 class Outcome(Struct, frozen=True, gc=False):

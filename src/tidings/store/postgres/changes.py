@@ -265,6 +265,7 @@ def _columns_of_starts(starts: Sequence[NewWorkflow], executor_id: str) -> dict[
         "config_name": texts([each.config_name for each in starts]),
         "timeout_ms": bigints([each.timeout_ms for each in starts]),
         "deadline_ms": bigints([each.deadline_ms for each in starts]),
+        "chosen": texts([each.workflow_id for each in starts if each.is_id_chosen]),
     }
 
 

@@ -35,6 +35,7 @@ MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an erro
 FENCE_MOVED: Final = "TD001"
 UNIT_REFUSED: Final = "TD002"
 MESSAGE_GONE: Final = "TD003"
+LEFTOVERS_FOUND: Final = "TD004"
 
 # A number that is drawn and taken all the same: see `queries/numbers.sql`.
 UNIQUE_VIOLATION: Final = "23505"

@@ -44,6 +44,7 @@ from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.connect import (
     FENCE_MOVED,
+    LEFTOVERS_FOUND,
     MESSAGE_GONE,
     MESSAGES_PKEY,
     UNIQUE_VIOLATION,
@@ -79,9 +80,11 @@ logger = logging.getLogger("tidings")
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
 
-_TRIES_FOR_NUMBERS: Final = 5
+_TRIES: Final = 5  # to commit, after what was in the way was removed
 _FAR: Final = 2**62  # a number from there on is nobody's
 _MOST_DRAWN: Final = 1_000_000  # numbers at once: less than a second
+
+_LEFTOVERS: Final = ("messages", "entries", "events", "items", "closings")
 
 # An offset beyond it is asked for like this one: nothing is there either.
 _LAST_OFFSET: Final = 2**63 - 1
@@ -100,6 +103,10 @@ class _UnitRefused(Exception):
 
 class _NumberTaken(Exception):
     """A number that the sequence of messages gave is taken. The transaction is rolled back."""
+
+
+class _LeftoversFound(Exception):
+    """Under the id of a new workflow there is something of a former one. The transaction is rolled back."""
 
 
 class _MixedUp(Exception):
@@ -172,12 +179,17 @@ class PostgresStore:
     def commit(self, batch: Batch) -> list[Answer]:
         """See `Store.commit`."""
         try:
-            for _ in range(_TRIES_FOR_NUMBERS):
+            for _ in range(_TRIES):
                 try:
                     return self._commit_once(batch)
                 except _NumberTaken:
                     self._put_numbers_right()
-            raise self._database.unavailable("rows in its table of messages have numbers that messages_seq gives again")
+                except _LeftoversFound:
+                    self._remove_leftovers(batch)
+            raise self._database.unavailable(
+                "rows in its table of messages have numbers that messages_seq gives again, or rows come back that are "
+                "of no workflow"
+            )
         except Unavailable as error:
             if error.ambiguous:
                 self._in_doubt = batch.number
@@ -449,6 +461,8 @@ class PostgresStore:
                 raise _UnitRefused from error
             if error.sqlstate == UNIQUE_VIOLATION and error.constraint == MESSAGES_PKEY:
                 raise _NumberTaken from error
+            if error.sqlstate == LEFTOVERS_FOUND:
+                raise _LeftoversFound from error
             if error.sqlstate == MESSAGE_GONE:
                 raise DataError("a message that was seen is not there to be taken any more") from error
             meaning = classify(error, self._database)
@@ -515,6 +529,17 @@ class PostgresStore:
                 self._put_ahead(sequence, highest, last)
         except Unavailable as error:
             logger.warning("whether all sequences are ahead of their tables cannot be seen: %s", error)
+
+    def _remove_leftovers(self, batch: Batch) -> None:
+        """Remove what is there under the ids of workflows that are not, which this batch is about to start."""
+        chosen = [unit.start.workflow_id for unit in batch.units if unit.start is not None and unit.start.is_id_chosen]
+        ids: dict[str, Value] = {"workflow_ids": texts(chosen)}
+        self._write(*(Call(f"remove_left_{what}", ids) for what in _LEFTOVERS))
+        logger.warning(
+            "%s: rows of deleted workflows were there under ids that are used again; they are removed. First: %r",
+            self._database.name,
+            chosen[0],
+        )
 
     @_again_if_mixed_up
     def _put_ahead(self, sequence: str, highest: int, last: int) -> None:
