@@ -123,3 +123,19 @@ async def test_an_id_that_is_in_use_has_no_leftovers(app: App, face: Face) -> No
     before = app.rows.counts()
     assert await (await face.start(shop.order, True, workflow_id="order 7")).get_result() == ["old", "read", "old"]
     assert app.rows.counts() == before
+
+
+async def test_a_process_whose_own_row_is_deleted_goes_on_as_another(app: App, face: Face, log: Sightings) -> None:
+    @face.workflow(name="receive")
+    async def receive() -> Any:
+        return [await face.recv("t", 3_600), await face.recv("t", 3_600)]
+
+    for each in ("v", "w"):
+        await face.start(receive, workflow_id=each)
+        await face.send(each, 1, "t")
+        await app.waiting("message", each, "t", times=2)
+    app.rows.run("delete from {executors}")
+    for each in ("v", "w"):
+        await face.send(each, 2, "t")
+        assert await face.get_result(each) == [1, 2]
+    assert any("does not know this process any more" in line for line in log.seen)

@@ -48,6 +48,8 @@ class Takeover:
                 have been given back, or left before, by those who could not be executed here then.
         """
         me = self._parts.committer.executor.executor_id
+        # Before the executors: each is there before it owns anything, so an owner that is not there now is gone.
+        groups = self._groups() if thorough else []
         executors = self._parts.reader.ask(lambda store: store.executors()).result()
         now = self._parts.clock.now_ms()
         dead = {each.executor_id: each for each in self._watch.find_dead(executors, now)}
@@ -56,11 +58,12 @@ class Takeover:
         if not (news or thorough or self._left_some):
             return
         names = self._registry.workflow_names()
-        groups = self._parts.reader.ask(lambda store: store.pending_groups()).result()
+        # Somebody may have deleted a row, even of a process that lives: that one's batches are refused from then on.
+        gone = {each.executor_id for each in groups} - {each.executor_id for each in executors} - {me}
         orphans = [
             each
-            for each in groups
-            if (each.executor_id is None or each.executor_id in dead)
+            for each in (groups if thorough else self._groups())
+            if (each.executor_id is None or each.executor_id in dead or each.executor_id in gone)
             and each.name in names
             and each.app_version == self._app_version
         ]
@@ -71,12 +74,15 @@ class Takeover:
             self._take(owners, names, sum(each.count for each in orphans), survivors)
         self._known_dead = {each: dead[each].lease_until_ms for each in dead}
 
+    def _groups(self) -> list[PendingGroup]:
+        return self._parts.reader.ask(lambda store: store.pending_groups()).result()  # type: ignore[no-any-return]
+
     def leftovers(self) -> list[PendingGroup]:
         """Return what is pending and will not be executed here: of another version or an unknown name."""
         names = self._registry.workflow_names()
         me = self._parts.committer.executor.executor_id  # What this owns was started since the launch.
         found: dict[tuple[str, str], PendingGroup] = {}
-        for each in self._parts.reader.ask(lambda store: store.pending_groups()).result():
+        for each in self._groups():
             if each.executor_id != me and (each.app_version != self._app_version or each.name not in names):
                 same = found.setdefault((each.name, each.app_version), each)
                 if same is not each:
