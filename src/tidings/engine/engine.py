@@ -39,6 +39,7 @@ from tidings.engine.timers import Timers
 from tidings.engine.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.model import Executor, ExecutorState, Status
+from tidings.store import damage
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Store, Unavailable
 
 logger = logging.getLogger("tidings")
@@ -136,7 +137,9 @@ class Engine:
         self.committer = Committer(
             self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, last_out
         )
-        self.reader = Reader(self.store, self.probes, last_out)
+        self.reader = Reader(
+            self.store, self.probes, last_out, lambda: stores.open(connection.database_url, connection.schema)
+        )
         self.timers = Timers(self.clock)
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes)
@@ -159,6 +162,7 @@ class Engine:
         Raises:
             DBOSInitializationError: the database is down, unfit, or newer than this library.
         """
+        damage.say_again()
         try:
             if migrate:
                 self.store.migrate()
@@ -342,7 +346,7 @@ class Engine:
 
     def tend_outages(self) -> None:
         """Say of a database that does not answer how long it has not, and let nobody wait for it who is dead."""
-        for asking in (self.committer.asking, self.reader.asking):
+        for asking in (self.committer.asking, *self.reader.askings):
             if asking.is_away:
                 asking.say_if_held_up(stores.redact(self.connection.database_url))
                 self.tell_dead()

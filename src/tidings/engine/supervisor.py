@@ -20,7 +20,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tidings.core.effects import ListWorkflows
 from tidings.core.history import Run
 from tidings.core.operations.results import end_key
 from tidings.core.recovery import is_dead_letter, recovery_of
@@ -173,7 +172,8 @@ class Supervisor:
         wanted = WorkflowFilter(
             executor_id=executor_id, statuses=(Status.PENDING,), with_inputs=False, with_outputs=False
         )
-        owned = [each.workflow_id for each in self._parts.reader.ask(ListWorkflows(wanted)).result()]
+        listed = self._parts.reader.ask(lambda store: store.list_workflows(wanted)).result()
+        owned = [each.workflow_id for each in listed]
         unattended = {
             each
             for each in owned

@@ -13,7 +13,6 @@ import re
 from typing import Final, cast
 
 from tidings.error import DBOSInitializationError
-from tidings.store import damage
 from tidings.store.protocol import Store
 
 _BACKENDS: Final = {
@@ -51,7 +50,6 @@ def open(url: str, schema: str = "tidings") -> Store:  # noqa: A001  (read as `s
             f"{redact(url)!r} needs the PostgreSQL driver ({error}): install psycopg, "
             "or the extra 'postgres' of tidings"
         ) from error
-    damage.say_again()
     return cast(Store, backend.open_store(url, schema))
 
 

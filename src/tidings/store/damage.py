@@ -13,7 +13,7 @@ _reported: set[str] = set()
 
 
 def say_again() -> None:
-    """Begin anew: a store is opened, on another database perhaps."""
+    """Begin anew, at a launch: perhaps on another database."""
     _reported.clear()
 
 

@@ -69,6 +69,10 @@ class Unavailable(StoreError):
         self.ambiguous = ambiguous
 
 
+class TooSlow(Unavailable):
+    """The store cut a statement off that took longer than it allows. It may have been busy; or that is always so."""
+
+
 class Batch(Struct, frozen=True):
     """Units that are committed together, under one executor's fence.
 

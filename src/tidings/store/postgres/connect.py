@@ -26,7 +26,7 @@ from tidings.store.postgres.patience import impatient
 from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
-from tidings.store.protocol import DataError, StoreError, Unavailable
+from tidings.store.protocol import DataError, StoreError, TooSlow, Unavailable
 
 OLDEST_SERVER: Final = 14
 MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an error
@@ -201,6 +201,8 @@ _FAULTS_OF_OURS: Final = ("0A", "21", "42")
 _DUPLICATE_PREPARED_STATEMENT: Final = "42P05"
 _INVALID_STATEMENT_NAME: Final = "26000"
 
+_CUT_OFF: Final = "57014"  # by the statement's time-out, or by somebody who looks after the server
+
 _RESTORED: Final = "work goes on when the tables of tidings are there again, or this user may use them again"
 
 # What somebody may mend while we wait, though it looks like a fault of ours; and what an operator wants to be told.
@@ -218,7 +220,8 @@ def classify(error: ServerError, database: Database) -> StoreError | None:
         return DataError(str(error))
     if error.sqlstate.startswith(_FAULTS_OF_OURS) and error.sqlstate not in _REMARKS:
         return None
-    return database.unavailable(error)
+    unavailable = database.unavailable(error)
+    return TooSlow(str(unavailable)) if error.sqlstate == _CUT_OFF else unavailable
 
 
 def lost_prepared(error: ServerError) -> bool:
