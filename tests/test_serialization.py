@@ -1350,7 +1350,7 @@ def test_every_error_of_ours_is_tried() -> None:
 
 
 # Each of them hashes to a few numbers only, in every process.
-COLLIDING = {
+COLLIDING: dict[str, Callable[[int], list[Any]]] = {
     "integers": lambda count: [number * (2**61 - 1) for number in range(1, count + 1)],
     "negative integers": lambda count: [-number * (2**61 - 1) for number in range(1, count + 1)],
     "two hashes": lambda count: [number // 2 * (2**61 - 1) + number % 2 for number in range(2, count + 2)],

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tidings.engine.probes import Point, Probes
-from tidings.store.protocol import TooSlow, Unavailable
+from tidings.store.protocol import Forbidden, TooSlow, Unavailable
 
 logger = logging.getLogger("tidings")
 T = TypeVar("T")
@@ -142,6 +142,7 @@ def retrying(
     on_failure: Callable[[], None] = lambda: None,
     is_wanted: Callable[[], bool] | None = None,
     connects_first: bool = False,
+    parks: bool = False,
 ) -> T:
     """Call `ask` until the store answers, with a new connection after each failure.
 
@@ -152,6 +153,7 @@ def retrying(
     and not asked for ever where the store cuts it off.
 
     Raises:
+        Forbidden: only if the caller `parks` what needs a right that is missing.
         GivenUp: `stop` was set while the store was away, or it is wanted no more.
         TooSlow: the store cut the question off each time.
     """
@@ -167,7 +169,9 @@ def retrying(
                 if answer is None:
                     answer = ask()
             except Unavailable as error:
-                has_failed = not isinstance(error, TooSlow)  # Which leaves the connection as it was.
+                if parks and isinstance(error, Forbidden):
+                    raise
+                has_failed = not isinstance(error, (TooSlow, Forbidden))  # These leave the connection as it was.
                 cut_off += isinstance(error, TooSlow)
                 if is_wanted is not None and cut_off == MOST_CUT_OFF:
                     raise

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+from msgspec import Struct
+
 from tidings.core.effects import (
     FindAllEvents,
     FindEvent,
@@ -28,11 +30,12 @@ from tidings.core.effects import (
 from tidings.engine.lanes import Lanes, what_to_raise
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import Asking, GivenUp, retrying
+from tidings.engine.parked import Parked
 from tidings.engine.probes import Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
 from tidings.limits import MAX_PAGE_BYTES
-from tidings.store.protocol import Store
+from tidings.store.protocol import Forbidden, Store
 
 logger = logging.getLogger("tidings")
 
@@ -61,6 +64,13 @@ class Reading(Ticket):
         self.asker = asker
 
 
+class _Asked(Struct):
+    """A question of one asker that waits for a right."""
+
+    tickets: list[Ticket]
+    read: Callable[[Store], list[Any]]
+
+
 class Reader:
     """Answers queries, many at a time."""
 
@@ -74,6 +84,7 @@ class Reader:
         self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
         self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread is at.
         self.asking = Asking("reading from the database")
+        self._parked: Parked[_Asked] = Parked("reading from the database")
         self._lanes = Lanes(open_another, probes, self._tell_dead_in_lanes)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
@@ -115,18 +126,31 @@ class Reader:
 
     def _settle_dead(self) -> None:
         self._tell_dead_in_lanes()
+        parked = [ticket for each in self._parked.all() for ticket in each.tickets]
         held = [ticket for _, ticket in (*self._inbox.waiting(), *self._taken)]
+        held += [ticket for ticket in parked if isinstance(ticket, Reading)]
         settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
 
     def _run(self) -> None:
         try:
-            while asked := self._inbox.take_all():
-                self._taken = asked
+            while (taken := self._inbox.take_all(self._parked.timeout_seconds)) != []:
+                self._taken = asked = taken or []  # None where it is only time to try again what is parked.
+                self._try_parked()
                 for start in range(0, len(asked), _MAX_TOGETHER):
                     self._answer(asked[start : start + _MAX_TOGETHER])
                 self._taken = []
         finally:
+            settle_all((ticket, None, DBOSShutdownError()) for each in self._parked.all() for ticket in each.tickets)
             self._on_end()
+
+    def _try_parked(self) -> None:
+        for reason, parked in self._parked.take_due().items():
+            for index, each in enumerate(parked):
+                self._settle(each.tickets, each.read, None)
+                if index == 0 and self._parked.is_still(reason):
+                    for other in parked[1:]:
+                        self._parked.put(other, reason)
+                    break
 
     def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Reading]]) -> None:
         events: list[tuple[FindEvent, Ticket]] = []
@@ -182,12 +206,16 @@ class Reader:
                 self.asking,
                 on_failure=self.tell_dead,
                 is_wanted=lambda: not all(ticket.settled for ticket in tickets),
+                parks=True,
             )
         except GivenUp:
             settle_all((ticket, None, DBOSShutdownError()) for ticket in tickets)
         except Exception as error:
             if apart is not None:
                 apart()
+                return
+            if isinstance(error, Forbidden):
+                self._parked.put(_Asked(tickets, read), str(error))
                 return
             meant = what_to_raise(error)
             settle_all((ticket, None, meant) for ticket in tickets)

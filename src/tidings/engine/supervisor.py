@@ -42,7 +42,7 @@ from tidings.error import (
 )
 from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, dump_error, load
-from tidings.store.protocol import Store
+from tidings.store.protocol import Forbidden, Store, Unavailable
 
 logger = logging.getLogger("tidings")
 
@@ -76,6 +76,7 @@ class Supervisor:
         self._round_at_ms = 0  # when the next whole round is due
         self._takeover = Takeover(parts, registry, app_version, lease_ms, self._claim_of_others)
         self._unattended: set[str] = set()
+        self._lacks = ""  # the right that was missing at the last look
         self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -120,8 +121,13 @@ class Supervisor:
                     self._report_leftovers()
                 self._turn()
                 first = False
+                self._lacks = ""
             except DBOSShutdownError:
                 return
+            except Forbidden as error:
+                if str(error) != self._lacks:  # It is said once.
+                    self._lacks = str(error)
+                    logger.warning("no workflows are recovered here, for a right is missing (%s); trying again", error)
             except Exception:
                 logger.exception("looking for workflows to recover failed; trying again")
             with self._changed:
@@ -205,7 +211,7 @@ class Supervisor:
             return claimed, self._runner.generation  # It changes in the committer's thread only, which is this.
 
         with self._runner.claiming():
-            claimed, generation = self._parts.committer.call(note_generation).result()
+            claimed, generation = self._parts.committer.call(note_generation, parks=True).result()
             self._execute(claimed, generation)
         return len(claimed)
 
@@ -247,9 +253,11 @@ class Supervisor:
         """Read what these have recorded. Where they cannot be read together, the one that cannot is found alone."""
         try:
             read = self._parts.reader.ask(lambda store: store.histories(ids)).result()
-        except DBOSShutdownError:
+        except (DBOSShutdownError, Unavailable):
             raise
         except Exception as error:
+            if isinstance(error.__cause__, Unavailable):
+                raise  # What passes is no damage.
             if len(ids) == 1:
                 return {ids[0]: History(ids[0], (), (), damage=f"what it has recorded cannot be read: {error}")}
             middle = len(ids) // 2

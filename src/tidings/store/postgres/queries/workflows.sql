@@ -9,9 +9,6 @@ parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, de
 -- for this one, whose snapshot is older.
 -- Numbers are drawn in the order of the input; rows go in by key, so that two executors that start
 -- the same ids do not deadlock.
--- Under an id that a program chose there may be leftovers of a workflow whose row was deleted. They end the batch, to
--- be removed first. Those that are there are no leftovers where the id is in use. LIMIT: one look into an index for
--- each, where the planner would else read whole tables into a hash.
 with given as materialized (
     select nextval('{schema}.workflows_seq') as seq, *
     from unnest(
@@ -37,33 +34,6 @@ started as (
     returning workflow_id
 )
 select workflow_id from started
-union all
-select {schema}.refuse('TD004')
-where exists (
-    select from unnest(:chosen::text[]) as c (workflow_id)
-    cross join lateral (
-        (select 1 from {schema}.entries as e where e.workflow_id = c.workflow_id limit 1)
-        union all
-        (select 1 from {schema}.events as e where e.workflow_id = c.workflow_id limit 1)
-        union all
-        (select 1 from {schema}.stream_items as i where i.workflow_id = c.workflow_id limit 1)
-        union all
-        (select 1 from {schema}.closed_streams as s where s.workflow_id = c.workflow_id limit 1)
-        union all
-        (
-            select 1 from {schema}.messages as m
-            where m.destination_id = c.workflow_id and m.read_by_branch is null
-            limit 1
-        )
-        union all
-        (
-            select 1 from {schema}.messages as m
-            where m.destination_id = c.workflow_id and m.idempotency_key is not null
-            limit 1
-        )
-    ) as leftover
-    where c.workflow_id in (select workflow_id from started)
-)
 union all
 select {schema}.refuse('TD002')
 where :all_or_nothing::boolean and (select count(*) from started) <> cardinality(:workflow_id::text[]);
