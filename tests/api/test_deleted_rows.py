@@ -132,6 +132,7 @@ async def test_a_process_whose_own_row_is_deleted_goes_on_as_another(app: App, f
 
     for each in ("v", "w"):
         await face.start(receive, workflow_id=each)
+        await app.waiting("message", each, "t")
         await face.send(each, 1, "t")
         await app.waiting("message", each, "t", times=2)
     app.rows.run("delete from {executors}")
