@@ -46,6 +46,7 @@ from tidings.serialization import (
     dump_error,
     load,
     load_error,
+    typed_json,
 )
 from tidings.serialization.typed_json import _READERS, MAX_DEPTH
 
@@ -1088,6 +1089,7 @@ own_errors: list[BaseException] = [
     errors.DBOSStreamTimeoutError("id", "key", 3, 1.5),
     errors.DBOSAwaitedWorkflowCancelledError("id"),
     errors.MaxRecoveryAttemptsExceededError("id", 3),
+    errors.DBOSDamagedWorkflowError("id", "its epoch is NULL"),
     DBOSRecordedError("shop.Error", "message", "Traceback…"),
     errors.DBOSWorkflowCancelledError("id"),
     errors.DBOSRunEndedError("id", "shut down"),
@@ -1345,3 +1347,48 @@ def test_serializers_have_distinct_names() -> None:
 
 def test_every_error_of_ours_is_tried() -> None:
     assert set(errors.__all__) <= {type(error).__name__ for error in kept_errors}
+
+
+# Each of them hashes to a few numbers only, in every process.
+COLLIDING: dict[str, Callable[[int], list[Any]]] = {
+    "integers": lambda count: [number * (2**61 - 1) for number in range(1, count + 1)],
+    "negative integers": lambda count: [-number * (2**61 - 1) for number in range(1, count + 1)],
+    "two hashes": lambda count: [number // 2 * (2**61 - 1) + number % 2 for number in range(2, count + 2)],
+    "powers of two": lambda count: [2**number for number in range(count)],
+    "tuples": lambda count: [(number * (2**61 - 1), "x") for number in range(1, count + 1)],
+    "identifiers": lambda count: [uuid.UUID(int=number * (2**61 - 1)) for number in range(1, count + 1)],
+    "decimals": lambda count: [Decimal(number * (2**61 - 1)) for number in range(1, count + 1)],
+    "frozen sets": lambda count: [frozenset([number * (2**61 - 1)]) for number in range(1, count + 1)],
+}
+
+
+@pytest.mark.parametrize("kind", COLLIDING)
+@pytest.mark.parametrize("container", ["set", "frozenset", "dict"])
+def test_members_that_collide_are_refused_before_they_are_compared(kind: str, container: str) -> None:
+    members = COLLIDING[kind](12_000)
+    lowered = [typed_json.lower(each, 0) for each in members]
+    stored = [[each, None] for each in lowered] if container == "dict" else lowered
+    text = msgspec.json.encode({"$tidings": container, "v": stored}).decode()
+    with pytest.raises(DBOSSerializationError, match=r"12000 (keys|members) have the same hash"):
+        load(JSON, text, "the message")
+
+
+@pytest.mark.parametrize("kind", COLLIDING)
+def test_what_collides_too_often_to_be_read_is_not_stored(kind: str) -> None:
+    members = COLLIDING[kind](1_000)
+    if kind == "powers of two":
+        members = COLLIDING[kind](8_000)
+    for value in (set(members), frozenset(members), dict.fromkeys(members)):
+        with pytest.raises(DBOSSerializationError, match="have the same hash"):
+            dump(JSON, value, "the message")
+        few = type(value)(list(value)[:50]) if not isinstance(value, dict) else dict.fromkeys(list(value)[:50])
+        assert load(JSON, dump(JSON, few, "the message"), "the message") == few
+
+
+@pytest.mark.parametrize(
+    "value",
+    [set(range(20_000)), {2.0**number for number in range(-1_000, 1_000)}, {number: number for number in range(9_000)}],
+    ids=["numbers", "powers of two", "a dict"],
+)
+def test_large_sets_that_collide_no_more_than_others_are_kept(value: Any) -> None:
+    assert load(JSON, dump(JSON, value, "the message"), "the message") == value

@@ -10,6 +10,7 @@ DBOSException (Exception)
 ├── DBOSConflictingWorkflowError       that id belongs to another workflow function
 ├── DBOSWorkflowFunctionNotFoundError  a workflow has no function in this program
 ├── DBOSUnexpectedStepError            replay met another operation than the recorded one
+├── DBOSDamagedWorkflowError           a row of a workflow is damaged in the database
 ├── MaxRecoveryAttemptsExceededError   a workflow was running when too many processes died
 ├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
 ├── DBOSStepTimeoutError               a try of a step was not done in time
@@ -36,6 +37,7 @@ __all__ = [
     "DBOSConflictingRegistrationError",
     "DBOSConflictingWorkflowError",
     "DBOSContextError",
+    "DBOSDamagedWorkflowError",
     "DBOSException",
     "DBOSInitializationError",
     "DBOSLimitError",
@@ -180,6 +182,25 @@ class DBOSUnexpectedStepError(DBOSException):
             f"workflow {workflow_id!r} was recorded with {recorded} at {where}, but the code now "
             f"calls {called}; nothing was recorded. Run it with the code that started it, or make "
             "the workflow deterministic (time, random numbers and I/O belong into steps)"
+        )
+
+
+class DBOSDamagedWorkflowError(DBOSException):
+    """A row of a workflow is damaged in the database, or written by a version of tidings that this one does not know.
+
+    Attributes:
+        workflow_id: whose row it is.
+    """
+
+    def __init__(self, workflow_id: str, damage: str) -> None:
+        super().__init__(workflow_id, damage)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        workflow_id, damage = self.args
+        return (
+            f"workflow {workflow_id!r} cannot be read: {damage}. Nothing else is affected. Put the row right, or run "
+            "the version of tidings that wrote it, and launch again; or cancel the workflow"
         )
 
 

@@ -28,6 +28,25 @@ class Status(StrEnum):
     CANCELLED = "CANCELLED"
     MAX_RECOVERY_ATTEMPTS_EXCEEDED = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"  # a dead letter
 
+    @classmethod
+    def of(cls, stored: object) -> Status:
+        """Return the status that is stored so. One that this version does not know keeps its text, and equals none.
+
+        A row may be damaged, or written by a newer version. To fail here would fail all that is read with it.
+        """
+        text = stored if isinstance(stored, str) else repr(stored)
+        known = cls._value2member_map_.get(text)
+        if isinstance(known, Status):
+            return known
+        unknown = str.__new__(cls, text)
+        unknown._name_ = unknown._value_ = text
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the library knows what it means."""
+        return self._value_ in Status._value2member_map_
+
 
 class EntryState(StrEnum):
     """How far an operation came."""
@@ -132,6 +151,7 @@ class NewWorkflow(Struct, frozen=True, gc=False):
     timeout_ms: int | None = None  # from its start to its end
     deadline_ms: int | None = None  # when that is over
     program: str | None = None  # the name of the program that starts it, and alone executes it
+    is_id_chosen: bool = False  # by the program, which may have used it before; if not, it is random
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -264,6 +284,7 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     recovery_attempts: int = 0
     progress: int = 0  # of its last recovery
     program: str | None = None  # None: started before programs were told apart, and any may execute it
+    damage: str | None = None  # what is wrong with its row; the fields that are wrong stand at a neutral value
 
 
 class WorkflowFilter(Struct, frozen=True):
@@ -299,6 +320,7 @@ class StoredMessage(Struct, frozen=True, gc=False):
     idempotency_key: str | None
     sent_at_ms: int
     read_by: int | None
+    damage: str | None = None  # what is wrong with its row
 
 
 class RecordedEntry(Struct, frozen=True):
@@ -307,16 +329,18 @@ class RecordedEntry(Struct, frozen=True):
     entry: Entry
     message: Taken | None = None
     key: str | None = None
+    damage: str | None = None  # what is wrong with its row
 
 
 class History(Struct, frozen=True):
-    """All that one workflow has recorded."""
+    """All that one workflow has recorded. Where a row of it is damaged, it says so, and holds nothing."""
 
     workflow_id: str
     entries: tuple[RecordedEntry, ...]
     event_versions: tuple[tuple[str, int], ...]  # (key, highest version)
     stream_lengths: tuple[tuple[str, int], ...] = ()  # (key, number of items); none for an empty one
     closed_streams: tuple[str, ...] = ()
+    damage: str | None = None
 
 
 class StreamPage(Struct, frozen=True):

@@ -110,8 +110,9 @@ def _snapshot_of_tables(url: str) -> Callable[[], None]:
         with psycopg.connect(url) as connection:
             for each in tables:
                 connection.execute(sql.SQL("lock table tidings.{} in access exclusive mode").format(each))
-            for each in tables:
+            for each in tables:  # All before the first is filled: what belongs to a workflow goes with its row.
                 connection.execute(sql.SQL("delete from tidings.{}").format(each))
+            for each in tables:
                 connection.execute(sql.SQL("insert into tidings.{0} table backup.{0}").format(each))
 
     return put_back

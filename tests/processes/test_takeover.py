@@ -101,3 +101,19 @@ def test_what_a_process_that_was_told_to_end_gives_back_goes_on_at_once(beside: 
     for number in range(20):
         former.call("send", f"w{number}", "go on", "topic")
         assert former.call("get_result", f"w{number}") == [pid, former.pid]
+
+
+def test_what_an_executor_owned_whose_row_was_deleted_goes_on_in_a_living_process(
+    beside: Beside, database_url: str
+) -> None:
+    """Without a launch: nothing says that it died but that its row is not there."""
+    dead, living = beside(label="dead", lease_ms=3_000), beside(label="living", lease_ms=3_000)
+    dead.call("start_many", "receive", "w", 3)
+    wait_until(lambda: owned(living, "dead") == 3)
+    dead.kill(signal.SIGSTOP)
+    Rows(database_url).run("delete from {executors} where pid = ?", dead.pid)
+    dead.kill()
+    wait_until(lambda: owned(living, "living") == 3)
+    for number in range(3):
+        living.call("send", f"w{number}", number, "topic")
+        assert living.call("get_result", f"w{number}") == number

@@ -10,9 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 from tidings.api.caller import Caller, Face
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
-from tidings.error import (
-    DBOSNonExistentWorkflowError,
-)
+from tidings.error import DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError
 from tidings.limits import check_timeout
 from tidings.model import WorkflowRecord
 from tidings.serialization import Serializer, load, load_error
@@ -28,13 +26,14 @@ class WorkflowStatus:
 
     Attributes:
         workflow_id: its id.
-        status: PENDING, SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED.
+        status: PENDING, SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED; or whatever else stands
+            there, written by a newer version or by hand.
         name: the name of its function.
         class_name, config_name: the class whose method it is, and the configured instance it was
             called on; `None` where there is none.
         input: `{"args": [...], "kwargs": {...}}`.
         output: its result, if it succeeded.
-        error: the exception it ended with, if it failed.
+        error: the exception it ended with, if it failed; a `DBOSDamagedWorkflowError` if its row is damaged.
         created_at, updated_at: when it was started, and last changed its status.
         executor_id: the process that runs or ran it.
         app_version: the version of the code that started it.
@@ -171,6 +170,11 @@ def status_of(
 ) -> WorkflowStatus:
     """Return what a record says of its workflow, its values and its error rebuilt by these."""
     what = f"workflow {found.workflow_id!r}"
+    error: BaseException | None = None
+    if found.damage is not None:
+        error = DBOSDamagedWorkflowError(found.workflow_id, found.damage)
+    elif found.error is not None:
+        error = rebuild_error(serializer, found.error)
     return WorkflowStatus(
         workflow_id=found.workflow_id,
         status=found.status.value,
@@ -179,7 +183,7 @@ def status_of(
         config_name=found.config_name,
         input=None if found.inputs is None else rebuild(serializer, found.inputs, f"the arguments of {what}"),
         output=None if found.output is None else rebuild(serializer, found.output, f"the result of {what}"),
-        error=None if found.error is None else rebuild_error(serializer, found.error),
+        error=error,
         created_at=found.created_at_ms,
         updated_at=found.updated_at_ms,
         executor_id=found.executor_id,

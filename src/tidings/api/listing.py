@@ -15,7 +15,7 @@ from tidings.api.filters import count
 from tidings.api.handle import WorkflowStatus, status_of
 from tidings.core.effects import NOW, ListExecutors, ListMessages, ListSteps, ListWorkflows, Operation, Read
 from tidings.engine.leases import has_died_here
-from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.error import DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.limits import check_id
 from tidings.model import Executor, PendingGroup, RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, load, load_error
@@ -164,11 +164,16 @@ def _step(serializer: Serializer, recorded: RecordedEntry, query: ListSteps) -> 
     if recorded.message is not None and query.with_outputs:
         output = recorded.message.body
     what = f"the result of {entry.name} in workflow {query.workflow_id!r}"
+    error: BaseException | None = None
+    if recorded.damage is not None:
+        error = DBOSDamagedWorkflowError(query.workflow_id, recorded.damage)
+    elif entry.error is not None:
+        error = rebuild_error(serializer, entry.error)
     return StepInfo(
         function_id=entry.ordinal,
         function_name=entry.name,
         output=None if output is None else rebuild(serializer, output, what),
-        error=None if entry.error is None else rebuild_error(serializer, entry.error),
+        error=error,
         child_workflow_id=entry.child_workflow_id,
         started_at_epoch_ms=entry.started_at_ms,
         completed_at_epoch_ms=entry.completed_at_ms,
@@ -194,7 +199,7 @@ def _read_messages(serializer: Serializer, query: ListMessages) -> Operation[lis
         MessageInfo(
             message_id=str(each.seq),
             topic=each.topic,
-            value=rebuild(serializer, each.body, f"message {each.seq} to workflow {query.workflow_id!r}"),
+            value=_value_of(serializer, each, query.workflow_id),
             sender_id=each.sender_id,
             idempotency_key=each.idempotency_key,
             sent_at_epoch_ms=each.sent_at_ms,
@@ -203,6 +208,13 @@ def _read_messages(serializer: Serializer, query: ListMessages) -> Operation[lis
         )
         for each in found
     ]
+
+
+def _value_of(serializer: Serializer, message: StoredMessage, workflow_id: str) -> Any:
+    what = f"message {message.seq} to workflow {workflow_id!r}"
+    if message.damage is not None:
+        return DBOSDamagedWorkflowError(workflow_id, f"{what} is damaged: {message.damage}")
+    return rebuild(serializer, message.body, what)
 
 
 def rebuild_error(serializer: Serializer, text: str) -> BaseException:

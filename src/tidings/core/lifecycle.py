@@ -21,5 +21,8 @@ TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
 
 
 def has_ended(status: Status) -> bool:
-    """Tell whether a workflow of this status will never change again."""
-    return not TRANSITIONS[status]
+    """Tell whether a workflow of this status will never change again, as far as this version knows.
+
+    Nothing that this version does leads out of a status that it does not know: waiting for more would never end.
+    """
+    return not TRANSITIONS.get(status)

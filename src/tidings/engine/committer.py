@@ -9,6 +9,7 @@ not go through:
 - a moved fence changes nothing in the database: the owner re-reads what it still owns, lost runs are
   dropped, and the rest is committed under the new fence. So does a database that lacks the last batch
   that landed: there all runs are lost;
+- a unit that needs a right which this user has lost is found alike and put aside (`engine.parked`);
 - anything else is tried again, the batch whole and under its number, until the store is back. Where
   a commit may have landed, the number that the store remembers tells, and its answers are recalled:
   never done twice, never dropped.
@@ -37,13 +38,14 @@ from tidings.engine.arrivals import Arrival, Sender
 from tidings.engine.clock import Clock
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import HELD_UP_SECONDS, STOP_SECONDS, Asking, GivenUp, retrying
+from tidings.engine.parked import Parked
 from tidings.engine.probes import Point, Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.engine.waiters import Waiters, cancelled_name, wake_name
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSShutdownError, DBOSWorkflowCancelledError
 from tidings.limits import MAX_BATCH_BYTES, MAX_BATCH_UNITS, MAX_BYTES_IN_FLIGHT, MAX_UNITS_IN_FLIGHT
 from tidings.model import Answer, Applied, Executor, Nothing, Stale, Status, Take, Unit
-from tidings.store.protocol import WAKE_ALL, Batch, DataError, Fenced, Store
+from tidings.store.protocol import WAKE_ALL, Batch, DataError, Fenced, Forbidden, Store, StoreError
 
 logger = logging.getLogger("tidings")
 
@@ -101,11 +103,12 @@ class ToldJob(Job):
 class Errand(Ticket):
     """Something else to do on the writing connection. Settled with what `function` gives."""
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "parks")
 
-    def __init__(self, function: Callable[[Store], Any]) -> None:
+    def __init__(self, function: Callable[[Store], Any], *, parks: bool = False) -> None:
         super().__init__()
         self.function = function
+        self.parks = parks
 
 
 class Owner(Protocol):
@@ -156,6 +159,7 @@ class Committer:
         self._bytes = 0
         self._units = 0
         self._taken: list[Job | Errand] = []  # What the thread is at.
+        self._parked: Parked[Job] = Parked("writing to the database")
         self._aboard: list[Job] = []  # The takes that ride along with that.
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
@@ -226,9 +230,12 @@ class Committer:
             job.withdrawn = True
             return True
 
-    def call(self, function: Callable[[Store], Any]) -> Ticket:
-        """Run `function` on the writing connection, between two batches."""
-        errand = Errand(function)
+    def call(self, function: Callable[[Store], Any], *, parks: bool = False) -> Ticket:
+        """Run `function` on the writing connection, between two batches.
+
+        If the caller `parks` what needs a right that is missing, it fails with `Forbidden`, and else waits.
+        """
+        errand = Errand(function, parks=parks)
         if not self._inbox.put(errand):
             errand.settle(error=self._closed())
         return errand
@@ -260,15 +267,17 @@ class Committer:
         return self._bytes > MAX_BYTES_IN_FLIGHT or self._units > MAX_UNITS_IN_FLIGHT
 
     def _settle_dead(self) -> None:
-        held = [item for item in (*self._inbox.waiting(), *self._taken, *self._aboard) if isinstance(item, Job)]
+        waiting = (*self._inbox.waiting(), *self._taken, *self._aboard, *self._parked.all())
+        held = [item for item in waiting if isinstance(item, Job)]
         settle_all((job, None, job.chain.dead) for job in held if job.chain.dead is not None)
 
     # --- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while items := self._inbox.take_all():
-                self._taken = items
+            while (taken := self._inbox.take_all(self._parked.timeout_seconds)) != []:
+                self._taken = items = taken or []  # None where it is only time to try again what is parked.
+                self._try_parked()
                 start = 0
                 while start < len(items):
                     first = items[start]
@@ -287,16 +296,17 @@ class Committer:
                             self._bytes -= size
                             self._units -= len(jobs)
                 self._taken = []
+            settle_all((job, None, self._closed()) for job in self._parked.all())
         except BaseException as error:
             # A defect (or a test's simulated crash): nothing may be written any more, and nobody may hang.
             self.died = error
             logger.critical("the committer has died: %r; no workflow can go on in this process", error, exc_info=error)
             self._inbox.close()
-            left = [*self._taken, *self._aboard]
+            left = [*self._taken, *self._aboard, *self._parked.all()]
             self._taken, self._aboard = [], []
             while left:
                 settle_all((item, None, self._closed()) for item in left)
-                left = self._inbox.take_all()
+                left = self._inbox.take_all() or []
             self._owner.was_lost(self._closed())
         finally:
             self._on_end()
@@ -310,10 +320,12 @@ class Committer:
                     continue
                 job.begun = True
                 refusal = job.chain.refusal()
-                if refusal is None:
+                if refusal is not None:
+                    job.settle(error=refusal)
+                elif job.unit.workflow_id is None or not self._parked.follows(job, job.chain):
                     admitted.append(job)
                 else:
-                    job.settle(error=refusal)
+                    job.begun = False  # It may still be withdrawn.
         return admitted
 
     def _board(self, jobs: list[Job]) -> list[Job]:
@@ -339,8 +351,10 @@ class Committer:
         self._probes.passes(Point.BATCH_TAKEN, jobs)
         try:
             jobs, answers = self._write(jobs)
-        except DataError as error:
-            if len(jobs) == 1:
+        except (DataError, Forbidden) as error:
+            if len(jobs) == 1 and isinstance(error, Forbidden):
+                self._park(jobs[0], str(error))
+            elif len(jobs) == 1:
                 self._fail(jobs[0], error)
             else:
                 middle = len(jobs) // 2
@@ -354,6 +368,29 @@ class Committer:
             self._tell(jobs, answers)
             self._probes.passes(Point.BATCH_TOLD, jobs)
 
+    def _park(self, job: Job, reason: str) -> None:
+        """Put a unit aside until there is a right that it needs, and what its run hands over behind it."""
+        job.begun = False
+        self._parked.put(job, reason, None if job.unit.workflow_id is None else job.chain)
+
+    def _try_parked(self) -> None:
+        for reason, parked in self._parked.take_due().items():
+            left: list[Job | Errand] = [*parked]
+            first: list[Job] = []
+            while left and not first:
+                first = self._admit(parked[len(parked) - len(left) :][:1])
+                left = left[1:]
+            self._commit(first)
+            if first and self._parked.is_still(reason):
+                for job in parked[len(parked) - len(left) :]:
+                    self._park(job, reason)
+                continue
+            start = 0
+            while start < len(left):
+                jobs = _batch_from(left, start)
+                start += len(jobs)
+                self._commit(self._admit(jobs))
+
     def _write(self, jobs: list[Job]) -> tuple[list[Job], list[Answer]]:
         """Commit one batch, however often it takes. Gives the jobs it held in the end."""
         while True:
@@ -366,7 +403,9 @@ class Committer:
                 executor.executor_id, executor.fence, self._number, now, self._lease_ms, units, wakes, self.landed
             )
             try:
-                answers = self._retrying(partial(self._store.commit, batch), partial(self._store.recall, batch))
+                answers = self._retrying(
+                    partial(self._store.commit, batch), partial(self._store.recall, batch), parks=True
+                )
             except Fenced:
                 self._refence()
                 jobs = self._admit(jobs)
@@ -398,10 +437,10 @@ class Committer:
     def _do(self, errand: Errand) -> None:
         try:
             try:
-                value = self._retrying(partial(errand.function, self._store))
+                value = self._retrying(partial(errand.function, self._store), parks=errand.parks)
             except Fenced:
                 self._refence()
-                value = self._retrying(partial(errand.function, self._store))
+                value = self._retrying(partial(errand.function, self._store), parks=errand.parks)
         except GivenUp:
             errand.settle(error=self._closed())
         except Exception as error:
@@ -413,8 +452,12 @@ class Committer:
         """Go on under the fence as it is now, without the runs that were taken over."""
         self.executor = self._retrying(partial(self._owner.fence_moved, self._store, self.landed))
 
-    def _retrying(self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None) -> T:
-        return retrying(ask, self._store.reconnect, self._stop, self._probes, self.asking, recall, self.tell_dead)
+    def _retrying(
+        self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None, *, parks: bool = False
+    ) -> T:
+        return retrying(
+            ask, self._store.reconnect, self._stop, self._probes, self.asking, recall, self.tell_dead, parks=parks
+        )
 
     # --- telling ----------------------------------------------------------------------------------
 
@@ -435,7 +478,7 @@ class Committer:
             results += [(arrival, True, None) for arrival in self._waiters.take(_wake_keys(applied))]
         settle_all(results)
 
-    def _fail(self, job: Job, error: DataError) -> None:
+    def _fail(self, job: Job, error: StoreError) -> None:
         what = f"workflow {job.unit.workflow_id!r}" if job.unit.workflow_id else "the caller"
         failure = DBOSException(f"the store cannot keep what {what} wrote: {error}")
         failure.__cause__ = error

@@ -59,7 +59,6 @@ class Coroutines:
                 raise _lost(port) from None
             raise recorded_error(error) from None  # Nobody but itself has cancelled it: an error like any other.
 
-
     def _in_background(self) -> asyncio.AbstractEventLoop:
         """Return the background loop, as soon as it can be started."""
         started, awakened = Ticket(), threading.Event()

@@ -18,7 +18,20 @@ from collections.abc import Callable
 from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar, cast
 
-from tidings.core.effects import Abandoned, Call, Commit, Defer, Effect, Failed, Operation, Receive, Turn, Wait, Watch
+from tidings.core.effects import (
+    Abandoned,
+    Call,
+    Commit,
+    Defer,
+    Effect,
+    Failed,
+    Operation,
+    Read,
+    Receive,
+    Turn,
+    Wait,
+    Watch,
+)
 from tidings.engine.arrivals import Arrival
 from tidings.engine.committer import Job
 from tidings.engine.loops import is_closing, is_interrupted
@@ -131,9 +144,20 @@ async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
             if room is not None:
                 await _handed_over(room, port)
             return None
+        case Read():
+            return await _read(port.perform(effect))
         case _:
             begun = port.perform(effect)
             return await begun if isinstance(begun, Ticket) else begun
+
+
+async def _read(asked: Ticket) -> Any:
+    """Await an answer. Who leaves takes the question along: it is not asked, or not again."""
+    try:
+        return await asked
+    except asyncio.CancelledError as left:
+        asked.settle(error=left)
+        raise
 
 
 def _meaning(error: asyncio.CancelledError, effect: Effect, port: Port) -> BaseException:

@@ -42,6 +42,7 @@ from tidings.engine.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.model import Executor, ExecutorState, Status
 from tidings.shortage import is_shortage, reason_of
+from tidings.store import damage
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Store, Unavailable
 
 logger = logging.getLogger("tidings")
@@ -139,7 +140,9 @@ class Engine:
         self.committer = Committer(
             self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, last_out
         )
-        self.reader = Reader(self.store, self.probes, last_out)
+        self.reader = Reader(
+            self.store, self.probes, last_out, lambda: stores.open(connection.database_url, connection.schema)
+        )
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
         self.timers = Timers(self.clock)
         self.timekeeper = Timekeeper(self.clock, self.reader, self.timers, self.hearing.look_at_once)
@@ -163,6 +166,7 @@ class Engine:
         Raises:
             DBOSInitializationError: the database is down, unfit, or newer than this library.
         """
+        damage.say_again()
         try:
             if migrate:
                 self.store.migrate()
@@ -358,7 +362,7 @@ class Engine:
 
     def tend_outages(self) -> None:
         """Say of a database that does not answer how long it has not, and let nobody wait for it who is dead."""
-        for asking in (self.committer.asking, self.reader.asking):
+        for asking in (self.committer.asking, *self.reader.askings):
             if asking.is_away:
                 asking.say_if_held_up(stores.redact(self.connection.database_url))
                 self.tell_dead()

@@ -35,8 +35,8 @@ class Mailbox(Generic[T]):
             self._ring()
         return True
 
-    def take_all(self) -> list[T]:
-        """Wait until there is an item, and take them all; empty only when closed and drained."""
+    def take_all(self, timeout_seconds: float | None = None) -> list[T] | None:
+        """Wait until there is an item, and take them all; empty only when closed and drained, `None` at the timeout."""
         while True:
             with self._lock:
                 self._sleeping = False
@@ -44,7 +44,10 @@ class Mailbox(Generic[T]):
                     items, self._items = self._items, []
                     return items
                 self._sleeping = True
-            self._bell.acquire()
+            if timeout_seconds is None:
+                self._bell.acquire()
+            elif not self._bell.acquire(timeout=timeout_seconds):
+                return None
 
     def waiting(self) -> list[T]:
         """Return the items that nobody has taken yet; they stay."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tidings.engine.probes import Point, Probes
 from tidings.shortage import is_shortage, reason_of
-from tidings.store.protocol import Unavailable
+from tidings.store.protocol import Forbidden, TooSlow, Unavailable
 
 logger = logging.getLogger("tidings")
 T = TypeVar("T")
@@ -26,6 +26,9 @@ STOP_SECONDS = 10.0  # How long a stop waits for a store that neither answers no
 HELD_UP_SECONDS = 2.0
 # And for so long: the log says so.
 SAY_HELD_UP_SECONDS = 5.0
+
+# How often a question is asked that the store cuts off.
+MOST_CUT_OFF = 3
 
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -138,6 +141,9 @@ def retrying(
     asking: Asking,
     recall: Callable[[], T | None] | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    is_wanted: Callable[[], bool] | None = None,
+    connects_first: bool = False,
+    parks: bool = False,
 ) -> T:
     """Call `ask` until the store answers, with a new connection after each failure.
 
@@ -145,10 +151,15 @@ def retrying(
     failure that may have landed, `recall` is asked first whether it did. `on_failure` is called
     after each.
 
+    With `is_wanted` it is a question, and nothing is lost without an answer: it is given up when it is wanted no more,
+    and not asked for ever where the store cuts it off.
+
     Raises:
-        GivenUp: `stop` was set while the store was away.
+        Forbidden: only if the caller `parks` what needs a right that is missing.
+        GivenUp: `stop` was set while the store was away, or it is wanted no more.
+        TooSlow: the store cut the question off each time.
     """
-    has_failed = doubtful = gives_up = False
+    has_failed, doubtful, gives_up, cut_off = connects_first, False, False, 0
     try:
         while True:
             asking.begins()
@@ -160,13 +171,18 @@ def retrying(
                 if answer is None:
                     answer = ask()
             except Exception as failure:
+                if parks and isinstance(failure, Forbidden):
+                    raise
                 error = _as_unavailable(failure)
-                has_failed = True
+                has_failed = not isinstance(error, (TooSlow, Forbidden))  # These leave the connection as it was.
+                cut_off += isinstance(error, TooSlow)
+                if is_wanted is not None and cut_off == MOST_CUT_OFF:
+                    raise
                 pause = asking.fails(error)
                 on_failure()
                 doubtful = doubtful or error.ambiguous
                 probes.passes(Point.STORE_UNAVAILABLE, error)
-                if stop.wait(pause):
+                if stop.wait(pause) or (is_wanted is not None and not is_wanted()):
                     gives_up = True
                     raise GivenUp from failure
             else:

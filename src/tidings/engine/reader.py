@@ -1,16 +1,19 @@
-"""The one thread that reads. Questions that queue up while one is answered are asked together.
+"""The thread that reads. Questions that queue up while one is answered are asked together.
 
 A hundred waiters that wake at once become one query. What does not fit a batched query (a history,
-say) is an errand, run in its turn. A store that is away is asked again until it is back.
+say) is an errand, run in its turn. Lists, which may take long, go to lanes of their own (`engine.lanes`).
+A store that is away is asked again until it is back; one question that fails is the error of who asked it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
+
+from msgspec import Struct
 
 from tidings.core.effects import (
     FindAllEvents,
@@ -24,17 +27,23 @@ from tidings.core.effects import (
     Query,
     ReadStream,
 )
+from tidings.engine.lanes import Lanes, what_to_raise
 from tidings.engine.mailbox import Mailbox
 from tidings.engine.outage import Asking, GivenUp, retrying
+from tidings.engine.parked import Parked
 from tidings.engine.probes import Probes
 from tidings.engine.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
 from tidings.limits import MAX_PAGE_BYTES
-from tidings.store.protocol import Store
+from tidings.store.protocol import Forbidden, Store
 
 logger = logging.getLogger("tidings")
 
+Q = TypeVar("Q", FindEvent, FindWorkflow, ReadStream)
+
 _MAX_TOGETHER = 500
+
+_LISTS: Final = (ListWorkflows, ListSteps, ListMessages, ListExecutors)
 
 _STOP_SECONDS = 2.0  # Nothing is lost with an answer that nobody waits for any more.
 
@@ -55,17 +64,28 @@ class Reading(Ticket):
         self.asker = asker
 
 
+class _Asked(Struct):
+    """A question of one asker that waits for a right."""
+
+    tickets: list[Ticket]
+    read: Callable[[Store], list[Any]]
+
+
 class Reader:
     """Answers queries, many at a time."""
 
-    def __init__(self, store: Store, probes: Probes, on_end: Callable[[], None]) -> None:
-        """Take what it works with, and what is called when it uses the store no more."""
+    def __init__(
+        self, store: Store, probes: Probes, on_end: Callable[[], None], open_another: Callable[[], Store]
+    ) -> None:
+        """Take what it works with, what is called when it uses the store no more, and what opens another one."""
         self._store = store
         self._probes = probes
         self._on_end = on_end
         self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
         self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread is at.
         self.asking = Asking("reading from the database")
+        self._parked: Parked[_Asked] = Parked("reading from the database")
+        self._lanes = Lanes(open_another, probes, self._tell_dead_in_lanes)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
         self._is_started = False
@@ -84,11 +104,19 @@ class Reader:
         self._thread.join(_STOP_SECONDS)
         if self._thread.is_alive():
             self._settle_dead()
+        self._lanes.stop(_STOP_SECONDS)
+
+    @property
+    def askings(self) -> list[Asking]:
+        """What it asks of the database: one question at a time here, and in each lane."""
+        return [self.asking, *self._lanes.askings]
 
     def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
         """Put a query, or an errand on the reading connection."""
         ticket = Reading(asker)
-        if not self._inbox.put((question, ticket)):
+        if isinstance(question, _LISTS):
+            self._lanes.put(partial(_alone, question), ticket)
+        elif not self._inbox.put((question, ticket)):
             ticket.settle(error=DBOSShutdownError())
         return ticket
 
@@ -97,19 +125,37 @@ class Reader:
         if self.asking.is_away:
             self._settle_dead()
 
+    def _tell_dead_in_lanes(self) -> None:
+        held = [ticket for ticket in self._lanes.held() if isinstance(ticket, Reading)]
+        settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
+
     def _settle_dead(self) -> None:
+        self._tell_dead_in_lanes()
+        parked = [ticket for each in self._parked.all() for ticket in each.tickets]
         held = [ticket for _, ticket in (*self._inbox.waiting(), *self._taken)]
+        held += [ticket for ticket in parked if isinstance(ticket, Reading)]
         settle_all((each, None, each.asker.dead) for each in held if each.asker and each.asker.dead)
 
     def _run(self) -> None:
         try:
-            while asked := self._inbox.take_all():
-                self._taken = asked
+            while (taken := self._inbox.take_all(self._parked.timeout_seconds)) != []:
+                self._taken = asked = taken or []  # None where it is only time to try again what is parked.
+                self._try_parked()
                 for start in range(0, len(asked), _MAX_TOGETHER):
                     self._answer(asked[start : start + _MAX_TOGETHER])
                 self._taken = []
         finally:
+            settle_all((ticket, None, DBOSShutdownError()) for each in self._parked.all() for ticket in each.tickets)
             self._on_end()
+
+    def _try_parked(self) -> None:
+        for reason, parked in self._parked.take_due().items():
+            for index, each in enumerate(parked):
+                self._settle(each.tickets, each.read, None)
+                if index == 0 and self._parked.is_still(reason):
+                    for other in parked[1:]:
+                        self._parked.put(other, reason)
+                    break
 
     def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Reading]]) -> None:
         events: list[tuple[FindEvent, Ticket]] = []
@@ -123,32 +169,39 @@ class Reader:
                     workflows.append((question, ticket))
                 case ReadStream():
                     streams.append((question, ticket))
-                case (
-                    FindAllEvents() | FindStatuses() | ListWorkflows() | ListSteps() | ListMessages() | ListExecutors()
-                ):
-                    self._settle([ticket], partial(_alone, question))
+                case FindAllEvents() | FindStatuses():
+                    self._settle([ticket], partial(_apart, question))
+                case ListWorkflows() | ListSteps() | ListMessages() | ListExecutors():
+                    raise AssertionError(f"{question!r} is answered in a lane")
                 case errand:
                     self._settle([ticket], partial(_run, errand))
         if events:
-            keys = [(query.workflow_id, query.key) for query, _ in events]
-            self._settle([ticket for _, ticket in events], lambda store: store.latest_events(keys))
+            self._together(events, _find_events)
         for limit in {query.limit for query, _ in streams}:
-            self._read_streams(limit, [(query, ticket) for query, ticket in streams if query.limit == limit])
+            self._together([each for each in streams if each[0].limit == limit], _read_streams)
         if workflows:
-            ids = [query.workflow_id for query, _ in workflows]
+            self._together(workflows, _find_workflows)
 
-            def find(store: Store) -> list[Any]:
-                found = store.workflows(ids)
-                return [found.get(workflow_id) for workflow_id in ids]
+    def _together(self, asked: Sequence[tuple[Q, Ticket]], read: Callable[[Sequence[Q], Store], list[Any]]) -> None:
+        """Ask questions of a kind in one query; each by itself where that fails, for one may be to blame."""
+        self._settle(
+            [ticket for _, ticket in asked],
+            partial(read, [query for query, _ in asked]),
+            partial(self._apart, asked, read) if len(asked) > 1 else None,
+        )
 
-            self._settle([ticket for _, ticket in workflows], find)
+    def _apart(self, asked: Sequence[tuple[Q, Ticket]], read: Callable[[Sequence[Q], Store], list[Any]]) -> None:
+        for each in asked:
+            self._together([each], read)
 
-    def _read_streams(self, limit: int, asked: list[tuple[ReadStream, Ticket]]) -> None:
-        """Read a page for each. Those that many ask for, who stand at one place, the store reads once."""
-        places = [(query.workflow_id, query.key, query.offset) for query, _ in asked]
-        self._settle([ticket for _, ticket in asked], lambda store: store.read_streams(places, limit, MAX_PAGE_BYTES))
-
-    def _settle(self, tickets: list[Ticket], read: Callable[[Store], list[Any]]) -> None:
+    def _settle(
+        self,
+        tickets: list[Ticket],
+        read: Callable[[Store], list[Any]],
+        apart: Callable[[], object] | None = None,
+    ) -> None:
+        if all(ticket.settled for ticket in tickets):
+            return  # Who asked has left.
         try:
             answers = retrying(
                 lambda: read(self._store),
@@ -157,31 +210,58 @@ class Reader:
                 self._probes,
                 self.asking,
                 on_failure=self.tell_dead,
+                is_wanted=lambda: not all(ticket.settled for ticket in tickets),
+                parks=True,
             )
         except GivenUp:
             settle_all((ticket, None, DBOSShutdownError()) for ticket in tickets)
         except Exception as error:
-            logger.exception("a query failed")
-            settle_all((ticket, None, error) for ticket in tickets)
+            if apart is not None:
+                apart()
+                return
+            if isinstance(error, Forbidden):
+                self._parked.put(_Asked(tickets, read), str(error))
+                return
+            meant = what_to_raise(error)
+            settle_all((ticket, None, meant) for ticket in tickets)
         else:
             settle_all((ticket, answer, None) for ticket, answer in zip(tickets, answers, strict=True))
 
 
-def _alone(query: Query, store: Store) -> list[Any]:
+def _find_events(asked: Sequence[FindEvent], store: Store) -> list[Any]:
+    return list(store.latest_events([(query.workflow_id, query.key) for query in asked]))
+
+
+def _find_workflows(asked: Sequence[FindWorkflow], store: Store) -> list[Any]:
+    found = store.workflows([query.workflow_id for query in asked])
+    return [found.get(query.workflow_id) for query in asked]
+
+
+def _read_streams(asked: Sequence[ReadStream], store: Store) -> list[Any]:
+    """Read a page for each. Those that many ask for, who stand at one place, the store reads once."""
+    places = [(query.workflow_id, query.key, query.offset) for query in asked]
+    return list(store.read_streams(places, asked[0].limit, MAX_PAGE_BYTES))
+
+
+def _apart(query: Query, store: Store) -> list[Any]:
+    return [_alone(query, store)]
+
+
+def _alone(query: Query, store: Store) -> Any:
     """Answer a query that is asked by itself."""
     match query:
         case FindAllEvents(workflow_id):
-            return [store.all_events(workflow_id)]
+            return store.all_events(workflow_id)
         case FindStatuses(workflow_ids):
-            return [store.statuses(workflow_ids)]
+            return store.statuses(workflow_ids)
         case ListWorkflows(wanted):
-            return [store.list_workflows(wanted)]
+            return store.list_workflows(wanted)
         case ListSteps(workflow_id, limit, offset, with_outputs):
-            return [store.steps(workflow_id, limit, offset, with_outputs)]
+            return store.steps(workflow_id, limit, offset, with_outputs)
         case ListMessages(workflow_id, limit, offset):
-            return [store.messages(workflow_id, limit, offset)]
+            return store.messages(workflow_id, limit, offset)
         case ListExecutors():
-            return [(store.executors(), store.pending_groups())]
+            return store.executors(), store.pending_groups()
         case FindEvent() | FindWorkflow() | ReadStream():
             raise AssertionError(f"{query!r} is asked together with others")
 

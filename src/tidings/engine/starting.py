@@ -114,6 +114,7 @@ class Starter:
                 receiver.config_name if receiver is not None else None,
                 *_limits(limit, parent, now_ms),
                 program=self._program,
+                is_id_chosen=workflow_id is not None,
             )
 
         with _Plan(self._runner, lambda made: self._plan(made, function, receiver, loop)) as plan:

@@ -21,7 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tidings.core.effects import Due, ListWorkflows
+from tidings.core.effects import Due
 from tidings.core.history import Run
 from tidings.core.operations.recorded import by
 from tidings.core.operations.results import end_key
@@ -35,6 +35,7 @@ from tidings.engine.registry import Registry, WorkflowFunction
 from tidings.engine.runner import Runner
 from tidings.engine.takeover import CLAIM_TOGETHER, Takeover
 from tidings.error import (
+    DBOSDamagedWorkflowError,
     DBOSException,
     DBOSRunEndedError,
     DBOSShutdownError,
@@ -46,7 +47,7 @@ from tidings.error import (
 from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, dump_error, load
 from tidings.shortage import is_shortage, reason_of
-from tidings.store.protocol import Store
+from tidings.store.protocol import Forbidden, Store, Unavailable
 
 logger = logging.getLogger("tidings")
 
@@ -83,6 +84,7 @@ class Supervisor:
         self._takeover = Takeover(parts, registry, app_version, program, lease_ms, self._claim_of_others)
         self._unattended: set[str] = set()
         self._outage: Outage | None = None  # in which runs that were claimed cannot be prepared
+        self._lacks = ""  # the right that was missing at the last look
         self._thread = threading.Thread(target=self._run, name="tidings-supervisor", daemon=True)
 
     def start(self) -> None:
@@ -127,8 +129,13 @@ class Supervisor:
                     self._report_leftovers()
                 self._turn()
                 first = False
+                self._lacks = ""
             except DBOSShutdownError:
                 return
+            except Forbidden as error:
+                if str(error) != self._lacks:  # It is said once.
+                    self._lacks = str(error)
+                    logger.warning("no workflows are recovered here, for a right is missing (%s); trying again", error)
             except Exception:
                 logger.exception("looking for workflows to recover failed; trying again")
             with self._changed:
@@ -178,7 +185,8 @@ class Supervisor:
         wanted = WorkflowFilter(
             executor_id=executor_id, statuses=(Status.PENDING,), with_inputs=False, with_outputs=False
         )
-        owned = [each.workflow_id for each in self._parts.reader.ask(ListWorkflows(wanted)).result()]
+        listed = self._parts.reader.ask(lambda store: store.list_workflows(wanted)).result()
+        owned = [each.workflow_id for each in listed]
         unattended = {
             each
             for each in owned
@@ -210,7 +218,7 @@ class Supervisor:
             return claimed, self._runner.generation  # It changes in the committer's thread only, which is this.
 
         with self._runner.claiming():
-            claimed, generation = self._parts.committer.call(note_generation).result()
+            claimed, generation = self._parts.committer.call(note_generation, parks=True).result()
             self._execute(claimed, generation)
         return len(claimed)
 
@@ -218,11 +226,10 @@ class Supervisor:
         if not claimed:
             return
         ids = [record.workflow_id for record in claimed]
-        histories = self._parts.reader.ask(lambda store: store.histories(ids)).result()
-        by_id = {history.workflow_id: history for history in histories}
+        by_id = self._histories(ids)
         for record in claimed:
             try:
-                if not self._execute_one(record, by_id.get(record.workflow_id), generation):
+                if not self._execute_one(record, by_id[record.workflow_id], generation):
                     return  # What is ours all the same is found unattended at the next looks.
                 self._unattended.discard(record.workflow_id)
             except Exception as error:
@@ -235,8 +242,12 @@ class Supervisor:
             self._outage.say_over()
             self._outage = None
 
-    def _execute_one(self, record: WorkflowRecord, history: History | None, generation: int) -> bool:
+    def _execute_one(self, record: WorkflowRecord, history: History, generation: int) -> bool:
         """Execute one claimed run. False if it may be this process's no more, and none that was claimed with it."""
+        damage = record.damage or history.damage
+        if damage is not None:
+            self._leave_pending(record, DBOSDamagedWorkflowError(record.workflow_id, damage))
+            return True
         recovery = recovery_of(record, history)
         if self._is_over(record, recovery):
             return True
@@ -245,9 +256,7 @@ class Supervisor:
         except DBOSException as error:
             self._leave_pending(record, error)
             return True
-        run = Run(
-            record.workflow_id, record.epoch, record.name, self._serializer, history, due=_due_of(record)
-        )
+        run = Run(record.workflow_id, record.epoch, record.name, self._serializer, history, due=_due_of(record))
         live = self._runner.prepare_claimed(run, function, args, kwargs, generation)
         if live is None:
             return False
@@ -260,6 +269,21 @@ class Supervisor:
                 extra={"workflow_id": run.workflow_id},
             )
         return True
+
+    def _histories(self, ids: list[str]) -> dict[str, History]:
+        """Read what these have recorded. Where they cannot be read together, the one that cannot is found alone."""
+        try:
+            read = self._parts.reader.ask(lambda store: store.histories(ids)).result()
+        except (DBOSShutdownError, Unavailable):
+            raise
+        except Exception as error:
+            if isinstance(error.__cause__, Unavailable):
+                raise  # What passes is no damage.
+            if len(ids) == 1:
+                return {ids[0]: History(ids[0], (), (), damage=f"what it has recorded cannot be read: {error}")}
+            middle = len(ids) // 2
+            return self._histories(ids[:middle]) | self._histories(ids[middle:])
+        return {history.workflow_id: history for history in read}
 
     def _begin(self, live: LiveRun, recovery: Recovery | None) -> None:
         """Execute a claimed run, and note what is known of its recovery."""
@@ -287,13 +311,15 @@ class Supervisor:
     def _call_of(self, record: WorkflowRecord) -> tuple[WorkflowFunction, tuple[Any, ...], dict[str, Any]]:
         """Return what is to be called, and with what. Raises a `DBOSException` if this program cannot."""
         function, receiver = self._find(record)
-        assert record.inputs is not None  # only a list may leave them out
+        if record.inputs is None:  # Only a list may leave them out.
+            raise DBOSDamagedWorkflowError(record.workflow_id, "its inputs are NULL")
         inputs = load(self._serializer, record.inputs, f"the arguments of workflow {record.workflow_id!r}")
         return function, *_arguments(inputs, function, receiver, record.workflow_id)
 
     def _leave_pending(self, record: WorkflowRecord, error: DBOSException) -> None:
         workflow_id = record.workflow_id
-        logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
+        if record.damage is None:  # That was logged when its row was read.
+            logger.error("workflow %r stays PENDING: %s", workflow_id, error, extra={"workflow_id": workflow_id})
         self._parts.waiters.fail(end_key(workflow_id), error)
         due = _due_of(record)
         if due is not None:

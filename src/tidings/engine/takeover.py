@@ -51,6 +51,8 @@ class Takeover:
                 have been given back, or left before, by those who could not be executed here then.
         """
         me = self._parts.committer.executor.executor_id
+        # Before the executors: each is there before it owns anything, so an owner that is not there now is gone.
+        groups = self._groups() if thorough else []
         executors = self._parts.reader.ask(lambda store: store.executors()).result()
         clock = self._parts.clock
         dead = {each.executor_id: each for each in self._watch.find_dead(executors, clock.own_ms())}
@@ -59,11 +61,13 @@ class Takeover:
         if not (news or thorough or self._left_some):
             return
         names = self._registry.workflow_names()
-        groups = self._parts.reader.ask(lambda store: store.pending_groups()).result()
+        # Somebody may have deleted a row, even of a process that lives: that one's batches are refused from then on.
+        gone = {each.executor_id for each in groups} - {each.executor_id for each in executors} - {me}
         orphans = [
             each
-            for each in groups
-            if (each.executor_id is None or each.executor_id in dead) and self._can_take(each, names)
+            for each in (groups if thorough else self._groups())
+            if (each.executor_id is None or each.executor_id in dead or each.executor_id in gone)
+            and self._can_take(each, names)
         ]
         owners = {each.executor_id for each in orphans if each.executor_id is not None}
         owners.update(each.executor_id for each in news)
@@ -71,6 +75,9 @@ class Takeover:
             survivors = sum(self._is_like_me(each) for each in executors if each.executor_id not in dead)
             self._take(owners, names, sum(each.count for each in orphans), survivors)
         self._known_dead = {each: dead[each].lease_until_ms for each in dead}
+
+    def _groups(self) -> list[PendingGroup]:
+        return self._parts.reader.ask(lambda store: store.pending_groups()).result()  # type: ignore[no-any-return]
 
     def leftovers(self) -> list[PendingGroup]:
         """Return what is pending and will not be executed here: of another version, or an unknown name.
@@ -80,7 +87,8 @@ class Takeover:
         """
         names = self._registry.workflow_names()
         me = self._parts.committer.executor.executor_id  # What this owns was started since the launch.
-        groups, executors = self._parts.reader.ask(lambda store: (store.pending_groups(), store.executors())).result()
+        groups = self._groups()
+        executors = self._parts.reader.ask(lambda store: store.executors()).result()
         now = self._parts.clock.now_ms()
         running = {each.program for each in executors if each.lease_until_ms > now and not has_died_here(each)}
         found: dict[tuple[str, str, str | None], PendingGroup] = {}

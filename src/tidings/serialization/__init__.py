@@ -12,7 +12,7 @@ The text is what the stores keep; no other layer looks inside it. The default is
 `dump` and `load` serve values, `dump_error` and `load_error` serve exceptions.
 """
 
-from tidings.serialization.errors import dump_error, load_error, recorded_error
+from tidings.serialization.errors import dump_error, load_error, load_outcome, recorded_error
 from tidings.serialization.serializers import JSONSerializer, PickleSerializer, Serializer, dump, load
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "dump_error",
     "load",
     "load_error",
+    "load_outcome",
     "recorded_error",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 
 from tidings import limits
-from tidings.error import DBOSLimitError, DBOSRecordedError, DBOSSerializationError
+from tidings.error import DBOSBaseException, DBOSLimitError, DBOSRecordedError, DBOSSerializationError
 from tidings.serialization.serializers import JSONSerializer, Serializer, dump, load
 from tidings.shortage import is_shortage
 
@@ -39,17 +39,30 @@ def dump_error(serializer: Serializer, error: BaseException) -> tuple[str, BaseE
     return _wrap(serializer, _JSON.serialize(recorded)), recorded
 
 
-def load_error(serializer: Serializer, text: str) -> BaseException:
+def load_error(serializer: Serializer, text: str, what: str = _WHAT) -> BaseException:
     """Return the exception that `dump_error` turned into `text`.
 
     Raises:
         DBOSSerializationError: it cannot be rebuilt; the message says why and what to do.
     """
     if type(serializer) is not JSONSerializer:
-        text = load(serializer, text, _WHAT)
-    error = load(_JSON, text, _WHAT)
+        text = load(serializer, text, what)
+    error = load(_JSON, text, what)
     if not isinstance(error, BaseException):
-        raise DBOSSerializationError(f"{_WHAT} cannot be read: a {type(error).__name__} was stored, no exception")
+        raise DBOSSerializationError(f"{what} cannot be read: a {type(error).__name__} was stored, no exception")
+    return error
+
+
+def load_outcome(serializer: Serializer, text: str, what: str) -> BaseException:
+    """Return the exception that an operation or a workflow ended with: one that may be raised anywhere.
+
+    Raises:
+        DBOSSerializationError: it cannot be rebuilt. So does one that no outcome is: a KeyboardInterrupt, say, would
+            end the event loop of all others.
+    """
+    error = load_error(serializer, text, what)
+    if not isinstance(error, (Exception, DBOSBaseException)):
+        raise DBOSSerializationError(f"{what} cannot be read: a {type(error).__name__} was stored, which ends nothing")
     return error
 
 

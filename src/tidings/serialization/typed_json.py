@@ -17,6 +17,7 @@ and back; msgspec does the rest. `is_plain` lets the common case skip both.
 from __future__ import annotations
 
 import binascii
+from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -39,6 +40,9 @@ MARK: Final = "$tidings"
 # Levels of containers in one value. It bounds cycles, and leaves room on the stack of a reader:
 # one level takes up to three of JSON and three calls of Python's 1,000.
 MAX_DEPTH: Final = 128
+
+# How many of a set or a dict's keys may have one hash, on average over all. Powers of two come to 34, as floats.
+_MOST_ALIKE: Final = 100
 
 _SCALARS: Final = frozenset({str, int, bool, NoneType})  # written as they are (nearly: see `to_text`)
 _JSON_DEEP: Final = (dict, list)
@@ -148,6 +152,7 @@ def _lower_fields(fields: dict[str, Any], depth: int) -> dict[str, Any]:
 def _lower_dict(value: dict[Any, Any], depth: int) -> Any:
     if MARK not in value and all(type(key) is str for key in value):
         return _lower_fields(value, depth)
+    _check_hashes(value, "keys")
     _check_depth(value, depth)
     pairs = []
     for key, item in value.items():
@@ -157,6 +162,19 @@ def _lower_dict(value: dict[Any, Any], depth: int) -> Any:
             fault.passed(step_to(key))
             raise
     return {MARK: "dict", "v": pairs}
+
+
+def _check_hashes(hashed: Collection[Any], what: str) -> None:
+    """Refuse what could be put into a set or dict only by comparing nearly each with nearly all others.
+
+    Most hashes are the same in every process: whoever may send a message could choose numbers that collide, and
+    Python, which lets no other thread run meanwhile, would stand still. Checked where a value is stored too, for what
+    is stored must come back.
+    """
+    if len(hashed) <= _MOST_ALIKE or len(hashed) - len(set(map(hash, hashed))) <= _MOST_ALIKE:
+        return
+    if sum(count * count for count in Counter(map(hash, hashed)).values()) > _MOST_ALIKE * len(hashed):
+        raise Fault(f"too many of its {len(hashed)} {what} have the same hash: use a list")
 
 
 def _check_depth(container: object, depth: int) -> None:
@@ -187,6 +205,7 @@ def _lower_float(value: float, _: int) -> Any:
 
 
 def _lower_set(value: set[Any] | frozenset[Any], depth: int) -> Any:
+    _check_hashes(value, "members")
     # Sorted, so that equal sets are equal text in every process.
     return {MARK: type(value).__name__, "v": sorted(_lower_each(value, depth, "[*]"), key=_encode)}
 
@@ -314,14 +333,22 @@ def _revive_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _revive_dict(record: dict[str, Any]) -> dict[Any, Any]:
-    revived = {}
+    keys, items = [], []
     for key, item in record["v"]:
         try:
-            revived[revive(key)] = revive(item)
+            keys.append(revive(key))
+            items.append(revive(item))
         except Fault as fault:
             fault.passed(step_to(key))
             raise
-    return revived
+    _check_hashes(keys, "keys")
+    return dict(zip(keys, items, strict=True))
+
+
+def _members(record: dict[str, Any]) -> list[Any]:
+    members = _revive_each(record["v"], "[*]")
+    _check_hashes(members, "members")
+    return members
 
 
 def _revive_datetime(record: dict[str, Any]) -> Any:
@@ -361,8 +388,8 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "float": lambda record: float(record["v"]),
     "dict": _revive_dict,
     "tuple": lambda record: tuple(_revive_each(record["v"])),
-    "set": lambda record: set(_revive_each(record["v"], "[*]")),
-    "frozenset": lambda record: frozenset(_revive_each(record["v"], "[*]")),
+    "set": lambda record: set(_members(record)),
+    "frozenset": lambda record: frozenset(_members(record)),
     "bytes": lambda record: binascii.a2b_base64(record["v"], strict_mode=True),
     "datetime": _revive_datetime,
     "date": lambda record: date.fromisoformat(record["v"]),

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from tidings.error import DBOSInitializationError
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
 
 # How tables come into being, for errors.

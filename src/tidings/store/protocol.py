@@ -69,6 +69,14 @@ class Unavailable(StoreError):
         self.ambiguous = ambiguous
 
 
+class Forbidden(Unavailable):
+    """This user has not the right to do this, any more. Nothing was written; something else may go through."""
+
+
+class TooSlow(Unavailable):
+    """The store cut a statement off that took longer than it allows. It may have been busy; or that is always so."""
+
+
 class Batch(Struct, frozen=True):
     """Units that are committed together, under one executor's fence.
 

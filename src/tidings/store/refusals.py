@@ -132,7 +132,7 @@ class _Attempt(NamedTuple):
             return False
         status, current = state
         if status != Status.PENDING or (epoch is not None and epoch != current):
-            self.refusals[index] = Refusal("stale", (status,))
+            self.refusals[index] = Refusal("stale", (str(status),))
             return False
         return True
 
@@ -148,7 +148,7 @@ def refused(refusal: Refusal, records: Mapping[str, WorkflowRecord]) -> Answer:
         case "no such workflow":
             return NoSuchWorkflow(refusal.about)
         case "stale":
-            return Stale(Status(refusal.about[0]))
+            return Stale(Status.of(refusal.about[0]))
         case _ as never:
             assert_never(never)
 

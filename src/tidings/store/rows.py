@@ -1,17 +1,27 @@
-"""From rows to records, for both stores: their queries name the same columns in the same order."""
+"""From rows to records, for both stores: their queries name the same columns in the same order.
+
+A row may be damaged: altered by hand, restored from a file that was cut off, written by a newer version.
+Building a record never fails for it, for many are read together, and the rest are sound. The record says
+what is wrong (`damage`), and stands at neutral values there. SQLite keeps values of any type in any column,
+unless its tables are strict; so the types are looked at too.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from tidings.model import (
     SET_EVENT,
     WRITE_STREAM,
     Entry,
     EntryState,
+    Executor,
     History,
+    PendingGroup,
     RecordedEntry,
     Status,
     StoredMessage,
@@ -19,23 +29,114 @@ from tidings.model import (
     Taken,
     WorkflowRecord,
 )
+from tidings.store.damage import report
 
 Row = tuple[Any, ...]
 
 # What a history is put together from; each for all workflows at once.
 HISTORY: Final = ("read_entries", "read_event_places", "read_item_places", "stream_lengths", "closed_streams")
 
+# A number that counts something never comes near this: one beyond it is damaged, and the next one might not fit.
+_LARGEST_COUNT: Final = 2**62
+
+# A lease that is longer was not written by us. To believe it would let nobody ever take over.
+_LONGEST_LEASE_MS: Final = 24 * 3_600_000
+_DEFAULT_LEASE_MS: Final = 10_000
+
 _STATES: Final = {state.value: state for state in EntryState}
+
+
+class _Shape:
+    """What a kind of row holds: column by column, its name and its kind, with `?` where NULL may be.
+
+    The kinds are `text`, `int` for any number, and `count` for one that counts something.
+    """
+
+    def __init__(self, columns: str) -> None:
+        named = [column.split(":") for column in columns.split()]
+        self._names = [name for name, _ in named]
+        self._kinds = [kind.rstrip("?") for _, kind in named]
+        nullable = [kind.endswith("?") for _, kind in named]
+        types = [str if kind == "text" else int for kind in self._kinds]
+        self._types = [(each, type(None)) if null else (each,) for each, null in zip(types, nullable, strict=True)]
+        self._neutral = [None if null else each() for each, null in zip(types, nullable, strict=True)]
+        self._counts = [index for index, kind in enumerate(self._kinds) if kind == "count"]
+
+    def damage(self, row: Row) -> str | None:
+        """Say what is wrong with a row; `None` if nothing is."""
+        if not all(map(isinstance, row, self._types)) or not all(_is_count(row[index]) for index in self._counts):
+            return next(
+                f"its {name} is {_shown(value)}, which {'it cannot be' if isinstance(value, types) else 'is of no use'}"
+                for name, value, types, kind in zip(self._names, row, self._types, self._kinds, strict=True)
+                if not isinstance(value, types) or (kind == "count" and not _is_count(value))
+            )
+        return None
+
+    def mended(self, row: Row) -> Row:
+        """Return the row with a neutral value for each that is of the wrong type or out of range."""
+        return tuple(
+            value if isinstance(value, types) and (kind != "count" or _is_count(value)) else neutral
+            for value, types, kind, neutral in zip(row, self._types, self._kinds, self._neutral, strict=True)
+        )
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and 0 <= value < _LARGEST_COUNT)
+
+
+def _shown(value: object) -> str:
+    text = "NULL" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+_WORKFLOW: Final = _Shape(
+    "workflow_id:text status:text name:text inputs:text? output:text? error:text? serialization:text epoch:count "
+    "executor_id:text? app_version:text parent_id:text? created_at_ms:int updated_at_ms:int class_name:text? "
+    "config_name:text? timeout_ms:int? deadline_ms:int? recovery_attempts:int progress:int"
+)
+_ENTRY: Final = _Shape(
+    "branch:text position:count ordinal:count name:text state:text output:text? error:text? child_workflow_id:text? "
+    "deadline_ms:int? started_at_ms:int? completed_at_ms:int? finished:count? begun:count?"
+)
+_MESSAGE: Final = _Shape("seq:int body:text topic:text? sender_id:text? sent_at_ms:int")
+_PLACE: Final = _Shape("branch:text position:count ordinal:count at_ms:int")
+_VERSION: Final = _Shape("key:text version:count")
+_LAST_ITEM: Final = _Shape("key:text offset:count")
+_STORED_MESSAGE: Final = _Shape(
+    "seq:int topic:text? body:text sender_id:text? idempotency_key:text? sent_at_ms:int read_by:int?"
+)
+_EXECUTOR: Final = _Shape(
+    "executor_id:text label:text lease_until_ms:int fence:int lease_ms:int host:text pid:int started_at_ms:int "
+    "app_version:text?"
+)
+_GROUP: Final = _Shape("name:text app_version:text executor_id:text? count:int example_id:text")
+
+
+# --- workflows ---------------------------------------------------------------------------------------
 
 
 def workflow_of(row: Row) -> WorkflowRecord:
     """Build a workflow from a row of `read_workflows`, or of a query that claims."""
-    return WorkflowRecord(row[0], Status(row[1]), *row[2:])
+    damage = _WORKFLOW.damage(row)
+    status = Status.of(row[1])
+    if damage is None and status.is_known:
+        return WorkflowRecord(row[0], status, *row[2:])
+    damage = damage or f"its status is {_shown(row[1])}, which this version of tidings does not know"
+    mended = _WORKFLOW.mended(row)
+    report(mended[0], damage)
+    return replace(WorkflowRecord(mended[0], status, *mended[2:]), damage=damage)
 
 
 def workflows_by_id(found: Iterable[Row]) -> dict[str, WorkflowRecord]:
     """Build workflows from rows of `read_workflows`."""
     return {row[0]: workflow_of(row) for row in found}
+
+
+# --- histories ---------------------------------------------------------------------------------------
+
+
+class _Damaged(Exception):
+    """A row is damaged; the text says how."""
 
 
 def histories_of(workflow_ids: Sequence[str], found: Mapping[str, Iterable[Row]]) -> list[History]:
@@ -48,21 +149,45 @@ def histories_of(workflow_ids: Sequence[str], found: Mapping[str, Iterable[Row]]
     versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
     lengths: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     closed: defaultdict[str, list[str]] = defaultdict(list)
-    for row in found["read_entries"]:
-        recorded[row[0]].append(_entry_of(row[1:]))
-    for workflow_id, key, version, *place in found["read_event_places"]:
+    damage: dict[str, str] = {}
+
+    def each_sound(name: str, build: Callable[[str, Row], None]) -> None:
+        for workflow_id, *row in found[name]:
+            try:
+                build(workflow_id, tuple(row))
+            except _Damaged as error:
+                damage.setdefault(workflow_id, str(error))
+
+    def entry(workflow_id: str, row: Row) -> None:
+        recorded[workflow_id].append(_sound(_entry_of(row)))
+
+    def event(workflow_id: str, row: Row) -> None:
+        key, version, *place = row
+        what = f"its event {key!r}"
+        _check(_VERSION, (key, version), what)
         highest = versions[workflow_id]
         highest[key] = max(version, highest.get(key, version))
         if place[0] is not None:
-            recorded[workflow_id].append(_row_as_entry(SET_EVENT, key, *place))
-    for workflow_id, key, *place in found["read_item_places"]:
+            recorded[workflow_id].append(_row_as_entry(SET_EVENT, key, *_check(_PLACE, tuple(place), what)))
+
+    def item(workflow_id: str, row: Row) -> None:
+        key, place = row[0], _check(_PLACE, row[1:], f"an item of its stream {row[0]!r}")
         recorded[workflow_id].append(_row_as_entry(WRITE_STREAM, key, *place))
-    for workflow_id, key, length in found["stream_lengths"]:
-        lengths[workflow_id].append((key, length))
-    for workflow_id, key in found["closed_streams"]:
-        closed[workflow_id].append(key)
+
+    def length(workflow_id: str, row: Row) -> None:
+        key, last = _check(_LAST_ITEM, row, f"an item of its stream {row[0]!r}")
+        lengths[workflow_id].append((key, last + 1))
+
+    def closing(workflow_id: str, row: Row) -> None:
+        closed[workflow_id].append(row[0])
+
+    builders = (entry, event, item, length, closing)
+    for name, build in zip(HISTORY, builders, strict=True):
+        each_sound(name, build)
     return [
-        History(
+        History(workflow_id, (), (), damage=damage[workflow_id])
+        if workflow_id in damage
+        else History(
             workflow_id,
             tuple(sorted(recorded.get(workflow_id, ()), key=lambda each: each.entry.ordinal)),
             tuple(versions.get(workflow_id, {}).items()),
@@ -73,43 +198,98 @@ def histories_of(workflow_ids: Sequence[str], found: Mapping[str, Iterable[Row]]
     ]
 
 
+def _check(shape: _Shape, row: Row, what: str) -> Row:
+    damage = shape.damage(row)
+    if damage is not None:
+        raise _Damaged(f"{what} is damaged: {damage}")
+    return row
+
+
+def _sound(recorded: RecordedEntry) -> RecordedEntry:
+    if recorded.damage is not None:
+        raise _Damaged(recorded.damage)
+    return recorded
+
+
 def steps_of(found: Sequence[Row]) -> list[RecordedEntry] | None:
     """Build a part of a history from rows of `read_steps`, which stand in its order."""
     if not found:
         return None
-    return [_step_of(row) for row in found if row[2] is not None]
-
-
-def messages_of(found: Sequence[Row]) -> list[StoredMessage] | None:
-    """Build messages from rows of `read_messages`."""
-    if not found:
-        return None
-    return [StoredMessage(*row) for row in found if row[0] is not None]
-
-
-def page_of(values: Sequence[str] | None, row: Row) -> StreamPage:
-    """Build a page from its values and the rest of it: length, closed or not, status."""
-    length, is_closed, status = row
-    return StreamPage(tuple(values or ()), length, bool(is_closed), None if status is None else Status(status))
+    return [_step_of(row) for row in found if any(value is not None for value in row[:3])]
 
 
 def _step_of(row: Row) -> RecordedEntry:
     *entry, event_key, stream_key = row
     place = *row[:3], row[9]
-    if event_key is not None:
-        return _row_as_entry(SET_EVENT, event_key, *place)
-    if stream_key is not None:
-        return _row_as_entry(WRITE_STREAM, stream_key, *place)
+    if event_key is not None or stream_key is not None:
+        name, key = (SET_EVENT, event_key) if event_key is not None else (WRITE_STREAM, stream_key)
+        return replace(_row_as_entry(name, key, *_PLACE.mended(place)), damage=_PLACE.damage(place))
     return _entry_of(tuple(entry))
 
 
 def _entry_of(row: Row) -> RecordedEntry:
-    branch, position, ordinal, name, state, *rest = row[:13]
-    entry = Entry(branch, position, ordinal, name, _STATES[state], *rest)
-    return RecordedEntry(entry, Taken(*row[13:]) if row[13] is not None else None)
+    """Build an entry from its columns, the number of the message that it took, and that message's columns."""
+    columns, message_seq, message = row[:13], row[13], row[14:]
+    damage = _ENTRY.damage(columns)
+    branch, position, ordinal, name, state, *rest = columns if damage is None else _ENTRY.mended(columns)
+    if damage is None and state not in _STATES:
+        damage = f"its state is {_shown(state)}, which this version of tidings does not know"
+    taken = None
+    if message_seq is not None:
+        if message[0] is None:
+            damage = damage or f"it took message {message_seq}, which is not there"
+        else:
+            damage = damage or _MESSAGE.damage(message)
+            taken = Taken(*_MESSAGE.mended(message))
+    if damage is not None:
+        damage = f"the record of its operation {_shown(ordinal)} ({name}) is damaged: {damage}"
+    entry = Entry(branch, position, ordinal, name, _STATES.get(state, EntryState.ABANDONED), *rest)
+    return RecordedEntry(entry, taken, damage=damage)
 
 
 def _row_as_entry(name: str, key: str, branch: str, position: int, ordinal: int, at_ms: int) -> RecordedEntry:
     """Return the entry that an event or an item of a stream is."""
     entry = Entry(branch, position, ordinal, name, started_at_ms=at_ms, completed_at_ms=at_ms)
     return RecordedEntry(entry, key=key)
+
+
+# --- messages and pages ------------------------------------------------------------------------------
+
+
+def taken_of(row: Row) -> Taken:
+    """Build the message that a take found. Its body stays as it is, for one that is no text cannot be rebuilt."""
+    return Taken(*row) if _MESSAGE.damage(row) is None else Taken(row[0], row[1], *_MESSAGE.mended(row)[2:])
+
+
+def messages_of(found: Sequence[Row]) -> list[StoredMessage] | None:
+    """Build messages from rows of `read_messages`."""
+    if not found:
+        return None
+    damages = ((row, _STORED_MESSAGE.damage(row)) for row in found if row[0] is not None)
+    return [
+        StoredMessage(*row) if damage is None else replace(StoredMessage(*_STORED_MESSAGE.mended(row)), damage=damage)
+        for row, damage in damages
+    ]
+
+
+def page_of(values: Sequence[str] | None, row: Row) -> StreamPage:
+    """Build a page from its values and the rest of it: the offset of the last item, closed or not, status."""
+    last, is_closed, status = row
+    length = last + 1 if isinstance(last, int) else 0
+    return StreamPage(tuple(values or ()), length, bool(is_closed), None if status is None else Status.of(status))
+
+
+# --- executors ---------------------------------------------------------------------------------------
+
+
+def executor_of(row: Row) -> Executor:
+    """Build an executor. A lease that cannot be is taken for one of the usual length: nobody else reports its death."""
+    executor = Executor(*(row if _EXECUTOR.damage(row) is None else _EXECUTOR.mended(row)))
+    if not 0 < executor.lease_ms <= _LONGEST_LEASE_MS:
+        return replace(executor, lease_ms=_DEFAULT_LEASE_MS)
+    return executor
+
+
+def group_of(row: Row) -> PendingGroup:
+    """Build a group of pending workflows."""
+    return PendingGroup(*(row if _GROUP.damage(row) is None else _GROUP.mended(row)))

@@ -33,7 +33,7 @@ from tidings.core.history import Run, Slot
 from tidings.core.operations.patience import patiently
 from tidings.error import DBOSException, DBOSSerializationError
 from tidings.model import Entry, EntryState, Taken, Unit
-from tidings.serialization import dump, dump_error, load, load_error
+from tidings.serialization import dump, dump_error, load, load_outcome
 
 T = TypeVar("T")
 
@@ -116,12 +116,13 @@ def load_result(slot: Slot, entry: Entry) -> Operation[Any]:
 
 def _load_result(slot: Slot, entry: Entry) -> Any:
     run = slot.run
+    where = f"{slot.name} in workflow {run.workflow_id!r}"
     try:
         if entry.error is not None:
-            return Failed(load_error(run.serializer, entry.error))
+            return Failed(load_outcome(run.serializer, entry.error, f"the error of {where}"))
         if entry.output is None:
             return None
-        return load(run.serializer, entry.output, f"the result of {slot.name} in workflow {run.workflow_id!r}")
+        return load(run.serializer, entry.output, f"the result of {where}")
     except DBOSSerializationError as error:
         raise run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
 

@@ -43,6 +43,7 @@ from tidings.core.operations.recorded import (
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSConflictingWorkflowError,
+    DBOSDamagedWorkflowError,
     DBOSLimitError,
     DBOSNonExistentWorkflowError,
     DBOSRunEndedError,
@@ -61,7 +62,7 @@ from tidings.model import (
     Unit,
     WorkflowRecord,
 )
-from tidings.serialization import Serializer, dump, dump_error, load, load_error, recorded_error
+from tidings.serialization import Serializer, dump, dump_error, load, load_outcome, recorded_error
 
 GET_RESULT = "DBOS.get_result"
 
@@ -203,10 +204,12 @@ def wait_first(workflow_ids: tuple[str, ...]) -> Operation[Any]:
 
 
 def _result_of(serializer: Serializer, ended: WorkflowRecord) -> Any:
+    if ended.damage is not None:
+        return Failed(DBOSDamagedWorkflowError(ended.workflow_id, ended.damage))
     if ended.status is Status.CANCELLED:
         return Failed(DBOSAwaitedWorkflowCancelledError(ended.workflow_id))
     if ended.error is not None:
-        return Failed(load_error(serializer, ended.error))
+        return Failed(load_outcome(serializer, ended.error, f"the error of workflow {ended.workflow_id!r}"))
     return (
         None
         if ended.output is None

@@ -38,6 +38,7 @@ from tidings.core.operations.recorded import (
 )
 from tidings.core.operations.results import end_key
 from tidings.error import (
+    DBOSDamagedWorkflowError,
     DBOSNonExistentWorkflowError,
     DBOSSerializationError,
     DBOSStreamClosedError,
@@ -172,7 +173,7 @@ def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None)
         if found is None:
             return (yield from refuse(slot, _timed_out(query, timeout_seconds), started))
         page = _page(query, found, (yield from patiently(_rebuilt, run.serializer, query, found.values)))
-    except (DBOSNonExistentWorkflowError, DBOSSerializationError) as error:
+    except (DBOSNonExistentWorkflowError, DBOSSerializationError, DBOSDamagedWorkflowError) as error:
         return (yield from refuse(slot, error, started))
     record = _frame(found.values[: len(page.values)], page)
     yield Commit(run.unit(slot.done(started, (yield NOW), output=record)))
@@ -211,6 +212,9 @@ def _await_page(query: ReadStream, due: Due | None, on_waiting: Unit | None) -> 
         found: StreamPage = yield Read(query)
         if found.status is None:
             raise DBOSNonExistentWorkflowError(query.workflow_id)
+        if not found.values and query.offset < found.length:  # Offsets have no gaps: an item was there.
+            damage = f"its stream {query.key!r} has no item at offset {query.offset}, but some after it"
+            raise DBOSDamagedWorkflowError(query.workflow_id, damage)
         return found if found.values or _takes_no_more(found) else None
 
     keys = (stream_key(query.workflow_id, query.key), end_key(query.workflow_id))

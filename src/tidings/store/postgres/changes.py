@@ -27,6 +27,9 @@ def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Ite
     starts = [unit.start for unit in units if unit.start is not None]
     if starts:
         yield Call("start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing})
+        chosen = [each.workflow_id for each in starts if each.is_id_chosen]
+        if chosen and all_or_nothing:  # Then all that are looked at were started just now.
+            yield Call("check_leftovers", {"workflow_ids": texts(chosen)})
 
 
 def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:

@@ -27,7 +27,7 @@ from tidings.store.postgres.patience import NothingLeft, impatient
 from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
-from tidings.store.protocol import DataError, StoreError, Unavailable
+from tidings.store.protocol import DataError, Forbidden, StoreError, TooSlow, Unavailable
 
 OLDEST_SERVER: Final = 14
 MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an error
@@ -36,6 +36,11 @@ MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an erro
 FENCE_MOVED: Final = "TD001"
 UNIT_REFUSED: Final = "TD002"
 MESSAGE_GONE: Final = "TD003"
+LEFTOVERS_FOUND: Final = "TD004"
+
+# A number that is drawn and taken all the same: see `queries/numbers.sql`.
+UNIQUE_VIOLATION: Final = "23505"
+MESSAGES_PKEY: Final = "messages_pkey"
 
 _SETTINGS: Final = {
     # The promises. A commit that was answered is on disk.
@@ -221,6 +226,9 @@ _FAULTS_OF_OURS: Final = ("0A", "21", "42")
 _DUPLICATE_PREPARED_STATEMENT: Final = "42P05"
 _INVALID_STATEMENT_NAME: Final = "26000"
 
+_NO_RIGHT: Final = "42501"
+_CUT_OFF: Final = "57014"  # by the statement's time-out, or by somebody who looks after the server
+
 _RESTORED: Final = "work goes on when the tables of tidings are there again, or this user may use them again"
 
 # What somebody may mend while we wait, though it looks like a fault of ours; and what an operator wants to be told.
@@ -228,7 +236,7 @@ _REMARKS: Final = {
     "25006": "it is read-only, as a standby is; work goes on when the server that the URL leads to takes writes",
     "3F000": _RESTORED,
     "42P01": _RESTORED,
-    "42501": _RESTORED,
+    _NO_RIGHT: _RESTORED,
 }
 
 
@@ -238,7 +246,10 @@ def classify(error: ServerError, database: Database) -> StoreError | None:
         return DataError(str(error))
     if error.sqlstate.startswith(_FAULTS_OF_OURS) and error.sqlstate not in _REMARKS:
         return None
-    return database.unavailable(error)
+    unavailable = database.unavailable(error)
+    if error.sqlstate == _NO_RIGHT:
+        return Forbidden(str(unavailable))
+    return TooSlow(str(unavailable)) if error.sqlstate == _CUT_OFF else unavailable
 
 
 def lost_prepared(error: ServerError) -> bool:

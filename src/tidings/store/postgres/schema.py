@@ -7,6 +7,7 @@ from contextlib import closing
 
 import psycopg
 
+from tidings.error import DBOSInitializationError
 from tidings.store.migrate import SCHEMA_VERSION, Migration, check_current, pending
 from tidings.store.postgres.connect import MIGRATION_LOCK_SECONDS, Database, check_server
 from tidings.store.postgres.patience import impatient
@@ -30,6 +31,7 @@ def migrate(database: Database) -> None:
             with impatient(connection, MIGRATION_LOCK_SECONDS):
                 connection.execute("begin")
                 _ask(connection, database, "lock_migrations", database.schema)
+                _check_rights(connection, database)
                 version = _version(connection, database)
             _apply(pending(PACKAGE, version, database.name), connection, database)
             with impatient(connection):
@@ -42,6 +44,7 @@ def check(connection: psycopg.Connection, database: Database) -> None:
     """Raise `DBOSInitializationError` unless the database has the schema this library needs."""
     check_server(connection, database)
     with impatient(connection):
+        _check_rights(connection, database)
         version = _version(connection, database)
     check_current(version, database.name)
 
@@ -55,6 +58,17 @@ def _apply(migrations: Sequence[Migration], connection: psycopg.Connection, data
     for migration in migrations:
         connection.execute(in_schema(migration.sql, database.schema).encode())
     _ask(connection, database, "set_schema_version", SCHEMA_VERSION)
+
+
+def _check_rights(connection: psycopg.Connection, database: Database) -> None:
+    """Raise `DBOSInitializationError` if this user lacks a right: sooner or later something would wait for it."""
+    sql = database.statements["missing_rights"].sql
+    row = psycopg.RawCursor(connection).execute(sql, (database.schema,)).fetchone()
+    if row is not None and row[0] is not None:
+        raise DBOSInitializationError(
+            f"{database.name}: user {connection.info.user!r} lacks rights that tidings needs. Let the owner of the "
+            f"tables run: {row[0]}"
+        )
 
 
 def _version(connection: psycopg.Connection, database: Database) -> int:

@@ -42,13 +42,35 @@ from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.postgres import changes, schema
 from tidings.store.postgres.arrays import bigints, texts
-from tidings.store.postgres.connect import FENCE_MOVED, MESSAGE_GONE, UNIT_REFUSED, Database, classify, lost_prepared
+from tidings.store.postgres.connect import (
+    FENCE_MOVED,
+    LEFTOVERS_FOUND,
+    MESSAGE_GONE,
+    MESSAGES_PKEY,
+    UNIQUE_VIOLATION,
+    UNIT_REFUSED,
+    Database,
+    classify,
+    lost_prepared,
+)
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
+from tidings.store.rows import (
+    HISTORY,
+    Row,
+    executor_of,
+    group_of,
+    histories_of,
+    messages_of,
+    page_of,
+    steps_of,
+    taken_of,
+    workflow_of,
+    workflows_by_id,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +79,12 @@ logger = logging.getLogger("tidings")
 
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
+
+_TRIES: Final = 5  # to commit, after what was in the way was removed
+_FAR: Final = 2**62  # a number from there on is nobody's
+_MOST_DRAWN: Final = 1_000_000  # numbers at once: less than a second
+
+_LEFTOVERS: Final = ("messages", "entries", "events", "items", "closings")
 
 # An offset beyond it is asked for like this one: nothing is there either.
 _LAST_OFFSET: Final = 2**63 - 1
@@ -71,6 +99,14 @@ _Answers = Mapping[str, list[Row]]
 
 class _UnitRefused(Exception):
     """Some unit of the batch does not apply. The transaction is rolled back."""
+
+
+class _NumberTaken(Exception):
+    """A number that the sequence of messages gave is taken. The transaction is rolled back."""
+
+
+class _LeftoversFound(Exception):
+    """Under the id of a new workflow there is something of a former one. The transaction is rolled back."""
 
 
 class _MixedUp(Exception):
@@ -122,6 +158,7 @@ class PostgresStore:
                 schema.check(connection, self._database)
             self._writer = self._open()
             self._reader = self._open()
+            self._put_numbers_right()
         except psycopg.Error as error:
             self.close()
             raise self._database.unfit(error) from error
@@ -142,10 +179,17 @@ class PostgresStore:
     def commit(self, batch: Batch) -> list[Answer]:
         """See `Store.commit`."""
         try:
-            try:
-                return self._commit_if_all_apply(batch)
-            except _UnitRefused:
-                return self._commit_what_applies(batch)
+            for _ in range(_TRIES):
+                try:
+                    return self._commit_once(batch)
+                except _NumberTaken:
+                    self._put_numbers_right()
+                except _LeftoversFound:
+                    self._remove_leftovers(batch)
+            raise self._database.unavailable(
+                "rows in its table of messages have numbers that messages_seq gives again, or rows come back that are "
+                "of no workflow"
+            )
         except Unavailable as error:
             if error.ambiguous:
                 self._in_doubt = batch.number
@@ -276,7 +320,7 @@ class PostgresStore:
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         """See `Store.statuses`."""
         found = self._read(_workflow_states(workflow_ids))["workflow_states"]
-        return {workflow_id: Status(status) for workflow_id, status, _ in found}
+        return {workflow_id: Status.of(status) for workflow_id, status, _ in found}
 
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """See `Store.list_workflows`."""
@@ -305,7 +349,7 @@ class PostgresStore:
         """See `Store.latest_events`."""
         wanted = {"workflow_id": texts(each for each, _ in keys), "key": texts(key for _, key in keys)}
         found = self._read(Call("latest_events", wanted))["latest_events"]
-        return [EventRead(value, None if status is None else Status(status)) for value, status in found]
+        return [EventRead(value, None if status is None else Status.of(status)) for value, status in found]
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """See `Store.all_events`."""
@@ -328,11 +372,11 @@ class PostgresStore:
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
-        return [Executor(*row) for row in self._read(Call("read_executors"))["read_executors"]]
+        return [executor_of(row) for row in self._read(Call("read_executors"))["read_executors"]]
 
     def pending_groups(self) -> list[PendingGroup]:
         """See `Store.pending_groups`."""
-        return [PendingGroup(*row) for row in self._read(Call("pending_groups"))["pending_groups"]]
+        return [group_of(row) for row in self._read(Call("pending_groups"))["pending_groups"]]
 
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
@@ -346,6 +390,12 @@ class PostgresStore:
         return PostgresListener(self._database, executor_id)
 
     # --- the two ways to commit a batch ------------------------------------------------------------
+
+    def _commit_once(self, batch: Batch) -> list[Answer]:
+        try:
+            return self._commit_if_all_apply(batch)
+        except _UnitRefused:
+            return self._commit_what_applies(batch)
 
     def _commit_if_all_apply(self, batch: Batch) -> list[Answer]:
         answers = self._write(
@@ -417,6 +467,10 @@ class PostgresStore:
                 raise Fenced("the fence of this executor has moved") from error
             if error.sqlstate == UNIT_REFUSED:
                 raise _UnitRefused from error
+            if error.sqlstate == UNIQUE_VIOLATION and error.constraint == MESSAGES_PKEY:
+                raise _NumberTaken from error
+            if error.sqlstate == LEFTOVERS_FOUND:
+                raise _LeftoversFound from error
             if error.sqlstate == MESSAGE_GONE:
                 raise DataError("a message that was seen is not there to be taken any more") from error
             meaning = classify(error, self._database)
@@ -476,6 +530,60 @@ class PostgresStore:
         if fences.get(executor.executor_id) != executor.fence:
             raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
 
+    def _put_numbers_right(self) -> None:
+        """See that each sequence is ahead of its table. Where this user may not set one, say what is to be done."""
+        try:
+            for sequence, highest, last in self._write(Call("numbers_behind", self._schema()))["numbers_behind"]:
+                self._put_ahead(sequence, highest, last)
+        except Unavailable as error:
+            logger.warning("whether all sequences are ahead of their tables cannot be seen: %s", error)
+
+    def _remove_leftovers(self, batch: Batch) -> None:
+        """Remove what is there under the ids of workflows that are not, which this batch is about to start."""
+        chosen = [unit.start.workflow_id for unit in batch.units if unit.start is not None and unit.start.is_id_chosen]
+        ids: dict[str, Value] = {"workflow_ids": texts(chosen)}
+        self._write(*(Call(f"remove_left_{what}", ids) for what in _LEFTOVERS))
+        logger.warning(
+            "%s: rows of deleted workflows were there under ids that are used again; they are removed. First: %r",
+            self._database.name,
+            chosen[0],
+        )
+
+    @_again_if_mixed_up
+    def _put_ahead(self, sequence: str, highest: int, last: int) -> None:
+        table = sequence.removesuffix("_seq")
+        lock = "lock_messages" if table == "messages" else "lock_starts"
+        what = f"sequence {sequence} gave {last}, and {table} has numbers up to {highest}"
+        try:
+            with self._transaction():
+                self._write(Call(lock), Call(f"set_{sequence}", self._schema()), Call(f"renumber_{table}"), _COMMIT)
+        except Unavailable as error:
+            count = min(highest - last, _MOST_DRAWN) if highest < _FAR else 0
+            self._write(Call(f"draw_{sequence}", {"count": count}))
+            if count == highest - last:
+                logger.warning("%s: %s; as many were drawn", self._database.name, what)
+            else:
+                logger.error(
+                    "%s: %s, and this user may not set it (%s). Until it is set, messages may be received in another "
+                    "order than sent, or be refused. Let its owner run: select setval('%s.%s', %d)",
+                    self._database.name,
+                    what,
+                    error,
+                    self._database.schema,
+                    sequence,
+                    highest,
+                )
+        else:
+            logger.warning(
+                "%s: %s, as after a restore or a switch without sequences, or where rows were put in by hand; "
+                "the sequence is ahead again",
+                self._database.name,
+                what,
+            )
+
+    def _schema(self) -> dict[str, Value]:
+        return {"schema": self._database.schema}
+
     def _open(self) -> Wire:
         return self._database.wire(prepared=self.identity not in _unprepared)
 
@@ -521,7 +629,7 @@ def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence
     refused, states = decision
     ahead: defaultdict[int, list[Taken]] = defaultdict(list)
     for number, *message in found.get("see_messages", ()):
-        ahead[number].append(Taken(*message))
+        ahead[number].append(taken_of(tuple(message)))
     answers: list[Answer] = [
         refusals.applied(unit, states) if unit.messages and index not in refused else APPLIED
         for index, unit in enumerate(batch.units)
@@ -530,7 +638,7 @@ def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence
     for index in takes:
         answers[index] = NOTHING
     for number, *message in found.get("take_messages", ()):
-        taken = Taken(*message)
+        taken = taken_of(tuple(message))
         answers[takes[number - 1]] = replace(taken, ahead=tuple(ahead[number])) if number in ahead else taken
     if refused:
         records = workflows_by_id(in_use)

@@ -40,9 +40,10 @@ _WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
 class ServerError(Exception):
     """The server refused a statement, and the transaction it was in is rolled back."""
 
-    def __init__(self, sqlstate: str, message: str) -> None:
+    def __init__(self, sqlstate: str, message: str, constraint: str = "") -> None:
         super().__init__(f"{message} (SQLSTATE {sqlstate})")
         self.sqlstate = sqlstate
+        self.constraint = constraint
 
 
 class Lost(Exception):
@@ -245,4 +246,5 @@ def _error(result: pq.abc.PGresult) -> ServerError | None:
         return None
     state = result.error_field(pq.DiagnosticField.SQLSTATE) or b"XX000"
     message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"no message"
-    return ServerError(state.decode(), message.decode(errors="replace"))
+    constraint = result.error_field(pq.DiagnosticField.CONSTRAINT_NAME) or b""
+    return ServerError(state.decode(), message.decode(errors="replace"), constraint.decode(errors="replace"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,12 @@ OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
 # and never meet it: this is for other programs that write to the same file.
 BUSY_TIMEOUT_MS: Final = 5_000
 
+# How text that is not UTF-8 is read: as text that no JSON is, with its bytes in view. Only for a file where some was
+# found, because this takes longer. What one damaged value must not do is to fail all that is read with it.
+_LENIENT: Final = operator.methodcaller("decode", "utf-8", "backslashreplace")
+_NOT_UTF_8: Final = "Could not decode to UTF-8"
+_damaged: set[str] = set()  # the paths of such files
+
 # Pages kept in memory, in KiB. The writer touches the indexes of all running workflows.
 CACHE_KIB: Final = 32 * 1024
 
@@ -44,6 +51,8 @@ def connect(path: str, mode: Literal["rw", "rwc"] = "rw") -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,  # opened by one thread and used by another; never by two at once
     )
+    if path in _damaged:
+        connection.text_factory = _LENIENT
     try:
         connection.execute("pragma synchronous = full")
         connection.execute("pragma wal_autocheckpoint = 0")
@@ -121,6 +130,9 @@ def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreEr
         return DataError(str(error))
     if isinstance(error, (OSError, MemoryError)):  # of the side lock; SQLITE_NOMEM
         return Unavailable(f"{database_name(path)}: {reason_of(error)}", ambiguous=ambiguous)
+    if str(error).startswith(_NOT_UTF_8):
+        _damaged.add(path)  # The next connection reads it.
+        return Unavailable(f"{database_name(path)}: it holds a damaged value, text that is not UTF-8 ({error!r:.200})")
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if primary in _FAULTS_OF_DATA or isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
         return DataError(str(error))

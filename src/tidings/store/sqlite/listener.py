@@ -20,6 +20,7 @@ from typing import Final
 from tidings.store.protocol import WAKE_ALL
 from tidings.store.sqlite.connect import classified, connect_reader
 from tidings.store.sqlite.identity import Identity
+from tidings.store.sqlite.numbers import FAR
 from tidings.store.sqlite.schema import SQL
 from tidings.store.wakes import audible
 
@@ -76,11 +77,19 @@ class SqliteListener:
         rows = self._connection.execute(SQL["read_wakes"], (self._last,)).fetchall()
         self._version = version
         if not rows:
-            return []
+            return self._begin_anew() if self._last >= FAR else []
         expected, self._last = self._last + 1, rows[-1][0]
         if rows[0][0] != expected:
             return [WAKE_ALL]
         return [name for _, by, names in rows for name in audible(names.split(), by, self._executor_id)]
+
+    def _begin_anew(self) -> list[str]:
+        """Hear from the first number again where they had come to their end."""
+        [(last,)] = self._connection.execute(SQL["last_wake"]).fetchall()
+        if last >= self._last:
+            return []
+        self._last = last
+        return [WAKE_ALL]
 
     def _data_version(self) -> int:
         [(version,)] = self._connection.execute("pragma data_version").fetchall()

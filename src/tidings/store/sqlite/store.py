@@ -42,8 +42,20 @@ from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
-from tidings.store.rows import HISTORY, Row, histories_of, messages_of, page_of, steps_of, workflow_of, workflows_by_id
-from tidings.store.sqlite import rows, schema
+from tidings.store.rows import (
+    HISTORY,
+    Row,
+    executor_of,
+    group_of,
+    histories_of,
+    messages_of,
+    page_of,
+    steps_of,
+    taken_of,
+    workflow_of,
+    workflows_by_id,
+)
+from tidings.store.sqlite import numbers, rows, schema
 from tidings.store.sqlite.connect import (
     check_version,
     classified,
@@ -140,7 +152,7 @@ class SqliteStore:
             for index, unit in enumerate(batch.units):
                 if unit.take is not None and index not in decision.refusals:
                     found = db.execute(_SQL["message_taken_at"], (unit.workflow_id, *_place(unit))).fetchone()
-                    taken[index] = Taken(*found) if found else None
+                    taken[index] = taken_of(found) if found else None
             return _answers(db, batch.units, decision, taken)
 
     def reconnect(self) -> None:
@@ -227,7 +239,7 @@ class SqliteStore:
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         """See `Store.statuses`."""
         with self._reading() as db:
-            return {each: Status(status) for each, (status, _) in _states(db, set(workflow_ids)).items()}
+            return {each: Status.of(status) for each, (status, _) in _states(db, set(workflow_ids)).items()}
 
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """See `Store.list_workflows`."""
@@ -254,7 +266,7 @@ class SqliteStore:
         """See `Store.latest_events`."""
         with self._reading() as db:
             found = db.execute(_SQL["latest_events"], (_json(list(keys)),)).fetchall()
-        return [EventRead(value, None if status is None else Status(status)) for value, status in found]
+        return [EventRead(value, None if status is None else Status.of(status)) for value, status in found]
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """See `Store.all_events`."""
@@ -269,20 +281,20 @@ class SqliteStore:
         with self._reading() as db:
             states = db.execute(_SQL["stream_states"], (streams,)).fetchall()
             pages = {
-                each: page_of(_items(db, seq, *each[1:], limit, max_bytes) if each[2] < state[0] else (), state)
-                for each, (seq, *state) in zip(different, states, strict=True)
+                each: page_of(_items(db, seq, last, *each[1:], limit, max_bytes), (last, *rest))
+                for each, (seq, last, *rest) in zip(different, states, strict=True)
             }
         return [pages[each] for each in wanted]
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
         with self._reading() as db:
-            return [Executor(*row) for row in db.execute(_SQL["read_executors"])]
+            return [executor_of(row) for row in db.execute(_SQL["read_executors"])]
 
     def pending_groups(self) -> list[PendingGroup]:
         """See `Store.pending_groups`."""
         with self._reading() as db:
-            return [PendingGroup(*group) for *group, _ in db.execute(_SQL["pending_groups"])]
+            return [group_of(tuple(group)) for *group, _ in db.execute(_SQL["pending_groups"])]
 
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
@@ -317,6 +329,11 @@ class SqliteStore:
             self._written = writer.identity.of_file
             self._stranded |= self._enlisted
             self._enlisted.clear()
+        try:
+            numbers.put_right(writer, self._path)
+        except BaseException:
+            writer.close()
+            raise
         self._writer = writer
 
     def _open_reader(self) -> None:
@@ -413,7 +430,7 @@ def _take(db: sqlite3.Connection, units: _Numbered) -> dict[int, Taken | None]:
         if unit.take is not None:
             wanted = (*_place(unit), unit.workflow_id, unit.take.topic)
             found = db.execute(_SQL["take_message"], wanted).fetchall()
-            taken[index] = Taken(*found[0]) if found else None
+            taken[index] = taken_of(found[0]) if found else None
     for index, unit in units:
         if unit.take is not None and unit.take.ahead and (message := taken[index]) is not None:
             taken[index] = replace(message, ahead=_look_ahead(db, unit.workflow_id, unit.take))
@@ -425,7 +442,7 @@ def _look_ahead(db: sqlite3.Connection, workflow_id: str | None, take: Take) -> 
     seen: list[Taken] = []
     size = 0
     for row in db.execute(_SQL["see_messages"], (workflow_id, take.topic, take.ahead)):
-        message = Taken(*row)
+        message = taken_of(row)
         size += _utf8_length(message.body)
         if size > MAX_AHEAD_BYTES:
             break
@@ -492,8 +509,12 @@ def _read_workflows(db: sqlite3.Connection, workflow_ids: Sequence[str]) -> dict
     return workflows_by_id(db.execute(_SQL["read_workflows"], (_json(list(workflow_ids)),)))
 
 
-def _items(db: sqlite3.Connection, seq: int, key: str, offset: int, limit: int, max_bytes: int) -> list[str]:
-    """Read a page of a stream, up to what fills it or the first gap."""
+def _items(
+    db: sqlite3.Connection, seq: int, last: int | None, key: str, offset: int, limit: int, max_bytes: int
+) -> list[str]:
+    """Read a page of a stream whose last item is that, up to what fills it or the first gap."""
+    if last is None or offset > last:
+        return []
     values: list[str] = []
     size = 0
     for expected, (found, value) in enumerate(db.execute(_SQL["read_items"], (seq, key, offset, limit)), offset):
@@ -506,7 +527,10 @@ def _items(db: sqlite3.Connection, seq: int, key: str, offset: int, limit: int, 
     return values
 
 
-def _utf8_length(text: str) -> int:
+def _utf8_length(text: str | None) -> int:
+    """Measure a value. A damaged one may be no text: whoever rebuilds it finds that out, and nobody else."""
+    if not isinstance(text, str):
+        return 0
     return len(text) if text.isascii() else len(text.encode())
 
 

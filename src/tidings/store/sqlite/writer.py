@@ -91,6 +91,12 @@ class Writer:
                 self.identity.check(ambiguous=True)
                 self._tend_log()
 
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """Let the body read. It holds no lock, and up no other program."""
+        with classified(self._path):
+            yield self._connection
+
     def close(self) -> None:
         """Close the connection; harmless when repeated."""
         # The last connection to a file checkpoints as it closes.

@@ -35,7 +35,7 @@ where e.workflow_id = p.workflow_id and e.branch = p.branch and e.position = p.p
 select
     e.workflow_id, e.branch, e.position, e.ordinal, e.name, e.state, e.output, e.error,
     e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun,
-    m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
+    e.message_seq, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from {schema}.entries as e
 left join {schema}.messages as m on m.seq = e.message_seq
 where e.workflow_id = any(:workflow_ids::text[]);
@@ -47,7 +47,7 @@ where e.workflow_id = any(:workflow_ids::text[]);
 select
     page.branch, page.position, page.ordinal, page.name, page.state, page.output, page.error,
     page.child_workflow_id, page.deadline_ms, page.started_at_ms, page.completed_at_ms, page.finished, page.begun,
-    m.seq, case when :with_outputs::boolean then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
+    page.message_seq, m.seq, case when :with_outputs::boolean then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
     page.event_key, page.stream_key
 from {schema}.workflows as w
 left join lateral (

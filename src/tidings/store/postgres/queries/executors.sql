@@ -65,7 +65,9 @@ for update;
 -- Under `lock_executors`, so no batch of theirs is in flight; and none that comes later finds its fence.
 -- The fence of the process that claims is raised too, and it goes on under that: where a failover or a
 -- restored backup loses the claim, its next batch finds another fence, and it looks at what it owns.
-update {schema}.executors set fence = fence + 1 where executor_id = any(:executor_ids::text[]);
+-- From the end of all numbers, where only damage leads, it begins again: what counts is that it is another one.
+update {schema}.executors set fence = case when fence < 9223372036854775807 then fence + 1 else 1 end
+where executor_id = any(:executor_ids::text[]);
 
 -- name: remove_idle_executors
 -- Only those without pending runs, so that no run is owned by an executor that is not there. And

@@ -20,7 +20,7 @@ from {schema}.stream_items
 where workflow_id = any(:workflow_ids::text[]) and attempt is null;
 
 -- name: stream_lengths
--- All items count, those that steps wrote too. From each key to the next one, and to the end of each
+-- The offset of the last item, which no sum can take out of range. All items count, those that steps wrote too. From each key to the next one, and to the end of each
 -- stream: what it costs depends on how many streams there are, not on how long they are.
 with recursive streams as (
     select w.workflow_id, first.key
@@ -38,7 +38,7 @@ with recursive streams as (
         limit 1
     ) as following
 )
-select s.workflow_id, s.key, last.item_offset + 1
+select s.workflow_id, s.key, last.item_offset
 from streams as s
 cross join lateral (
     select i.item_offset from {schema}.stream_items as i
@@ -55,17 +55,17 @@ select workflow_id, key from {schema}.closed_streams where workflow_id = any(:wo
 -- with two, a workflow could write and end in between, and its last value would be missed.
 -- A length is one look at the end of the index, never a count.
 select
-    case when p.item_offset < s.length then
+    case when p.item_offset <= s.last_offset then
         {schema}.page_of_stream(p.workflow_id, p.key, p.item_offset, :limit::bigint, :max_bytes::bigint)
     end,
-    coalesce(s.length, 0),
+    s.last_offset,
     exists (select from {schema}.closed_streams as c where c.workflow_id = p.workflow_id and c.key = p.key),
     w.status
 from unnest(:workflow_id::text[], :key::text[], :item_offset::bigint[])
     with ordinality as p (workflow_id, key, item_offset, number)
 left join {schema}.workflows as w on w.workflow_id = p.workflow_id
 left join lateral (
-    select i.item_offset + 1 as length from {schema}.stream_items as i
+    select i.item_offset as last_offset from {schema}.stream_items as i
     where i.workflow_id = p.workflow_id and i.key = p.key
     order by i.item_offset desc
     limit 1

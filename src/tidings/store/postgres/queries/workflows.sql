@@ -135,6 +135,8 @@ update {schema}.workflows as w set executor_id = null from owned where w.workflo
 -- What was started before programs were told apart belongs, from now on, to the program that takes it.
 -- Oldest first. After `raise_fences`, as a later statement: what a batch in flight started is seen.
 -- A row that is locked right now is being cancelled, or taken by another claim: leave it for the next.
+-- A number that is at its end stays there: one damaged row must not fail the claim of all. Who reads the row
+-- sees that its epoch is out of range, and does not execute it.
 -- `seq + 0`: by `seq` alone the planner would walk through all that ever was, to save itself the sorting.
 with chosen as materialized (
     select workflow_id from {schema}.workflows
@@ -149,8 +151,11 @@ with chosen as materialized (
 ),
 claimed as (
     update {schema}.workflows as w
-    set executor_id = :executor_id::text, epoch = w.epoch + 1, program = coalesce(w.program, :program::text),
-        recovery_attempts = w.recovery_attempts + (w.executor_id is not null)::int
+    set executor_id = :executor_id::text,
+        epoch = w.epoch + (w.epoch < 9223372036854775807)::int,
+        program = coalesce(w.program, :program::text),
+        recovery_attempts = w.recovery_attempts
+            + (w.executor_id is not null and w.recovery_attempts < 9223372036854775807)::int
     from chosen
     where w.workflow_id = chosen.workflow_id
     returning w.*
@@ -167,7 +172,9 @@ with owned as materialized (
     for update
 ),
 claimed as (
-    update {schema}.workflows as w set epoch = w.epoch + 1, program = coalesce(w.program, :program::text) from owned
+    update {schema}.workflows as w
+    set epoch = w.epoch + (w.epoch < 9223372036854775807)::int, program = coalesce(w.program, :program::text)
+    from owned
     where w.workflow_id = owned.workflow_id
     returning w.*
 )

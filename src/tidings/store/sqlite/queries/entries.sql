@@ -27,7 +27,7 @@ where tidings_entries.state = 'OPEN' or ?;
 select
     w.workflow_id, e.branch, e.position, e.ordinal, e.name, e.state, e.output, e.error,
     e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun,
-    m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
+    e.message_seq, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from json_each(?) as ids
 cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_entries as e on e.workflow_seq = w.seq
@@ -59,7 +59,7 @@ select
     case when :with_outputs then e.error end,
     e.child_workflow_id, e.deadline_ms,
     coalesce(e.started_at_ms, v.at_ms, i.at_ms), coalesce(e.completed_at_ms, v.at_ms, i.at_ms), e.finished, e.begun,
-    m.seq, case when :with_outputs then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
+    e.message_seq, m.seq, case when :with_outputs then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
     v.key, i.key
 from workflow
 left join page on true

@@ -31,8 +31,10 @@ select fence, last_batch from tidings_executors where executor_id = ?;
 
 -- name: raise_fences
 -- Before anything of theirs is taken. No batch of theirs is in flight now, since we hold the lock,
--- and none that comes later finds its fence.
-update tidings_executors set fence = fence + 1 where executor_id in (select value from json_each(?));
+-- and none that comes later finds its fence. From the end of all numbers, where only damage leads, it begins
+-- again: what counts is that it is another one.
+update tidings_executors set fence = case when fence < 9223372036854775807 then fence + 1 else 1 end
+where executor_id in (select value from json_each(?));
 
 -- name: remove_idle_executors
 -- Only those without pending runs, so that no run is owned by an executor that is not there. And

@@ -19,7 +19,7 @@ cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_stream_items as i on i.workflow_seq = w.seq and i.attempt is null;
 
 -- name: stream_lengths
--- All items count, those that steps wrote too. From each key to the next one, and to the end of each
+-- The offset of the last item, which no sum can take out of range. All items count, those that steps wrote too. From each key to the next one, and to the end of each
 -- stream: what it costs depends on how many streams there are, not on how long they are.
 with recursive streams (workflow_id, workflow_seq, key) as (
     select
@@ -42,7 +42,7 @@ with recursive streams (workflow_id, workflow_seq, key) as (
 select
     s.workflow_id, s.key,
     (
-        select i.item_offset + 1 from tidings_stream_items as i
+        select i.item_offset from tidings_stream_items as i
         where i.workflow_seq = s.workflow_seq and i.key = s.key
         order by i.item_offset desc
         limit 1
@@ -61,14 +61,11 @@ cross join tidings_closed_streams as c on c.workflow_seq = w.seq;
 -- at the end of the index, never a count.
 select
     w.seq,
-    coalesce(
-        (
-            select i.item_offset + 1 from tidings_stream_items as i
-            where i.workflow_seq = w.seq and i.key = json_extract(pairs.value, '$[1]')
-            order by i.item_offset desc
-            limit 1
-        ),
-        0
+    (
+        select i.item_offset from tidings_stream_items as i
+        where i.workflow_seq = w.seq and i.key = json_extract(pairs.value, '$[1]')
+        order by i.item_offset desc
+        limit 1
     ),
     exists (
         select 1 from tidings_closed_streams as c

@@ -55,13 +55,16 @@ where workflow_id in (select value from json_each(:workflow_ids))
 order by seq;
 
 -- name: claim_workflow
+-- A number that is at its end stays there: one damaged row must not fail the claim of all. Who reads the row
+-- sees that its epoch is out of range, and does not execute it.
 -- A recovery attempt is counted where the former owner is a dead one: reclaimed is what is one's own already.
 -- What was started before programs were told apart belongs, from now on, to the program that takes it.
 update tidings_workflows
-set epoch = epoch + 1,
+set epoch = epoch + (epoch < 9223372036854775807),
     executor_id = :executor_id,
     program = coalesce(program, :program),
-    recovery_attempts = recovery_attempts + (executor_id <> :executor_id and executor_id is not null)
+    recovery_attempts = recovery_attempts
+        + (executor_id <> :executor_id and executor_id is not null and recovery_attempts < 9223372036854775807)
 where seq = :seq
 returning {columns};
 

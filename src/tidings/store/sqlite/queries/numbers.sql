@@ -1,0 +1,54 @@
+-- The numbers that make order. SQLite gives the next one after the highest there is, or ever was; so one row near the
+-- end of all numbers leaves none, and every insert fails as if the disk were full. A number from 2^62 on is nobody's.
+
+-- name: has_far_numbers
+select exists (select 1 from sqlite_sequence where name like 'tidings\_%' escape '\' and seq >= 4611686018427387904)
+    or exists (select 1 from tidings_workflows where seq >= 4611686018427387904)
+    or exists (select 1 from tidings_messages where seq >= 4611686018427387904)
+    or exists (select 1 from tidings_wakes where id >= 4611686018427387904);
+
+-- name: far_messages
+select seq from tidings_messages where seq >= 4611686018427387904 order by seq;
+
+-- name: far_workflows
+select seq from tidings_workflows where seq >= 4611686018427387904 order by seq;
+
+-- name: last_message
+select coalesce(max(seq), 0) from tidings_messages where seq < 4611686018427387904;
+
+-- name: last_workflow
+select coalesce(max(seq), 0) from tidings_workflows where seq < 4611686018427387904;
+
+-- name: renumber_message
+update tidings_messages set seq = :seq where seq = :former;
+
+-- name: renumber_message_in_entries
+update tidings_entries set message_seq = :seq
+where message_seq = :former
+    and workflow_seq = (select destination_seq from tidings_messages where seq = :seq);
+
+-- name: renumber_workflow
+update tidings_workflows set seq = :seq where seq = :former;
+
+-- name: renumber_entries
+update tidings_entries set workflow_seq = :seq where workflow_seq = :former;
+
+-- name: renumber_destinations
+update tidings_messages set destination_seq = :seq where destination_seq = :former;
+
+-- name: renumber_events
+update tidings_events set workflow_seq = :seq where workflow_seq = :former;
+
+-- name: renumber_items
+update tidings_stream_items set workflow_seq = :seq where workflow_seq = :former;
+
+-- name: renumber_closed_streams
+update tidings_closed_streams set workflow_seq = :seq where workflow_seq = :former;
+
+-- name: remove_far_wakes
+-- Hints, which all who listen take for missed (see `listener`).
+delete from tidings_wakes where id >= 4611686018427387904;
+
+-- name: begin_numbers_anew
+-- SQLite itself sees to it that the next number is after all that are there.
+update sqlite_sequence set seq = 0 where name like 'tidings\_%' escape '\' and seq >= 4611686018427387904;
