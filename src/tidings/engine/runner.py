@@ -36,6 +36,7 @@ from weakref import ref
 from tidings.core.effects import Due
 from tidings.core.history import Run
 from tidings.core.operations.results import conclude, end_key
+from tidings.engine.asyncio_functions import settle_asyncio
 from tidings.engine.chain import Chain
 from tidings.engine.drive import drive, drive_async
 from tidings.engine.executors import settle_threads
@@ -47,7 +48,6 @@ from tidings.engine.registry import WorkflowFunction
 from tidings.engine.scope import Scope, code_of, run_of, standing
 from tidings.engine.starts import Starts
 from tidings.engine.turns import Turns
-from tidings.engine.wait_for import settle_wait_for
 from tidings.engine.workers import Workers
 from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
 from tidings.model import Answer, Applied, Unit
@@ -311,7 +311,7 @@ class Runner:
             live.run.root.owner = threading.get_ident()
             live.port.is_in_thread = True
             live.port.turns = Turns(live.run, live.port.chain, run_of, code_of) if live.run.has_turns else None
-            settle_wait_for()
+            settle_asyncio()
             settle_threads()
             with standing(Scope(live.run, live.port, live.run.root)):
                 value, error = self._call(live, for_caller)
@@ -421,7 +421,7 @@ class Runner:
 
     def _begin_on(self, loop: asyncio.AbstractEventLoop, live: LiveRun) -> None:
         watch_loop(loop)
-        settle_wait_for()
+        settle_asyncio()
         settle_threads()
         live.coroutine = self._execute_async(live)
         try:
