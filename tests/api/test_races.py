@@ -17,6 +17,7 @@ import pytest
 from tests.support.app import App
 from tests.support.face import Awaiting
 from tidings import DBOS, SetWorkflowID
+from tidings.api.messages import SendMessage
 from tidings.engine.probes import Point
 from tidings.error import DBOSShutdownError
 
@@ -127,6 +128,7 @@ class Races:
     """A workflow that lets two operations race, and another one that feeds it."""
 
     def __init__(self, awaiting: Awaiting, together: Together) -> None:
+        self.number = WAYS.index(together)
         self.told: defaultdict[str, list[Seen]] = defaultdict(list)  # what each execution of the last step was given
 
         @awaiting.step()
@@ -147,7 +149,7 @@ class Races:
                 await DBOS.sleep_async(MOMENT)
                 await DBOS.set_event_async(f"{number}", number)
                 await DBOS.write_stream_async("values", number)
-                await DBOS.send_async(fed, number, "topic")
+                await DBOS.send_bulk_async([SendMessage(fed, number, "topic")] * 2)  # Two may receive.
 
         async def child(_: str, __: int) -> None:
             handle = await DBOS.start_workflow_async(leaf)
@@ -207,10 +209,14 @@ async def races(request: pytest.FixtureRequest, app: App, awaiting: Awaiting) ->
 
 
 async def test_w2_what_raced_is_replayed_as_it_was_seen(app: App, races: Races) -> None:
-    dice = Random(7)
+    """Each way to run them side by side with a third of all pairs; all of them with some."""
+    dice = Random(races.number)
     crashes = 0
-    for one, other in itertools.combinations_with_replacement(races.operations, 2):
+    pairs = list(itertools.combinations_with_replacement(races.operations, 2))
+    for one, other in pairs[races.number % 3 :: 3]:
         workflow_id = f"{one} and {other}"
+        for point in (Point.BATCH_TAKEN, Point.BATCH_COMMITTED):
+            app.engine.probes.set(point, None)  # The former one may have ended before its crash.
         crash = app.crash_at(dice.randint(2, 16), dice.choice([Point.BATCH_TAKEN, Point.BATCH_COMMITTED]))
         try:
             seen = await races.run(one, other, workflow_id)
@@ -220,4 +226,4 @@ async def test_w2_what_raced_is_replayed_as_it_was_seen(app: App, races: Races) 
             await app.restart_after(crash)
             seen = await races.run(one, other, workflow_id)
         assert all(told == seen for told in races.told[workflow_id]), workflow_id
-    assert crashes > 10
+    assert crashes > 3

@@ -29,6 +29,10 @@ class ManualClock(OffsetClock):
         """Return the time in ms on the process's own clock: the same as on the store's, until that is stepped."""
         return self._now_ms
 
+    def awake_ms(self) -> int:
+        """Return the same: no machine is suspended here, though the time jumps."""
+        return self._now_ms
+
     def synchronise(self, store_ms: int, asked_ms: int) -> bool:
         """Note what the store's clock says."""
         self.synchronised_ms = store_ms

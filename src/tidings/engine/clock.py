@@ -59,6 +59,9 @@ class Clock(Protocol):
     def own_ms(self) -> int:
         """Return the time in ms on this process's own clock, which never steps."""
 
+    def awake_ms(self) -> int:
+        """Return the time in ms on a clock that may stand still while the machine is suspended."""
+
     def now_ms(self) -> int:
         """Return the time in ms since the epoch on the store's clock."""
 
@@ -129,6 +132,10 @@ class SystemClock(OffsetClock):
     def own_ms(self) -> int:
         """See `Clock.own_ms`."""
         return int(own_seconds() * 1_000)
+
+    def awake_ms(self) -> int:
+        """See `Clock.awake_ms`."""
+        return int(time.monotonic() * 1_000)
 
     def wait(self, condition: threading.Condition, until_ms: int | None) -> None:
         """See `Clock.wait`."""

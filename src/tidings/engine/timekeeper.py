@@ -6,7 +6,6 @@ reader's asks the store.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -59,4 +58,4 @@ class Timekeeper:
 
     def _lead(self) -> int:
         """By how much our own clock is ahead of the one that stands still in a suspend."""
-        return self._clock.own_ms() - int(time.monotonic() * 1_000)
+        return self._clock.own_ms() - self._clock.awake_ms()
