@@ -14,6 +14,7 @@ from typing import Any, Final
 from tests.simulation.scheduler import Killed, Party, Scheduler, SimThread
 from tests.simulation.weather import Weather
 from tests.store.model_store import ModelStore, Records
+from tidings.core.history import Run
 from tidings.engine import scope as scopes
 from tidings.engine.scope import Scope
 from tidings.model import Answer, Applied, EntryState, InUse, NoSuchWorkflow, Place, Stale, Status, Unit
@@ -63,6 +64,8 @@ class Ledger:
         self._loops: dict[str, dict[Party, SimThread | None]] = defaultdict(dict)
         self._tries: dict[tuple[str, str], float] = {}  # when the last try of each step began
         self._event_last: dict[tuple[str, str, str], int] = {}
+        self._orders: dict[Run, list[str]] = {}
+        self._seen: dict[tuple[str, str, str], tuple[str, ...]] = {}  # what had come before
         self._number = 0
 
     @property
@@ -121,6 +124,25 @@ class Ledger:
                 self.violate(f"{workflow_id} begins in the context of {starter!r}, not of its starter")
             if is_async and expected is not thread:
                 self.violate(f"{workflow_id} begins on {thread.name!r}, not on the loop of its starter")
+
+    def comes(self, run: Run, path: str, *, is_durable: bool) -> None:
+        """The code of an execution gets a result. If that is durable, so is what came before it."""
+        if is_durable:
+            self._sees(run.workflow_id, path, self.order(run), "comes")
+        self._orders.setdefault(run, []).append(path)
+
+    def order(self, run: Run) -> tuple[str, ...]:
+        """Return the operations whose results the code of an execution has got, in that order."""
+        return tuple(self._orders.get(run, ()))
+
+    def step_sees(self, scope: Scope, path: str, seen: tuple[str, ...]) -> None:
+        """A try of a step begins, and was called after these results had come: the same, and so, at each execution."""
+        self._sees(scope.run.workflow_id, path, seen, "is called")
+
+    def _sees(self, workflow_id: str, path: str, seen: tuple[str, ...], what: str) -> None:
+        first = self._seen.setdefault((workflow_id, path, what), seen)
+        if seen != first and not self._was_taken_over(workflow_id):
+            self.violate(f"{path} of {workflow_id} {what} after {seen}, and did so after {first}")
 
     def step_begins(self, scope: Scope, path: str, events: tuple[str, list[int]], items: tuple[str, list[int]]) -> None:
         """A try of a step begins: the step is not recorded yet, and what came before it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +15,8 @@ from tests.simulation.server import Server
 from tests.store.model_store import ModelStore
 from tidings.core.ahead import Ahead
 from tidings.core.effects import Due
+from tidings.core.history import Slot
+from tidings.core.operations import recorded
 from tidings.engine import clock, turns
 from tidings.engine.chain import Chain
 from tidings.engine.clock import OffsetClock
@@ -235,6 +237,15 @@ def leases_on_the_stores_clock() -> AbstractContextManager[object]:
     return patch.multiple(Supervisor, _renew=renew)
 
 
+def results_that_come_as_soon_as_they_are_there() -> AbstractContextManager[object]:
+    """At first, branches get their results in whatever order their tasks are woken; a replay gives them by number."""
+
+    def comes(_: Slot) -> Iterator[None]:
+        return iter(())
+
+    return patch.object(recorded, "_comes", comes)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     a_store_that_delivers_a_message_twice,
     a_store_that_loses_a_message,
@@ -257,4 +268,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     waits_on_the_stores_clock_alone,
     limits_on_the_stores_clock,
     leases_on_the_stores_clock,
+    results_that_come_as_soon_as_they_are_there,
 )

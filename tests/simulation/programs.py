@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.simulation.ledger import GAVE_UP, Ledger
 from tests.simulation.plots import (
@@ -31,6 +32,7 @@ from tests.simulation.stories import Call, Pause, Result, StartOf, Story, Togeth
 from tidings import DBOS
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions
+from tidings.core.history import Run
 from tidings.engine import scope as scopes
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
@@ -98,10 +100,11 @@ def workflow_of(plot: Plot) -> Callable[..., Any]:
 
 
 class _Earlier(Struct, frozen=True):
-    """What a branch has done before."""
+    """What a branch has done before, and whose results had come when it called a step."""
 
     branch: str
     acts: tuple[Act, ...]
+    seen: tuple[str, ...] = ()
 
     def events(self) -> tuple[str, list[int]]:
         """Return the key of its event, and the values it has published."""
@@ -142,17 +145,26 @@ def _branch(acts: tuple[Act, ...], branch: str, workflow_id: str) -> Story[list[
     for number, act in enumerate(acts):
         path = f"{branch}.{number}"
         earlier = _Earlier(branch, acts[:number])
-        done.append((yield from _recorded(path, workflow_id, _do(act, path, branch, number, workflow_id, earlier))))
+        story = _do(act, path, branch, number, workflow_id, earlier)
+        is_durable = isinstance(act, (Step, Send, Receive, Look, Read))
+        done.append((yield from _recorded(path, workflow_id, story, is_durable=is_durable)))
     return done
 
 
-def _recorded(path: str, workflow_id: str, story: Story[Any]) -> Story[list[Any]]:
+def _recorded(path: str, workflow_id: str, story: Story[Any], *, is_durable: bool = False) -> Story[list[Any]]:
     try:
         value = yield from story
     except _EXPECTED as error:
         value = type(error).__name__
     Stage.ledger.result(workflow_id, path, value)
+    Stage.ledger.comes(_run(), path, is_durable=is_durable)
     return [path, value]
+
+
+def _run() -> Run:
+    scope = scopes.current()
+    assert scope is not None
+    return scope.run
 
 
 def _do(  # noqa: PLR0912  (a case for each act)
@@ -262,6 +274,7 @@ def _step(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Story[A
     )
     function = _try_async if step.is_async else _try
     tries = Stage.ledger.counts["tries of steps"]
+    earlier = replace(earlier, seen=Stage.ledger.order(_run()))
     try:
         return (yield Call(DBOS, "run_step", options, function, step, path, workflow_id, earlier))
     except DBOSStepTimeoutError:
@@ -284,6 +297,7 @@ def _one_try(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Stor
     assert scope is not None
     assert scope.attempt is not None
     ledger.step_begins(scope, path, earlier.events(), earlier.items())
+    ledger.step_sees(scope, path, earlier.seen)
     number = ledger.number()
     try:
         if step.writes:
