@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -74,7 +75,7 @@ class Rest:
         ready = self._ready()
         return ready is not None and not ready
 
-    def _ready(self) -> Collection[asyncio.Handle] | None:
+    def _ready(self) -> deque[asyncio.Handle] | None:
         return getattr(self._loop(), "_ready", None)
 
     def _look_soon(self) -> None:
@@ -103,7 +104,7 @@ class Rest:
         if ready is None:
             return {run for run, each in looks.items() if each.asking.motion() is Motion.MOVES}
         moving = set()
-        for handle in ready:
+        for handle in ready.copy():  # In one piece: other threads add to it.
             context, callback = handle._context, handle._callback  # type: ignore[attr-defined]
             run = None if handle.cancelled() else self._code_of(context)
             if run is not None and run in looks and not _only_waits(looks[run].asking, callback):
