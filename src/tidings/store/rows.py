@@ -92,7 +92,7 @@ def _shown(value: object) -> str:
 _WORKFLOW: Final = _Shape(
     "workflow_id:text status:text name:text inputs:text? output:text? error:text? serialization:text epoch:count "
     "executor_id:text? app_version:text parent_id:text? created_at_ms:int updated_at_ms:int class_name:text? "
-    "config_name:text? timeout_ms:int? deadline_ms:int? recovery_attempts:int progress:int"
+    "config_name:text? timeout_ms:int? deadline_ms:int? recovery_attempts:int progress:int program:text?"
 )
 _ENTRY: Final = _Shape(
     "branch:text position:count ordinal:count name:text state:text output:text? error:text? child_workflow_id:text? "
@@ -107,9 +107,9 @@ _STORED_MESSAGE: Final = _Shape(
 )
 _EXECUTOR: Final = _Shape(
     "executor_id:text label:text lease_until_ms:int fence:int lease_ms:int host:text pid:int started_at_ms:int "
-    "app_version:text?"
+    "app_version:text? program:text?"
 )
-_GROUP: Final = _Shape("name:text app_version:text executor_id:text? count:int example_id:text")
+_GROUP: Final = _Shape("name:text app_version:text executor_id:text? count:int example_id:text program:text?")
 
 
 # --- workflows ---------------------------------------------------------------------------------------
