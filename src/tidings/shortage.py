@@ -33,6 +33,11 @@ def is_shortage(error: BaseException) -> bool:
             return False
 
 
+def is_end_of_program(error: BaseException) -> bool:
+    """Tell whether `error` says that a thread cannot be started because the interpreter is shutting down."""
+    return isinstance(error, RuntimeError) and str(error).endswith("at interpreter shutdown")
+
+
 def reason_of(error: BaseException) -> str:
     """Return what the log says of a shortage, and of what the reader may look at."""
     text = str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from tidings.engine.outage import Outage
 from tidings.engine.ticket import Ticket
 from tidings.engine.timers import Timers
-from tidings.shortage import reason_of
+from tidings.shortage import is_end_of_program, reason_of
 
 _FIRST_PAUSE_MS = 20
 _LONGEST_PAUSE_MS = 1_000
@@ -39,6 +39,8 @@ class Again:
 
     def fails(self, error: BaseException) -> None:
         """Note that the work cannot begin now. It is tried again after a pause."""
+        if is_end_of_program(error):
+            return  # Nothing begins any more. Whatever waits here goes on in another process.
         with self._lock:
             if self._outage is None:
                 self._outage = Outage(self._what, time.monotonic())
