@@ -23,19 +23,27 @@ from tests.processes.neighbour import engine, say
 from tidings import DBOS
 
 _kept: list[Any] = []
+# A child says here that it runs code of its own: what is done in it before that is done then.
+_ready, _say_ready = os.pipe()
 
 
 def hang() -> None:
     """Do nothing until killed. The child's part."""
+    os.write(_say_ready, b".")
     while True:
         signal.pause()
+
+
+def _is_ready(pid: int) -> int:
+    os.read(_ready, 1)
+    return pid
 
 
 def _by_fork() -> int:
     pid = os.fork()
     if not pid:
         hang()
-    return pid
+    return _is_ready(pid)
 
 
 def _by_fork_in_a_thread() -> int:
@@ -50,14 +58,14 @@ def _by_pty() -> int:
     pid, _ = pty.fork()
     if not pid:
         hang()
-    return pid
+    return _is_ready(pid)
 
 
 def _by_multiprocessing(method: str) -> int:
     process = multiprocessing.get_context(method).Process(target=hang)  # type: ignore[attr-defined]
     process.start()
     _kept.append(process)
-    return int(process.pid)
+    return _is_ready(int(process.pid)) if method == "fork" else int(process.pid)
 
 
 def _by_pool() -> int:
