@@ -30,7 +30,7 @@ _BEGIN_AT: dict[Mutation, int] = {
     a_supervisor_that_does_not_look_for_what_is_unattended: 230,
     runs_that_keep_what_they_saw_when_branches_open: 250,
     replays_that_take_what_is_slow_for_stuck: 160,
-    leases_on_the_stores_clock: 350,
+    leases_on_the_stores_clock: 780,
     limits_on_the_stores_clock: 400,
     results_that_come_as_soon_as_they_are_there: 200,
 }
