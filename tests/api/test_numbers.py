@@ -78,7 +78,7 @@ async def test_sequences_that_are_behind_are_put_ahead_at_launch(
 async def test_numbers_that_are_taken_while_the_process_runs_fail_no_sender(
     postgres_url: str, face: Face, log: Sightings, monkeypatch: pytest.MonkeyPatch, count: int, may_set: bool
 ) -> None:
-    monkeypatch.setattr("tidings.store.postgres.store._MOST_DRAWN", 50)  # at once: more takes several tries
+    monkeypatch.setattr("tidings.store.postgres.store._MOST_DRAWN", 1_000)  # at once: more takes several tries
     owner = Rows(postgres_url)
     url = postgres_url if may_set else as_user(postgres_url, "grant usage on all sequences in schema tidings to {user}")
     app = App(url)
