@@ -260,6 +260,8 @@ async def test_n2_what_waits_for_a_thread_at_the_shutdown_goes_on_after_the_next
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
 async def test_n2_recovered_workflows_wait_for_a_thread(app: App, is_async: bool, log: Sightings) -> None:
+    await app.relaunch_off_loop()  # So async workflows need the loop in the background.
+
     @DBOS.workflow()
     async def async_order(number: int) -> int:
         await DBOS.recv_async("go", FOREVER)

@@ -432,7 +432,7 @@ async def start():
     await asyncio.to_thread(waiting.acquire)
     await asyncio.to_thread(waiting.acquire)
 
-DBOS(config={"name": "program", "system_database_url": url, "application_version": "1"})
+DBOS(config={"name": "test", "system_database_url": url, "application_version": "1"})
 DBOS.launch()
 Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
 asyncio.run(start())
