@@ -21,6 +21,8 @@ from tests.support.pooled import pooler_before, say_what_went_past, url_for
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.registered import Registered
 from tests.support.temporary import temporary_directory_of_its_own
+from tidings.engine.asyncio_functions import settle_asyncio
+from tidings.engine.executors import settle_threads
 
 # How long an example takes says nothing here: the watchdog is what ends a test that hangs.
 settings.register_profile("tidings", deadline=None, print_blob=True)
@@ -47,6 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # One for the whole run, and in it one for each of its processes.
     stack.enter_context(temporary_directory_of_its_own())
     stack.enter_context(leftovers.watched_loops())
+    # The first workflow changes these for good. Where that is in a test that has put something in the place of
+    # `Thread.start`, say, the end of the test would put the unchanged one back.
+    settle_threads()
+    settle_asyncio()
     if not _is_worker(config) and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So do shells start what goes to the background, and whatever we start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
