@@ -462,7 +462,9 @@ def test_a_schema_of_the_future_is_refused(path: Path, store: SqliteStore) -> No
         future.execute("update tidings_schema set version = ?", (migrations.SCHEMA_VERSION + 1,))
         future.commit()
     for start in (store.migrate, store.connect):
-        with pytest.raises(DBOSInitializationError, match=r"schema version \d is newer than this library's \d: upgrade"):
+        with pytest.raises(
+            DBOSInitializationError, match=r"schema version \d is newer than this library's \d: upgrade"
+        ):
             start()
 
 
