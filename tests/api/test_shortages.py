@@ -258,6 +258,17 @@ async def test_n2_what_waits_for_a_thread_at_the_shutdown_goes_on_after_the_next
     assert await DBOS.get_result_async(waiting.workflow_id) == "late"
 
 
+async def test_n2_a_list_is_read_though_no_thread_is_left_for_it(app: App, face: Face) -> None:
+    @face.workflow()
+    async def order() -> None:
+        pass
+
+    await (await face.start(order, workflow_id="order")).get_result()
+    with no_threads("tidings-lane") as refused:
+        assert [each.workflow_id for each in await face.list_workflows()] == ["order"]
+    assert refused.seen == ["tidings-lane"]
+
+
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
 async def test_n2_recovered_workflows_wait_for_a_thread(app: App, is_async: bool, log: Sightings) -> None:
     await app.relaunch_off_loop()  # So async workflows need the loop in the background.

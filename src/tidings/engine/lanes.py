@@ -48,27 +48,28 @@ class Lanes:
         with self._changed:
             return list(self._lanes.values())
 
-    def put(self, question: Question, ticket: Ticket) -> None:
-        """Let a lane answer it."""
+    def put(self, question: Question, ticket: Ticket) -> bool:
+        """Let a lane answer it. False if there is none, and none can be opened, as no thread is left."""
         with self._changed:
             if self._stop.is_set():
                 ticket.settle(error=DBOSShutdownError())
-                return
+                return True
             self._waiting.append((question, ticket))
             if self._idle >= len(self._waiting) or len(self._lanes) == MOST_LANES:
                 self._changed.notify()
-                return
+                return True
             asking = Asking("reading a list from the database")
             lane = threading.Thread(target=self._run, args=(asking,), name="tidings-lane", daemon=True)
             self._lanes[lane] = asking
         try:
             lane.start()
-        except BaseException:  # No thread is left: another lane answers, or the next one that can be opened.
+        except Exception:  # No thread is left: another lane answers, if there is one.
             with self._changed:
                 del self._lanes[lane]
-                alone = not self._lanes
-            if alone:
-                raise
+                if not self._lanes and (question, ticket) in self._waiting:
+                    self._waiting.remove((question, ticket))
+                    return False
+        return True
 
     def held(self) -> list[Ticket]:
         """Return the tickets of all that is not answered yet."""

@@ -115,8 +115,11 @@ class Reader:
         """Put a query, or an errand on the reading connection."""
         ticket = Reading(asker)
         if isinstance(question, _LISTS):
-            self._lanes.put(partial(_alone, question), ticket)
-        elif not self._inbox.put((question, ticket)):
+            question = partial(_alone, question)
+            if self._lanes.put(question, ticket):
+                return ticket
+            # No thread is left for a lane: it is answered here, and holds up the others.
+        if not self._inbox.put((question, ticket)):
             ticket.settle(error=DBOSShutdownError())
         return ticket
 
