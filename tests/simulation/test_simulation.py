@@ -28,7 +28,7 @@ _MOST_SEEDS = 300
 # Some defects show rarely. Where to begin to look for them: only to save time.
 _BEGIN_AT: dict[Mutation, int] = {
     a_supervisor_that_does_not_look_for_what_is_unattended: 230,
-    runs_that_keep_what_they_saw_when_branches_open: 250,
+    runs_that_keep_what_they_saw_when_branches_open: 440,
     replays_that_take_what_is_slow_for_stuck: 160,
     leases_on_the_stores_clock: 780,
     limits_on_the_stores_clock: 400,
