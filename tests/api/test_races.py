@@ -38,7 +38,10 @@ async def by_gather(branches: list[Branch], seen: Seen) -> None:
 
 
 async def by_wait(branches: list[Branch], seen: Seen) -> None:
-    left = {asyncio.create_task(branch(seen)) for branch in branches}
+    await first_by_first({asyncio.create_task(branch(seen)) for branch in branches}, seen)
+
+
+async def first_by_first(left: set[asyncio.Task[str]], seen: Seen) -> None:
     while left:
         done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
         seen.append(sorted(task.result() for task in done))
@@ -105,7 +108,7 @@ async def by_hops(branches: list[Branch], seen: Seen) -> None:
 async def by_eager_tasks(branches: list[Branch], seen: Seen) -> None:
     loop = asyncio.get_running_loop()
     tasks = [asyncio.Task(branch(seen), loop=loop, eager_start=True) for branch in branches]  # type: ignore[call-arg]
-    await by_wait([lambda _, each=each: each for each in tasks], seen)  # type: ignore[misc]
+    await first_by_first(set(tasks), seen)
 
 
 WAYS: list[Together] = [
