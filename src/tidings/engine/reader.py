@@ -173,7 +173,7 @@ class Reader:
                 case ReadStream():
                     streams.append((question, ticket))
                 case FindAllEvents() | FindStatuses():
-                    self._settle([ticket], partial(_apart, question))
+                    self._settle([ticket], partial(_alone_in_list, question))
                 case ListWorkflows() | ListSteps() | ListMessages() | ListExecutors():
                     raise AssertionError(f"{question!r} is answered in a lane")
                 case errand:
@@ -246,7 +246,7 @@ def _read_streams(asked: Sequence[ReadStream], store: Store) -> list[Any]:
     return list(store.read_streams(places, asked[0].limit, MAX_PAGE_BYTES))
 
 
-def _apart(query: Query, store: Store) -> list[Any]:
+def _alone_in_list(query: Query, store: Store) -> list[Any]:
     return [_alone(query, store)]
 
 

@@ -88,10 +88,11 @@ class Rest:
         self._is_due = False
         looks, self._looks = self._looks, {}
         moving = self._moving(looks)
+        quiet_looks = 1 if self._ready() is not None else _QUIET_LOOKS
         for run, each in looks.items():
             each.all += 1
             each.quiet = 0 if run in moving else each.quiet + 1
-            if each.all >= _MOST_LOOKS or each.quiet >= (1 if self._ready() is not None else _QUIET_LOOKS):
+            if each.all >= _MOST_LOOKS or each.quiet >= quiet_looks:
                 each.asking.comes_to_rest()
             else:
                 self._looks.setdefault(run, each)
