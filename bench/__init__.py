@@ -1,1 +1,1 @@
-"""The benchmark: tidings beside the peer, and beside what the machine does with bare drivers. `make bench` runs it."""
+"""The benchmark: tidings compared with the peer and with bare drivers on the same machine. `make bench` runs it."""

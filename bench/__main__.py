@@ -1,4 +1,4 @@
-"""Measures tidings beside the peer and beside bare drivers, or compares two results.
+"""Measures tidings, the peer and bare drivers, or compares two results.
 
 python -m bench [--quick] [--cases GLOB ...] [--store sqlite] ...
 python -m bench --compare BEFORE.jsonl NOW.jsonl
@@ -28,7 +28,7 @@ from tests.support.temporary import temporary_directory_of_its_own
 
 
 class Options(argparse.Namespace):
-    """What the command line says."""
+    """The command line's options."""
 
     quick: bool
     store: str | None
@@ -46,19 +46,17 @@ class Options(argparse.Namespace):
 def parse(arguments: Sequence[str]) -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="the rows that have targets, smaller, once")
-    parser.add_argument("--store", choices=("sqlite", "postgresql"), help="only this one")
-    parser.add_argument("--postgres", metavar="URL", help="a server to make databases on, instead of one of its own")
+    parser.add_argument("--quick", action="store_true", help="only the rows that have targets, smaller, once")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), help="only this store")
+    parser.add_argument("--postgres", metavar="URL", help="a server to create databases on, instead of a temporary one")
     parser.add_argument("--cases", nargs="+", default=["*"], metavar="GLOB", help="programs, as in bench/catalogue.py")
-    parser.add_argument("--repetitions", type=_positive, help="3, in the quick form 1")
+    parser.add_argument("--repetitions", type=_positive, help="3; with --quick 1")
     parser.add_argument("--payload", type=_positive, default=16, help="length of each value, in characters; 16")
-    parser.add_argument("--seconds", type=float, help="how long each program measures, instead of its own size")
+    parser.add_argument("--seconds", type=float, help="how long each program measures, instead of its own time")
     parser.add_argument("--alone", action="store_true", help="without the peer")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where the report and the records go")
-    parser.add_argument("--name", default="latest", help="what they are called; 'latest'")
-    parser.add_argument(
-        "--compare", nargs=2, type=Path, metavar="FILE", help="compare two results, and measure nothing"
-    )
+    parser.add_argument("--name", default="latest", help="the name of the report and the records; 'latest'")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar="FILE", help="compare two results; measure nothing")
     return parser.parse_args(arguments, Options())
 
 
@@ -69,7 +67,7 @@ def _positive(text: str) -> int:
 
 
 def jobs(options: Options, stores: Sequence[Store]) -> Iterator[Job]:
-    """Give all runs in their order: repetition by repetition, and in each the libraries in turn."""
+    """Yield all runs in order: one repetition after the other, and in each the libraries in turn."""
     for repetition in range(options.repetitions or (1 if options.quick else 3)):
         for program in selected(options):
             if repetition < program.repetitions:
@@ -81,19 +79,19 @@ def jobs(options: Options, stores: Sequence[Store]) -> Iterator[Job]:
 
 
 def selected(options: Options) -> list[Program]:
-    """Return the programs asked for."""
+    """Return the programs that the options select."""
     return [one for one in PROGRAMS if any(fnmatch.fnmatch(one.name, f"*{glob}") for glob in options.cases)]
 
 
 def libraries(options: Options, program: Program) -> tuple[str, ...]:
-    """Return what runs it."""
+    """Return the libraries that run this program."""
     return (BARE,) if program.bare else (OURS,) if options.alone or program.peerless else (OURS, PEER)
 
 
 def measure(options: Options) -> Results:
-    """Run all that was asked for, and show and write what came of it."""
+    """Run all selected programs; show and write the results."""
     with ExitStack() as resources:
-        # Programs that are killed leave their lock files behind.
+        # Killed programs leave their lock files there.
         resources.enter_context(temporary_directory_of_its_own())
         stores: list[Store] = []
         if options.store != "sqlite":
@@ -125,15 +123,15 @@ def _about_the_run(options: Options, stores: Sequence[Store]) -> Run:
 
 
 def _peer_version() -> str:
-    """Return the version that is installed in the peer's environment."""
+    """Return the peer's version in its environment."""
     found = next(PEER_PYTHON.parents[1].glob(f"lib/python*/site-packages/{PEER}-*.dist-info"), None)
     if found is None:
-        sys.exit("The peer is not installed: `make bench` does it, and --alone measures without it.")
+        sys.exit("The peer is not installed: `make bench` installs it, and --alone measures without it.")
     return found.name.removeprefix(f"{PEER}-").removesuffix(".dist-info")
 
 
 def main() -> None:
-    """Do what the command line says. Noise and missed targets are no failure; a program of ours that fails is."""
+    """Run as the command line says. It fails if a program of tidings fails, but not for noise or missed targets."""
     options = parse(sys.argv[1:])
     if options.compare:
         before, now = (Results(read_records(path)) for path in options.compare)

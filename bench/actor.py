@@ -1,4 +1,4 @@
-"""Who does what a program waits for: this very process, or another one beside it. The program is the same.
+"""Who performs the action that a program waits for: this process or another one. The program is the same.
 
 An action is a public function of the program's module. Its arguments and its answer are JSON.
 """
@@ -16,14 +16,14 @@ from bench.meter import HARNESS
 
 
 class Actor(Protocol):
-    """Does actions and returns their answers."""
+    """Performs actions and returns their answers."""
 
     def do(self, action: str, *arguments: Any) -> Any:
-        """Do it, and return its answer once it is done."""
+        """Perform the action, and return its answer when it is done."""
 
 
 class Here:
-    """This process does it itself."""
+    """Performs actions in this process."""
 
     def __init__(self, module_name: str) -> None:
         self._module = sys.modules[module_name]
@@ -34,10 +34,10 @@ class Here:
 
 
 class Neighbour:
-    """Another process with the same program, launched on the same database; it ends with `end` or `kill`.
+    """Another process with the same program, launched on the same database; end it with `end` or `kill`.
 
-    Its `executor_id` is its own unless it is to be taken for a former run of this program; its environment is ours,
-    but for what is given.
+    It has an `executor_id` of its own, unless it must count as an earlier run of this program. Its environment is ours,
+    with the given changes.
     """
 
     def __init__(self, executor_id: str | None = "neighbour", **environment: str) -> None:
@@ -54,7 +54,7 @@ class Neighbour:
         self.answer()
 
     def tell(self, action: str, *arguments: Any) -> None:
-        """Let it begin; its `answer` is still to be heard."""
+        """Start an action; `answer` returns its answer later."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([action, *arguments]) + "\n")
         self._process.stdin.flush()
@@ -68,7 +68,7 @@ class Neighbour:
         return json.loads(line)["answer"]
 
     def do(self, action: str, *arguments: Any) -> Any:
-        """Tell it, and return its answer."""
+        """Start an action, and return its answer."""
         self.tell(action, *arguments)
         return self.answer()
 
@@ -77,13 +77,13 @@ class Neighbour:
         self._process.communicate()
 
     def kill(self) -> None:
-        """Kill it, as a crash would."""
+        """Kill it, like a crash."""
         self._process.kill()
         self._process.communicate()
 
 
 def obey(module: ModuleType) -> None:
-    """Be the neighbour: answer that all is ready, and then whatever is asked."""
+    """Run as the neighbour: answer that it is ready, then perform each action that it is told."""
     HARNESS.say({"answer": None})
     for line in sys.stdin:
         action, *arguments = json.loads(line)

@@ -1,6 +1,6 @@
-"""What is measured: the rows of the table with their targets, and the programs that fill them.
+"""The list of what is measured: the table's rows with their targets, and the programs that measure them.
 
-A target is the project's own promise. `Target(times=10)` is an advantage over the peer; `at_most` and `at_least` are
+A target is a promise of this project. `Target(times=10)` is an advantage over the peer; `at_most` and `at_least` are
 figures of tidings alone, in the row's unit.
 """
 
@@ -17,7 +17,7 @@ POSTGRESQL = "PostgreSQL"
 
 
 class Unit(Enum):
-    """What the figure of a row is."""
+    """The kind of a row's figure."""
 
     RATE = "/s"
     LATENCY = "ms"
@@ -26,11 +26,11 @@ class Unit(Enum):
 
     @property
     def more_is_better(self) -> bool:
-        """Whether a larger figure is the better one."""
+        """Whether a larger figure is better."""
         return self is Unit.RATE
 
     def of(self, measured: Measured) -> float:
-        """Return the figure of what was measured."""
+        """Return the figure for a measurement."""
         window = measured.window
         match self:
             case Unit.RATE:
@@ -45,7 +45,7 @@ class Unit(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a row is to reach; exactly one of these is given."""
+    """The target of a row; exactly one field is set."""
 
     times: float | None = None
     at_most: float | None = None
@@ -57,7 +57,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        limit: the row of the bare drivers that it is a share of, and at which number of that row.
+        limit: the row of the bare drivers that it is compared with, and the number in that row's series.
     """
 
     name: str
@@ -68,19 +68,19 @@ class Row:
     limit: tuple[str, float | None] | None = None
 
     def target(self, store: str) -> Target | None:
-        """Return its target on this store."""
+        """Return the row's target on this store."""
         return self.postgresql if store == POSTGRESQL else self.sqlite
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What runs in a process of its own, with each library in turn.
+    """A program that runs in its own process, with each library in turn.
 
     Attributes:
-        full, quick: its size in the whole form and in the quick one; it is no part of that for which it has none.
-        peer_count: another count for the peer, where a slow library would take hours.
-        repetitions: at most so many, for what takes long.
-        peerless: whether the peer has nothing like it.
+        full, quick: its size in the full and in the quick form; without a size it does not run in that form.
+        peer_count: another count for the peer, if a slow library would take hours.
+        repetitions: the largest number of repetitions, for programs that take long.
+        peerless: whether the peer has no such feature.
     """
 
     name: str

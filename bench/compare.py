@@ -1,7 +1,7 @@
-"""Two results, one beside the other: what has become better, and what worse.
+"""Compares two results: what became better, and what became worse.
 
-Where both hold the peer, it is the yardstick: the advantages over it are compared, for the two were measured on a
-machine that may have had other work the second time. Else the figures themselves are.
+If both contain the peer, the advantages over it are compared, because the machine may have been busier the second time.
+Otherwise the figures themselves are compared.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from bench.catalogue import ROWS, Row
 from bench.records import OURS
 from bench.summary import STORES, Results, Spread
 
-# Less than this is noise, whatever the spreads say.
+# A smaller change is noise, whatever the spreads say.
 NOISE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row on one store, before and now.
+    """The change of one row on one store.
 
     Attributes:
         times: how many times better it is now, noise included.
-        better, worse: whether it is, beyond noise: the spreads do not meet. One repetition has no spread: it tells
-            nothing.
+        better, worse: whether the change is more than noise: the spreads do not overlap. One repetition has no spread,
+            so it shows neither.
     """
 
     row: Row
@@ -36,7 +36,7 @@ class Change:
 
 
 def compare(before: Results, now: Results) -> list[Change]:
-    """Compare all rows that both have."""
+    """Compare all rows that are in both."""
     changes = (_change(before, now, row, store) for store in STORES for row in ROWS)
     return [change for change in changes if change is not None]
 
@@ -58,5 +58,5 @@ def _change(before: Results, now: Results, row: Row, store: str) -> Change | Non
 
 
 def _inverted(spread: Spread) -> Spread:
-    """Turn less into more."""
+    """Return the spread of the inverse figures."""
     return Spread(1 / max(spread.median, 1e-9), 1 / max(spread.most, 1e-9), 1 / max(spread.least, 1e-9))

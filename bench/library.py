@@ -1,7 +1,7 @@
-"""The library under measurement: `BENCH_LIBRARY` names it. The programs are written once against its public interface.
+"""The library that is measured, named by `BENCH_LIBRARY`. The programs are written once, with its public interface.
 
-What runs in the library's own environment (`program`, `meter`, `actor`, `size` and most of `programs`) imports the
-standard library and this module, and nothing else.
+The code that runs in that library's environment (`program`, `meter`, `actor`, `size` and most of `programs`) imports
+only the standard library and this module.
 """
 
 import importlib

@@ -1,8 +1,8 @@
-"""What the same machine does with bare drivers: the limits beside which every figure of tidings is shown.
+"""Measures bare drivers on the same machine: the limits with which each figure of tidings is compared.
 
     python -m bench.limits '{"url": "sqlite:///x.sqlite", "size": {"seconds": 1}}'
 
-The rows are of the kind that a library keeps: an id, a branch, a number and a value of 100 characters.
+The rows are like those that a library keeps: an id, a branch, a number and a value of 100 characters.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _CREATE = """
 
 
 class Bare(Protocol):
-    """A connection with nothing above it."""
+    """A connection without a library above it."""
 
     def execute(self, statement: str) -> None:
-        """Do it; outside a transaction it is durable afterwards."""
+        """Execute a statement; outside a transaction it is durable afterwards."""
 
     def insert(self, workflow_id: str, first: int, count: int) -> None:
-        """Insert so many rows, durably."""
+        """Insert `count` rows, durably."""
 
     def read_one(self) -> None:
         """Read one row by its key."""
@@ -56,7 +56,7 @@ class Bare(Protocol):
 
 
 class BareSQLite:
-    """SQLite, with a write-ahead log that is synced at every commit."""
+    """SQLite with a write-ahead log that is synced at every commit."""
 
     def __init__(self, url: str) -> None:
         path = url.removeprefix("sqlite:///")
@@ -86,7 +86,7 @@ class BareSQLite:
 
 
 class BarePostgres:
-    """PostgreSQL, one statement a commit."""
+    """PostgreSQL, one commit for each statement."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
@@ -118,7 +118,7 @@ def connect(url: str) -> Bare:
 
 
 def commits(url: str, size: Size) -> None:
-    """Insert rows, ever more of them in a commit."""
+    """Insert rows, more and more of them in a commit."""
     with closing(connect(url)) as bare:
         for count in ROWS_PER_COMMIT:
             with measuring("bare_commits", count) as window:
@@ -129,7 +129,7 @@ def commits(url: str, size: Size) -> None:
 
 
 def commits_together(url: str, size: Size) -> None:
-    """Insert one row a commit, over many connections."""
+    """Commit one row at a time, over many connections."""
 
     def one_after_the_other(number: int) -> int:
         own = Window()
@@ -156,7 +156,7 @@ def reads(url: str, size: Size) -> None:
 
 
 def notifications(url: str, size: Size) -> None:
-    """From before a commit of one row that notifies until another connection has heard of it."""
+    """Measure from before a commit that notifies until another connection has received the notification."""
     heard: SimpleQueue[float] = SimpleQueue()
     listening = threading.Event()
 
@@ -186,7 +186,7 @@ def notifications(url: str, size: Size) -> None:
 
 
 def looks(url: str, size: Size) -> None:
-    """Look whether another process has committed."""
+    """Measure a check whether another process has committed."""
     path = Path(url.removeprefix("sqlite:///"))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection, measuring("bare_looks") as window:
         for began in rounds(size.seconds, window):
@@ -195,7 +195,7 @@ def looks(url: str, size: Size) -> None:
 
 
 def main() -> None:
-    """Measure them all."""
+    """Measure all limits."""
     given: dict[str, Any] = json.loads(sys.argv[1])
     url, size = given["url"], Size(**given["size"])
     with closing(connect(url)) as bare:
@@ -205,7 +205,7 @@ def main() -> None:
     reads(url, size)
     if urlsplit(url).scheme == "sqlite":
         looks(url, size)
-        values(size)  # They have nothing to do with a store: once is enough.
+        values(size)  # It does not depend on the store: once is enough.
     else:
         notifications(url, size)
 

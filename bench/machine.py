@@ -1,4 +1,4 @@
-"""What machine this is, as far as it matters for the figures, and nothing that names it."""
+"""Describes this machine, as far as it matters for the figures, without naming it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIGA = 1 << 30
 
 
 def describe_machine() -> dict[str, str]:
-    """Return what there is to say, by its name."""
+    """Return the description, by title."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": f"{_processor_model()}, {os.cpu_count()} cores",

@@ -1,7 +1,7 @@
-"""What a program measures, as it goes to the harness that started it: one line of JSON for each window of time.
+"""Sends a program's measurements to the harness that started it: one line of JSON for each window of time.
 
-At both ends of a window the harness reads its own counters (processor time, transactions), and the program waits until
-it has.
+At both ends of a window the harness reads its own counters (processor time, transactions). The program waits until it
+has done so.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ WARM_UP_ROUNDS = 2
 
 @dataclass(slots=True)
 class Window:
-    """What happened between the ends of a window.
+    """What happened in a window of time.
 
     Attributes:
-        operations: how many there were, of what the row is about.
-        latencies_ms: how long each took, where that was measured.
-        seconds: how long they took together; the length of the window, if it is not set.
-        memory_bytes: what they took of this process's memory together.
+        operations: how many operations there were, of the row's kind.
+        latencies_ms: how long each took, if measured.
+        seconds: how long they took together; the length of the window, if not set.
+        memory_bytes: how much of this process's memory they took together.
     """
 
     operations: int = 0
@@ -38,13 +38,13 @@ class Window:
     memory_bytes: int | None = None
 
     def took(self, seconds: float) -> None:
-        """Count one operation that took so long."""
+        """Count one operation that took this long."""
         self.operations += 1
         self.latencies_ms.append(seconds * 1e3)
 
 
 class _Harness:
-    """The other end of the program's standard output, which is kept from everybody else."""
+    """The harness, at the other end of the program's standard output; nothing else may write to it."""
 
     def __init__(self) -> None:
         self._lines: TextIO | None = None
@@ -58,7 +58,7 @@ class _Harness:
         self._lines.flush()
 
     def ask(self, line: dict[str, Any]) -> None:
-        """Say something, and wait until it has been heard."""
+        """Send a line, and wait until the harness has read it."""
         self.say(line)
         sys.stdin.readline()
 
@@ -72,7 +72,7 @@ def measuring(row: str | None, at: float | None = None) -> Iterator[Window]:
 
     Args:
         row: the name of the row in the catalogue; `None` measures nothing, for warming up.
-        at: for rows that are measured against something: its number here.
+        at: the number at which it is measured, for rows with a series.
     """
     window = Window()
     if row is None:
@@ -98,7 +98,7 @@ def measuring(row: str | None, at: float | None = None) -> Iterator[Window]:
 
 
 def rounds(seconds: float, window: Window, at_most: int | None = None) -> Iterator[float]:
-    """Give the time at the start of each round, until the time is up or there were so many."""
+    """Yield the time at the start of each round, until the time is over or there were `at_most` rounds."""
     until = time.perf_counter() + seconds
     while (now := time.perf_counter()) < until and (at_most is None or window.operations < at_most):
         yield now

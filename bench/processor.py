@@ -1,4 +1,4 @@
-"""Processor time of a process and of all that it has started, as the kernel counts it (Linux)."""
+"""Processor time of a process and all its descendants, as the kernel counts it (Linux)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def processor_seconds(root: int) -> float:
-    """Return the processor time of this process and its descendants so far, of those that have ended too."""
+    """Return the processor time so far of this process and its descendants, including ended ones."""
     stats = _stats()
     tree = {root} & stats.keys()
     while more := {pid for pid, (parent, _) in stats.items() if parent in tree} - tree:
@@ -19,23 +19,23 @@ def processor_seconds(root: int) -> float:
 
 
 def _stats() -> dict[int, tuple[int, float]]:
-    """Return the parent of each process, and the seconds of its children that have ended."""
+    """Return the parent of each process, and the seconds of its ended children."""
     stats = {}
     for directory in Path("/proc").iterdir():
         if directory.name.isdigit():
             try:
                 text = (directory / "stat").read_text()
             except OSError:
-                continue  # It has ended since.
-            # The name, in parentheses, may hold anything; the fields are counted from behind it.
+                continue  # The process has ended meanwhile.
+            # The name, in parentheses, may contain anything; count the fields after it.
             fields = text.rpartition(")")[2].split()
             stats[int(directory.name)] = int(fields[1]), (int(fields[13]) + int(fields[14])) / _TICKS_PER_SECOND
     return stats
 
 
 def _own_seconds(pid: int) -> float:
-    """Return the time of one process. What stat says has steps of 10 ms; its clock has none."""
+    """Return the time of one process. `stat` counts in steps of 10 ms; the process's clock is exact."""
     try:
-        return time.clock_gettime(~pid << 3 | 2)  # As clock_getcpuclockid(3) makes it.
+        return time.clock_gettime(~pid << 3 | 2)  # As in clock_getcpuclockid(3).
     except OSError:
         return 0.0

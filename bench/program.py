@@ -1,9 +1,9 @@
-"""What a process of the benchmark runs, in the environment of the library under measurement: one program.
+"""The main program of a benchmark process, in the environment of the library that is measured.
 
     BENCH_LIBRARY=tidings python -m bench.program '{"program": "workflows.started_alone", "url": "sqlite:///x.sqlite"}'
 
-A program is a function of `bench.programs`. Where two processes are measured the program starts a neighbour, which runs
-the same module and does what it is told (`bench.actor`).
+A program is a function of `bench.programs`. If two processes are measured, the program starts a neighbour, which runs
+the same module and performs the actions that it is told (`bench.actor`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.size import Size
 
 
 def main() -> None:
-    """Do what the argument says, and end at once, whatever still runs: shutting down in order is not measured here."""
+    """Run the program, then exit at once, whatever still runs: a clean shutdown is not measured."""
     try:
         _run()
     except Exception:
@@ -35,7 +35,7 @@ def _run() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     module_name, _, function_name = given["program"].rpartition(".")
     module = importlib.import_module(f"bench.programs.{module_name}")
-    # Logging costs time, differently much in each library; what fails is seen by its error.
+    # Logging costs time, and not the same in each library. Failures still show as errors.
     logging.disable(logging.WARNING)
     config: dict[str, Any] = {"name": "bench", "system_database_url": given["url"], "application_version": "1"}
     if "executor_id" in given:

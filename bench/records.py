@@ -1,4 +1,4 @@
-"""What a run of the benchmark leaves behind, one line of JSON each: the run itself, what was measured, what failed."""
+"""The records of a benchmark, one line of JSON each: the run itself, each measurement, each failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BARE = "bare"
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):
-    """The run: when, in which form, on what machine; names and values of the machine are for people."""
+    """The run: when, in which form, on what machine; the machine's entries are only for readers."""
 
     started: str
     form: str
@@ -23,7 +23,7 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
 
 
 class Reported(msgspec.Struct, frozen=True):
-    """What a program says of one window (`bench.meter`)."""
+    """A program's report of one window (`bench.meter`)."""
 
     row: str
     at: float | None
@@ -36,10 +36,10 @@ class Reported(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct, frozen=True, tag="measured"):
-    """One window, with what the harness saw of it. `cpu_us` and `transactions` are for each operation.
+    """One window, with the harness' own counters. `cpu_us` and `transactions` are per operation.
 
-    The processor time is that of the program and its neighbours; `server_cpu_us` that of the database's server.
-    `transactions` are those that wrote. The load is the machine's, the average of a minute, before and after.
+    The processor time is that of the program and its neighbours; `server_cpu_us` that of the database server.
+    `transactions` counts those that wrote. The load is the machine's average over a minute, before and after.
     """
 
     store: str
@@ -54,7 +54,7 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A program that came to no end."""
+    """A program that failed or was killed."""
 
     store: str
     library: str
@@ -67,7 +67,7 @@ Record = Run | Measured | Failed
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write them, a line each."""
+    """Write the records, one on each line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
 
@@ -76,7 +76,7 @@ def read_records(path: Path) -> list[Record]:
     """Read what `write_records` wrote.
 
     Raises:
-        msgspec.DecodeError: The file holds something else.
+        msgspec.DecodeError: The file contains something else.
     """
     decoder = msgspec.json.Decoder(Record)
     return [decoder.decode(line) for line in path.read_bytes().splitlines()]

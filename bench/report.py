@@ -1,4 +1,4 @@
-"""The report in Markdown, with its pictures beside it."""
+"""The report in Markdown, with its pictures in the same directory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.summary import STORES, Line, Results
 from bench.svg import bars, curves
 
 _ABOUT = """\
-Both libraries ran the same programs through the same public calls, each in a process of its own on an empty database,
-in turn: one, the other, one, the other. *better* is the ratio of the medians, in parentheses the least and the most of
-the pairs measured one right after the other. *of the limit* is what tidings reaches of what the same machine does with
-bare drivers in the same run (the last table). Every figure is of durable work: fsync is on, the settings are the
-defaults. **Only figures of one run can be compared**, and where the load of the machine was more than its cores,
-something else ran beside: then the ratios are rough, and the figures themselves say little.
+Both libraries ran the same programs with the same public calls, each in its own process on an empty database, in turns.
+*better* is the ratio of the medians; in parentheses are the smallest and the largest ratio of two runs that followed
+each other. *of the limit* compares tidings with bare drivers on the same machine in the same run (the last table).
+Every figure is for durable work: fsync is on, and all settings are the defaults. **Only figures of one run can be
+compared.** If the load of the machine was more than its cores, something else ran at the same time: then the ratios are
+rough, and the figures themselves mean little.
 """
 
 
@@ -67,7 +67,7 @@ def _main_table(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _details(results: Results, lines: Sequence[Line]) -> Iterator[str]:
-    """What an operation costs, and how long it takes."""
+    """The cost and the delays of each operation."""
     yield "p50 and p99 in ms; processor time of the program and of the server, in µs for each operation; transactions"
     yield "that write, for each operation; load of the machine, the highest average of a minute before or after.\n"
     rows = []

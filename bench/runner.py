@@ -1,4 +1,4 @@
-"""Runs one program in a process of its own, in the environment of its library, and adds what only the harness sees."""
+"""Runs one program in its own process, in the environment of its library, and adds the harness' own counters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    """What is counted at both ends of a window."""
+    """The counters at one end of a window."""
 
     cpu_seconds: float
     server_cpu_seconds: float | None
@@ -50,7 +50,7 @@ class _Counters:
 
 
 def size_of(program: Program, library: str, quick: bool, payload: int, seconds: float | None) -> Size | None:
-    """Return how much it does in this form, or `None` if it is no part of it."""
+    """Return the program's size in this form, or `None` if it does not run in it."""
     size = program.quick if quick else program.full
     if size is None:
         return None
@@ -61,7 +61,7 @@ def size_of(program: Program, library: str, quick: bool, payload: int, seconds: 
 
 
 def run(job: Job) -> list[Measured | Failed]:
-    """Run it, on a new database; return what it measured, and how it failed if it did."""
+    """Run the job on a new database; return what it measured, and how it failed if it did."""
     with job.store.database() as url, tempfile.TemporaryFile() as errors:
         process = _start(job, url, errors)
         watchdog = threading.Timer(LIMIT_SECONDS, _kill, [process])
@@ -79,11 +79,11 @@ def run(job: Job) -> list[Measured | Failed]:
 
 
 def _start(job: Job, url: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start it, as the leader of a group: its neighbours end with it."""
+    """Start the process as the leader of a group, so that its neighbours end with it."""
     python = str(PEER_PYTHON) if job.library == PEER else sys.executable
     module = "bench.limits" if job.library == BARE else "bench.program"
     argument = json.dumps({"program": job.program.name, "url": url, "size": asdict(job.size)})
-    # The peer's environment sees the benchmark and nothing else of ours.
+    # The peer's environment sees the benchmark, but no other code of this project.
     path = str(ROOT) if job.library == PEER else os.pathsep.join([str(ROOT), *sys.path])
     return subprocess.Popen(
         [python, "-m", module, argument],
@@ -97,7 +97,7 @@ def _start(job: Job, url: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _listen(job: Job, process: subprocess.Popen[bytes]) -> Iterator[Measured]:
-    """Give what each window brings; the program goes on when the counters have been read."""
+    """Yield the measurement of each window; the program continues when the counters have been read."""
     assert process.stdin is not None
     assert process.stdout is not None
     began, load = _count(job, process), os.getloadavg()[0]
@@ -129,7 +129,7 @@ def _measured(
 
 
 def _failure(job: Job, status: int, errors: IO[bytes]) -> Failed:
-    """Say why it failed: the last line that it wrote, without the places where it ran."""
+    """Return why it failed: the last line that it wrote, without the traceback."""
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
     why = lines[-1].replace(f"{ROOT}{os.sep}", "") if lines else ""
@@ -139,5 +139,5 @@ def _failure(job: Job, status: int, errors: IO[bytes]) -> Failed:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):  # All of them may have ended.
+    with suppress(ProcessLookupError):  # All processes of the group may have ended.
         os.killpg(process.pid, signal.SIGKILL)

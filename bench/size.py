@@ -1,7 +1,7 @@
-"""How much a program does. The library that is measured has no say in it, so both do the same.
+"""How much a program does. The library that is measured does not influence it, so both do the same.
 
-What can be is bounded by time, not by a count: where one library is a hundred times as fast, each count would be far
-too small for one or last far too long with the other.
+If possible, time is the limit, not a count. If one library is a hundred times faster, any count is far too small for
+the one, or takes far too long with the other.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What one run of a program does.
+    """How much one run of a program does.
 
     Attributes:
         seconds: how long it measures.
-        count: of what the program is about (messages, workflows, items), where there must be a number of them: at
-            most, where it also ends when the time is up.
+        count: the number of messages, workflows or items, if the program needs one; the most, if it also ends when
+            the time is over.
         payload: length of each value, in characters.
     """
 
@@ -26,5 +26,5 @@ class Size:
 
     @property
     def value(self) -> str:
-        """A value of the length asked for."""
+        """Return a value of this length."""
         return "x" * self.payload

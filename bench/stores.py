@@ -1,4 +1,4 @@
-"""The databases: an empty one for each run of a program, and what their server does meanwhile."""
+"""The databases: an empty one for each run of a program, and the counters of their server."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Store(Protocol):
 
     @property
     def version(self) -> str:
-        """Its version, for people."""
+        """Its version, for readers."""
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Give the URL of a new, empty database; remove it at the end."""
+        """Yield the URL of a new, empty database; remove it at the end."""
 
     def processor_seconds(self) -> float | None:
-        """Return the processor time of its server so far, where that can be known."""
+        """Return the processor time of its server so far, if it can be measured."""
 
     def transactions(self) -> int | None:
-        """Return a number that each transaction that writes raises by one."""
+        """Return a number that grows by one with each transaction that writes."""
 
 
 class SQLiteStore:
@@ -42,12 +42,12 @@ class SQLiteStore:
 
     @property
     def version(self) -> str:
-        """The version is the interpreter's: see `bench.machine`."""
+        """Empty: `bench.machine` shows the interpreter's SQLite."""
         return ""
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Give the URL of a new file."""
+        """Yield the URL of a new file."""
         with tempfile.TemporaryDirectory(prefix="tidings-bench-", ignore_cleanup_errors=True) as directory:
             yield f"sqlite:///{Path(directory) / 'bench.sqlite'}"
 
@@ -55,11 +55,11 @@ class SQLiteStore:
         """There is no server."""
 
     def transactions(self) -> None:
-        """It does not count them."""
+        """SQLite does not count them."""
 
 
 class PostgresStore:
-    """A server of its own with its default settings (fsync on), or the one of a URL."""
+    """A temporary server with its default settings (fsync on), or the server at a URL."""
 
     name = POSTGRESQL
 
@@ -82,21 +82,21 @@ class PostgresStore:
 
     @property
     def version(self) -> str:
-        """What the server says of itself."""
+        """The server's version."""
         return str(self._watch.info.parameter_status("server_version"))
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Give the URL of a new database of the server."""
+        """Yield the URL of a new database on the server."""
         with new_database(self._url) as url:
             yield url
 
     def processor_seconds(self) -> float | None:
-        """Add up all processes of our own server."""
+        """Return the sum over all processes of our own server."""
         return None if self._postmaster is None else processor_seconds(self._postmaster)
 
     def transactions(self) -> int:
-        """Return the next transaction's number: only those that write are given one."""
+        """Return the next transaction's number: only transactions that write get one."""
         row = self._watch.execute("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint").fetchone()
         assert row is not None
         return int(row[0])

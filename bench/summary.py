@@ -1,4 +1,4 @@
-"""From what was measured to what is shown: medians, advantages over the peer and their spread, shares of the limits."""
+"""From measurements to what is shown: medians, advantages over the peer and their spread, shares of the limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STORES = (POSTGRESQL, SQLITE)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of some figures, the least and the most."""
+    """The median of some figures, the smallest and the largest."""
 
     median: float
     least: float
@@ -23,7 +23,7 @@ class Spread:
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> Spread | None:
-        """Return theirs, or `None` if there are none."""
+        """Return the spread of these figures, or `None` if there are none."""
         return cls(statistics.median(figures), min(figures), max(figures)) if figures else None
 
 
@@ -33,10 +33,10 @@ class Line:
 
     Attributes:
         ours, peers: the figures in the row's unit.
-        times: how many times better ours is; the median is that of the medians, the spread that of the pairs
+        times: how many times better ours is. The median is the ratio of the medians; the spread is that of the pairs
             measured one right after the other.
-        met: whether the target was reached, or `None` if there is none, or nothing to tell it by.
-        share: ours as a share of what the bare drivers do, 1 being all of it.
+        met: whether the target was reached, or `None` if there is no target or no measurement for it.
+        share: ours as a share of the bare drivers' figure; 1 is all of it.
     """
 
     row: Row
@@ -49,12 +49,12 @@ class Line:
 
     @property
     def target(self) -> Target | None:
-        """What it is to reach."""
+        """The row's target on this store."""
         return self.row.target(self.store)
 
 
 class Results:
-    """All records of a run, by what they are about."""
+    """All records of a run, grouped."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self.run: Run | None = None
@@ -70,23 +70,23 @@ class Results:
                     self._measured[record.window.row, record.store, record.library].append(record)
 
     def of(self, row: Row, store: str, library: str) -> list[Measured]:
-        """Return what was measured of a row, in the order of the repetitions."""
+        """Return the measurements of a row, in the order of the repetitions."""
         return self._measured.get((row.name, store, library), [])
 
     def figures(self, row: Row, store: str, library: str) -> list[float]:
-        """Return its figures."""
+        """Return the figures of a row."""
         return [row.unit.of(measured) for measured in self.of(row, store, library)]
 
     def series(self, row: Row, store: str, library: str) -> list[tuple[float, float]]:
-        """Return the median at each number that it was measured at."""
+        """Return the median at each number of the row's series."""
         return _series((one.window.at, row.unit.of(one)) for one in self.of(row, store, library))
 
     def delays(self, row: Row, store: str, library: str) -> list[tuple[float, float]]:
-        """Return the median delay in ms at each number, where that was measured too."""
+        """Return the median delay in ms at each number of the series, if delays were measured."""
         return _series((one.window.at, one.window.p50_ms) for one in self.of(row, store, library))
 
     def lines(self) -> list[Line]:
-        """Return all rows of which something was measured, store by store."""
+        """Return all rows that were measured, store by store."""
         pairs = ((row, store) for store in STORES for row in ROWS)
         return [self.line(row, store) for row, store in pairs if self.of(row, store, OURS) or self.of(row, store, PEER)]
 
@@ -98,7 +98,7 @@ class Results:
         return Line(row, store, Spread.of(ours), Spread.of(peers), times, met, self._share(row, store, ours))
 
     def median(self, measured: Sequence[Measured], name: str) -> float | None:
-        """Return the median of one more figure of them: a field of `Measured` or of its window."""
+        """Return the median of another figure: a field of `Measured` or of its window."""
         figures = [getattr(one if hasattr(one, name) else one.window, name) for one in measured]
         return statistics.median(figures) if figures and None not in figures else None
 
@@ -124,7 +124,7 @@ def _series(points: Iterable[tuple[float | None, float | None]]) -> list[tuple[f
 
 def _times(unit: Unit, ours: list[float], peers: list[float]) -> Spread | None:
     def better(our: float, peer: float) -> float:
-        # Memory that does not grow measurably is shown as if it were a little.
+        # Memory that does not grow measurably counts as a tiny amount.
         our, peer = max(our, 1e-6), max(peer, 1e-6)
         return our / peer if unit.more_is_better else peer / our
 

@@ -1,4 +1,4 @@
-"""Two kinds of pictures, SVG of a few lines: bars of advantages with their spread, and curves on logarithmic axes."""
+"""Two kinds of small SVG pictures: bars of advantages with their spread, and curves on logarithmic axes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Series = Sequence[tuple[float, float]]
 
 
 def bars(lines: Sequence[Line]) -> str:
-    """Draw how many times better each is: a bar to the median, a line for the spread, a mark for the target."""
+    """Draw how many times better each row is: a bar for the median, a line for the spread, a mark for the target."""
     shown = [(line, line.times) for line in lines if line.times]
     most = max([10.0, *(times.most for _, times in shown)])
     least = min([1.0, *(times.least for _, times in shown)])
@@ -73,7 +73,7 @@ def curves(ours: Series, peers: Series, unit: str) -> str:
 
 
 def _scale(least: float, most: float, start: float, end: float) -> Callable[[float], float]:
-    """Return where a number stands on a logarithmic axis."""
+    """Return a function from a number to its position on a logarithmic axis."""
     low, high = math.log10(least), math.log10(most)
     span = (high - low) or 1.0
     return lambda value: start + (math.log10(value) - low) / span * (end - start)

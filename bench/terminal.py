@@ -1,4 +1,4 @@
-"""What is seen while it runs, and the table at the end."""
+"""The progress bar during a run, and the table at its end."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from bench.compare import Change
 from bench.runner import Job
 from bench.summary import STORES, Results
 
-# A pipe has no width: there the rows are as wide as they need to be.
+# A pipe has no width; then the rows are as wide as they need to be.
 console = Console(width=None if sys.stdout.isatty() else 150)
 
 
 class Bar:
-    """A bar of the jobs."""
+    """The progress bar of the jobs."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
     def began(self, job: Job) -> None:
-        """Say what runs now."""
+        """Show the job that runs now."""
         self._progress.update(self._task, description=f"{job.program.name}, {job.library}, {job.store.name}")
 
     def ended(self) -> None:
-        """One more is done."""
+        """Count one more finished job."""
         self._progress.advance(self._task)
 
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Bar]:
-    """Show a bar in the block; nothing where it would be written down line by line."""
+    """Show a bar in the block; nothing if the output is not a terminal."""
     columns = (BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Bar(progress, progress.add_task("", total=total))
 
 
 def show_results(results: Results) -> None:
-    """Print the table, and what failed."""
+    """Print the table and the failures."""
     for store in STORES:
         lines = [line for line in results.lines() if line.store == store]
         if not lines:

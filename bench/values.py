@@ -1,6 +1,6 @@
-"""Writing a value as text and reading it again, beside msgspec, json and pickle.
+"""Measures writing a value as text and reading it again, compared with msgspec, json and pickle.
 
-msgspec and json write the typed value too, but do not bring its types back; they are there as the floor.
+msgspec and json also write the typed value, but do not restore its types; they show the least possible time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Currency(Enum):
 
 @dataclass
 class Order:
-    """Something typed, of several parts."""
+    """A typed value with several parts."""
 
     id: UUID
     placed_at: datetime
@@ -58,7 +58,7 @@ def with_msgspec(value: Any) -> Any:
 
 
 def with_json(value: Any) -> Any:
-    """Write and read, without the types; what it cannot write at all is written as text."""
+    """Write and read, without the types; values that json cannot write are written as text."""
     return json.loads(json.dumps(value, default=str))
 
 
@@ -68,7 +68,7 @@ def with_pickle(value: Any) -> Any:
 
 
 def values(size: Size) -> None:
-    """Measure each with each, by the length of the value."""
+    """Measure each value with each serializer, by the length of the value."""
     ways: dict[str, Callable[[Any], Any]] = {
         "value_tidings": with_tidings,
         "value_msgspec": with_msgspec,

@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formats figures for readers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NOTHING = "–"
 
 
 def number(value: float | None) -> str:
-    """Three digits, or as many as there are before the point."""
+    """Three digits, or more if the integer part has more."""
     if value is None:
         return NOTHING
     size = abs(value)
@@ -30,7 +30,7 @@ def times(spread: Spread | None) -> str:
 
 
 def target(line: Line) -> str:
-    """What the row is to reach."""
+    """The row's target."""
     match line.target:
         case Target(times=float() | int() as least):
             return f"≥ {least:g} ×"
@@ -43,7 +43,7 @@ def target(line: Line) -> str:
 
 
 def verdict(line: Line) -> str:
-    """Whether it was reached."""
+    """Whether the target was reached."""
     return "" if line.met is None else "yes" if line.met else "no"
 
 

@@ -1,6 +1,7 @@
-"""The conductor: starts everything, lets things fail, waits for the end, and has the checker judge.
+"""The conductor: starts all processes, injects faults, waits for the end, and lets the checker judge.
 
-What fails, when, and for how long follows from the seed. What then happens does not: the processes are real.
+The seed determines which faults come, when, and for how long. It does not determine their effects: the processes are
+real.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ LOOK_SECONDS = 0.5
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is to happen.
+    """The plan of a run.
 
     Attributes:
-        seconds: for how long things fail.
-        seed: from which all that fails follows.
+        seconds: how long to inject faults.
+        seed: determines all faults.
         directory: where the histories go.
-        lease_ms: after how long a process that is not heard of is taken over.
+        lease_ms: the workers' lease; others take over the workflows of a process that is silent for longer.
         pauses: the shortest and the longest time between two faults, in seconds.
         first: faults that come first, in this order.
-        patience_seconds: how long, when nothing fails any more, rounds may take to come to their end, and then what
-            is still pending.
+        patience_seconds: after the last fault, how long to wait until rounds are finished, and then until no workflow
+            is pending.
     """
 
     seconds: float
@@ -59,14 +60,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What has come of it."""
+    """The result of a run."""
 
     counts: dict[str, int]
     violations: list[Violation]
 
 
 async def conduct(plan: Plan, database: Database, progress: Callable[[float, str], None]) -> Report:
-    """Do it all. `progress` is told how many seconds have passed, and what is going on."""
+    """Run the whole plan. Calls `progress` with the seconds that have passed and the current activity."""
     journal.open(plan.directory, CONDUCTOR)
     with Guard() as guard:
         slots = _slots(plan, database, guard)
@@ -90,7 +91,7 @@ async def conduct(plan: Plan, database: Database, progress: Callable[[float, str
 
 
 async def _connect(url: str) -> DBOSClient:
-    """Connect, for as long as it takes a machine that has other things to do."""
+    """Connect; retry for a while, because the machine may be busy."""
     deadline = time.monotonic() + CONNECT_SECONDS
     while True:
         try:
@@ -110,7 +111,7 @@ def _slots(plan: Plan, database: Database, guard: Guard) -> list[Slot]:
 async def _let_things_fail(
     plan: Plan, database: Database, slots: Sequence[Slot], progress: Callable[[float, str], None]
 ) -> None:
-    """Let one thing after the other fail, without waiting for the end of the one before."""
+    """Inject one fault after the other, without waiting for the end of the one before."""
     dice = random.Random(plan.seed)
     faults = Faults(database, slots, plan.lease_ms / 1_000, dice)
     began = time.monotonic()
@@ -133,7 +134,7 @@ def _kinds(plan: Plan, faults: Faults) -> Iterator[str]:
 
 
 async def _drain(slots: Sequence[Slot], seconds: float) -> None:
-    """Wait until all have come to the end of what they were at; the checker says who has not."""
+    """Wait until all processes have finished what they had begun; the checker reports those that have not."""
     for slot in slots:
         slot.drain()
     waiting = [asyncio.create_task(slot.is_drained.wait()) for slot in slots]

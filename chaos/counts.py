@@ -1,4 +1,4 @@
-"""How much happened in a run: what the table at its end shows."""
+"""Counts what happened in a run, for the table at its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from chaos.histories import (
 
 
 def count(evidence: Evidence) -> dict[str, int]:
-    """Count faults, and what was done meanwhile."""
+    """Count the faults and the work done meanwhile."""
     workflows = evidence.final.workflows
     ends = Counter(each.outcome.status for each in workflows)
     taken = takeovers(evidence)
@@ -64,7 +64,7 @@ def _faults(evidence: Evidence) -> dict[str, int]:
 
 
 def takeovers(evidence: Evidence) -> list[tuple[str, Seen[Execution]]]:
-    """Return each execution that went on where another process, which is named, had been."""
+    """Return each execution that continued a workflow of another process, with that process' name."""
     last: dict[str, str] = {}
     found = []
     for execution in evidence.of(Execution):
@@ -76,7 +76,7 @@ def takeovers(evidence: Evidence) -> list[tuple[str, Seen[Execution]]]:
 
 
 def _delays(evidence: Evidence, taken: Iterable[tuple[str, Seen[Execution]]]) -> list[int]:
-    """Return after how many ms workflows of processes that had ended went on, the shortest first."""
+    """Return the delays in ms until workflows of ended processes were continued, shortest first."""
     ended = {each.record.process: each.at for each in evidence.of(ProcessEnded)}
     delays = [(execution.at - ended[process]) // 1_000_000 for process, execution in taken if process in ended]
-    return sorted(delay for delay in delays if delay >= 0)  # The others were taken from it while it was paused.
+    return sorted(delay for delay in delays if delay >= 0)  # The others were taken over from a paused process.

@@ -1,4 +1,4 @@
-"""The database of a run: what it is, how each process reaches it, and what can go wrong with it."""
+"""The database of a run: what it is, how each process reaches it, and which faults can hit it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.proxy import Proxy
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
-# How long another program waits for the write lock.
+# How long the other program waits for the write lock.
 LOCK_SECONDS = 60
 
 
@@ -22,14 +22,14 @@ class Database(Protocol):
     """A database under chaos."""
 
     store: str
-    url: str  # for whoever is to see no faults
+    url: str  # a direct one, without faults
 
     def url_for(self, slot: str) -> str:
-        """Return the URL for the processes of a slot."""
+        """Return the URL for the processes in a slot."""
 
 
 class SQLiteFile:
-    """A file, which another program may hold the write lock of."""
+    """An SQLite file; another program may hold its write lock."""
 
     store = SQLITE
 
@@ -38,14 +38,14 @@ class SQLiteFile:
         self.url = f"sqlite:///{self._path}"
 
     def url_for(self, _: str) -> str:
-        """It is the same for all."""
+        """Return the file's URL, the same for all slots."""
         return self.url
 
     async def hold(self, seconds: float) -> None:
-        """Hold the write lock, as another program would that takes its time. One that never gets it gives up."""
+        """Hold the write lock, like a slow other program. Gives up if it never gets the lock."""
         holder = sqlite3.connect(self._path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
         with closing(holder), suppress(sqlite3.OperationalError):
-            # As the library asks of other programs: see `warn_of_wal_reset_bug`.
+            # As tidings asks of other programs: see `warn_of_stranger`.
             holder.execute("pragma wal_autocheckpoint = 0")
             await asyncio.to_thread(holder.execute, "begin immediate")
             await asyncio.sleep(seconds)
@@ -53,7 +53,7 @@ class SQLiteFile:
 
 
 class PostgresDatabase:
-    """A database on a server of its own, or on one that was given and is left alone; each slot has a proxy to it."""
+    """A database on its own server, or on a given one that is not restarted; each slot connects through a proxy."""
 
     store = POSTGRESQL
 
@@ -64,7 +64,7 @@ class PostgresDatabase:
         self._resources = ExitStack()
 
     def url_for(self, slot: str) -> str:
-        """Return the URL through the proxy of this slot."""
+        """Return the URL through this slot's proxy."""
         if slot not in self.proxies:
             self.proxies[slot] = self._resources.enter_context(Proxy.before(self.url))
         return self.proxies[slot].url(self.url)
@@ -74,11 +74,11 @@ class PostgresDatabase:
         self._resources.close()
 
     async def crash(self, seconds: float) -> None:
-        """Let the server die, and start again after this time."""
+        """Crash the server, and start it again after this time."""
         await self._restart(seconds, crashes=True)
 
     async def restart(self, seconds: float) -> None:
-        """Shut the server down in order, though people are connected, and start it again after this time."""
+        """Shut the server down cleanly, although clients are connected, and start it again after this time."""
         await self._restart(seconds, crashes=False)
 
     async def _restart(self, seconds: float, *, crashes: bool) -> None:
@@ -90,13 +90,13 @@ class PostgresDatabase:
 
 @contextmanager
 def sqlite_file(directory: Path) -> Iterator[SQLiteFile]:
-    """Give a new file in this directory."""
+    """Yield a new file in this directory."""
     yield SQLiteFile(directory)
 
 
 @contextmanager
 def postgres_database(server_url: str | None, **settings: str) -> Iterator[PostgresDatabase]:
-    """Give a new database on this server, or on a new one with these settings."""
+    """Yield a new database on this server, or on a new server with these settings."""
     with ExitStack() as resources:
         server = None if server_url else resources.enter_context(PostgresServer(max_connections="200", **settings))
         url = server.url if server is not None else resources.enter_context(new_database(server_url or ""))

@@ -1,4 +1,4 @@
-"""What the database holds when all is over, read through the public interface of a client."""
+"""Reads what the database holds at the end, through the public interface of a client."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tidings.error import DBOSStreamTimeoutError
 AT_ONCE = 8
 LOOK_SECONDS = 0.2
 
-# A stream of a workflow that never ends is read as far as it goes.
+# If a stream's workflow never ends, reading stops after this time.
 STREAM_SECONDS = 1.0
 
 
 async def await_ends(client: DBOSClient, seconds: float) -> bool:
-    """Wait until no workflow is pending; not longer than this. Returns whether it is so."""
+    """Wait until no workflow is pending, at most this long. Returns whether none is."""
     deadline = time.monotonic() + seconds
     while await client.list_workflows_async(status=PENDING, limit=1):
         if time.monotonic() > deadline:
@@ -47,7 +47,7 @@ async def await_ends(client: DBOSClient, seconds: float) -> bool:
 
 
 async def read_final(client: DBOSClient, histories: Iterable[History]) -> Final:
-    """Read every workflow, with its steps, messages, events, and the streams that it may have written."""
+    """Read every workflow with its steps, messages and events, and the streams that it may have written."""
     streams: dict[str, set[str]] = defaultdict(set)
     for history in histories:
         for record in history.records:
@@ -101,5 +101,5 @@ async def _read_stream(client: DBOSClient, workflow_id: str, key: str) -> tuple[
     reading = client.read_stream_async(workflow_id, key, timeout_seconds=STREAM_SECONDS)
     with suppress(DBOSStreamTimeoutError):
         async for value in reading:
-            values += [msgspec.convert(value, Item)]  # What came before the timeout is kept.
+            values += [msgspec.convert(value, Item)]  # The values before the timeout are kept.
     return tuple(values)

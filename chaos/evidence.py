@@ -1,4 +1,4 @@
-"""All histories of a run as one: records of a kind, in the order of time, with whose they are."""
+"""All histories of a run together: the records of each kind in order of time, each with its process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ R = TypeVar("R", bound=Record)
 
 
 class Seen(Generic[R]):
-    """A record of a known kind."""
+    """A record of a known kind, and the process that wrote it."""
 
     __slots__ = ("noted", "process", "record")
 
@@ -29,7 +29,7 @@ class Seen(Generic[R]):
 
 
 class Evidence:
-    """What the checker may look at."""
+    """All that the checker may use."""
 
     def __init__(self, histories: Iterable[History], final: Final) -> None:
         self.final = final

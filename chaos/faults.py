@@ -1,6 +1,6 @@
-"""What goes wrong, by name: each fault is done, lasts, and is over when its coroutine returns.
+"""The faults, by name. A fault's coroutine injects it, waits while it lasts, and returns when it is over.
 
-Where a process of a slot is to suffer it, the slot is in use meanwhile. All times are drawn from the conductor's dice.
+A slot whose process suffers a fault is in use meanwhile. All times come from the conductor's random numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CUT = "connections of a process cut"
 CUT_ALL = "all connections cut"
 HOLE = "black hole before a process"
 
-# How often each comes in one shuffle of the deck.
+# How often each fault is in one shuffled deck.
 OF_PROCESSES = {KILL: 4, KILL_CLIENT: 1, TERMINATE: 2, PAUSE: 2}
 OF_SQLITE = {LOCK: 3}
 OF_POSTGRESQL = {CUT: 2, CUT_ALL: 1, HOLE: 1}
@@ -34,7 +34,7 @@ OF_OWN_SERVER = {CRASH: 1, RESTART: 1}
 
 
 class Faults:
-    """Lets things fail."""
+    """Injects faults."""
 
     def __init__(self, database: Database, slots: Sequence[Slot], lease_seconds: float, dice: random.Random) -> None:
         self._database = database
@@ -56,7 +56,7 @@ class Faults:
         }
 
     def deck(self) -> list[str]:
-        """Return what may fail here, shuffled."""
+        """Return the faults that are possible here, shuffled."""
         counts = dict(OF_PROCESSES)
         if isinstance(self._database, PostgresDatabase):
             counts |= OF_POSTGRESQL | (OF_OWN_SERVER if self._database.server is not None else {})
@@ -67,7 +67,7 @@ class Faults:
         return cards
 
     async def let(self, kind: str) -> None:
-        """Let this fail, and return when it is over."""
+        """Inject this fault, and return when it is over."""
         await self._faults[kind]()
 
     # --- processes ------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class Faults:
     async def _terminate(self) -> None:
         slot, pause = self._pick(WORKER), self._dice.uniform(0.0, self._lease)
         async with slot.in_use:
-            await slot.await_ready()  # Before that it may not know the signal yet.
+            await slot.await_ready()  # Before that, the process may have no handler for the signal.
             journal.note(Fault(TERMINATE, slot.process_name, pause))
             await slot.terminate()
             await asyncio.sleep(pause)
@@ -105,7 +105,7 @@ class Faults:
             slot.resume()
 
     def _pick(self, role: str) -> Slot:
-        """Pick one that suffers nothing just now, if there is one."""
+        """Pick a slot that suffers no fault now, if there is one."""
         slots = [each for each in self._slots if each.role == role]
         return self._dice.choice([each for each in slots if not each.in_use.locked()] or slots)
 

@@ -1,11 +1,11 @@
 """What the processes of a run did and saw, and what the database holds at the end: the records that the checker reads.
 
-Each process writes its own journal. A record is written before what it announces is begun, or after what it tells of
-was seen, so its time bounds the moment at which it happened. Times are those of the machine's monotonic clock, which
-all processes share.
+Each process writes its own journal. A record of an intention is written before the action begins; a record of an
+observation is written after it was made. So a record's time is a bound for the moment when it happened. All times are
+those of the machine's monotonic clock, which all processes share.
 
-The values that workflows send, publish and stream are numbers that begin at 0 (events: at 1) and have no gaps, so that
-a loss shows. What a workflow receives, and what it reads of others, it returns.
+The values that workflows send, publish and stream are numbers without gaps, starting at 0 (events: at 1), so that a
+loss is visible. A workflow returns what it received, and what it read from others.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
-# What a workflow ended as, to who awaited it: a result, an error, or nothing at all.
+# How a workflow ended for a caller that awaited it: a result, an error, or nothing at all.
 SUCCESS = "SUCCESS"
 ERROR = "ERROR"
 CANCELLED = "CANCELLED"
 PENDING = "PENDING"
 
-# The error that a workflow of the load is meant to end with.
+# The error with which workflows of the load end on purpose.
 MEANT = "MeantError"
 
 
@@ -35,14 +35,14 @@ class Received(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Left(msgspec.Struct, frozen=True, array_like=True):
-    """Why a workflow receives no more on a topic: "stop" (it was told so), "timeout", or "count" (it has them all)."""
+    """Why a workflow stopped receiving on a topic: "stop" (a message said so), "timeout", or "count" (it has all)."""
 
     topic: str | None
     why: str
 
 
 class EventSeen(msgspec.Struct, frozen=True, array_like=True):
-    """A version of another workflow's event that a workflow has read."""
+    """A version of another workflow's event that a workflow read."""
 
     workflow_id: str
     key: str
@@ -50,14 +50,14 @@ class EventSeen(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """A value in a stream: the how manieth of the workflow, or of a try of a step of it."""
+    """A value in a stream: its number among the workflow's items, or among those of one try of a step."""
 
     number: int
     attempt: str | None = None
 
 
 class StreamSeen(msgspec.Struct, frozen=True, array_like=True):
-    """What a workflow has read of a stream from this offset to its end."""
+    """The items of a stream that a workflow read, from this offset to the end."""
 
     workflow_id: str
     key: str
@@ -66,7 +66,7 @@ class StreamSeen(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a workflow of the load returns."""
+    """The value that a workflow of the load returns."""
 
     received: tuple[Received, ...] = ()
     left: tuple[Left, ...] = ()
@@ -95,7 +95,7 @@ class RecordedStep(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One thing that was done or seen.
+    """Something that was done or seen.
 
     Attributes:
         at: when, in ns of the monotonic clock.
@@ -108,7 +108,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Sending(Record, frozen=True):
-    """A message is about to be sent. With a key, the same message may be sent again."""
+    """A message is about to be sent. If it has a key, it may be sent again."""
 
     sender: str
     number: int
@@ -125,14 +125,14 @@ class Sent(Record, frozen=True):
 
 
 class Refused(Record, frozen=True):
-    """The send has raised an error that says that nothing was sent."""
+    """The send has raised an error that means that nothing was sent."""
 
     sender: str
     number: int
 
 
 class SendFailed(Record, frozen=True):
-    """The send has raised another error: whether the message was sent is not known."""
+    """The send has raised another error: the message may have been sent or not."""
 
     sender: str
     number: int
@@ -156,14 +156,14 @@ class Started(Record, frozen=True):
 
 
 class Execution(Record, frozen=True):
-    """A process begins to execute a workflow; of two executions that with the higher epoch counts."""
+    """A process begins to execute a workflow; of two executions, the one with the higher epoch counts."""
 
     workflow_id: str
     epoch: int
 
 
 class Ending(Record, frozen=True):
-    """An execution is about to end so."""
+    """An execution is about to end with this outcome."""
 
     workflow_id: str
     epoch: int
@@ -171,7 +171,7 @@ class Ending(Record, frozen=True):
 
 
 class Awaited(Record, frozen=True):
-    """Somebody has awaited a workflow, and was told that it ended so."""
+    """A caller has awaited a workflow, and was told this outcome."""
 
     workflow_id: str
     outcome: Outcome
@@ -187,7 +187,7 @@ class Cancelling(Record, frozen=True):
 
 
 class StepBegun(Record, frozen=True):
-    """A try of a step begins; what it does outside is done now."""
+    """A try of a step begins, and has its outside effects now."""
 
     workflow_id: str
     step: str
@@ -196,7 +196,7 @@ class StepBegun(Record, frozen=True):
 
 
 class StepDone(Record, frozen=True):
-    """A try of a step ends; its attempt is its result, unless it failed."""
+    """A try of a step ends; its result is the name of the try, unless it failed."""
 
     workflow_id: str
     step: str
@@ -205,7 +205,7 @@ class StepDone(Record, frozen=True):
 
 
 class StepReturned(Record, frozen=True):
-    """A workflow has got the result of a step, which is therefore recorded."""
+    """A workflow has the result of a step, so the step is recorded."""
 
     workflow_id: str
     step: str
@@ -215,7 +215,7 @@ class StepReturned(Record, frozen=True):
 
 
 class StepsSampled(Record, frozen=True):
-    """Somebody has listed the steps of a workflow; only those that are completed are told."""
+    """The steps of a workflow were listed; only the completed ones are kept."""
 
     workflow_id: str
     steps: tuple[RecordedStep, ...]
@@ -233,7 +233,7 @@ class Setting(Record, frozen=True):
 
 
 class Published(Record, frozen=True):
-    """A step has begun behind the publication of this version, which is therefore durable."""
+    """A step has begun after this version was published, so the version is durable."""
 
     workflow_id: str
     key: str
@@ -241,7 +241,7 @@ class Published(Record, frozen=True):
 
 
 class EventRead(Record, frozen=True):
-    """A reader was given this version; `None` if it was told that there is none."""
+    """A reader got this version; `None` if it was told that there is none."""
 
     reader: str
     workflow_id: str
@@ -254,7 +254,7 @@ class EventRead(Record, frozen=True):
 
 
 class Writing(Record, frozen=True):
-    """A value is about to be written to a stream: by the workflow itself, or by a try of a step of it."""
+    """A value is about to be written to a stream, by the workflow itself or by a try of a step."""
 
     workflow_id: str
     key: str
@@ -263,7 +263,7 @@ class Writing(Record, frozen=True):
 
 
 class StreamRead(Record, frozen=True):
-    """A reader was given these values, the first of which has this offset."""
+    """A reader got these values; the first one has this offset."""
 
     reader: str
     workflow_id: str
@@ -273,7 +273,7 @@ class StreamRead(Record, frozen=True):
 
 
 class StreamEnded(Record, frozen=True):
-    """A reader was told that the stream has ended before this offset."""
+    """A reader was told that the stream ended before this offset."""
 
     reader: str
     workflow_id: str
@@ -291,7 +291,7 @@ class ProcessStarted(Record, frozen=True):
 
 
 class Fault(Record, frozen=True):
-    """The conductor has let something fail; `target` is a process, or what it happened to."""
+    """The conductor has injected a fault; `target` is the process, or what it happened to."""
 
     kind: str
     target: str
@@ -302,8 +302,8 @@ class ProcessEnded(Record, frozen=True):
     """A process has ended.
 
     Attributes:
-        wanted: what the conductor did to it: "kill", "terminate", or nothing.
-        code: its exit code, as `subprocess` tells it; `None` if it did not end when it was to.
+        wanted: how the conductor ended it: "kill", "terminate", or nothing.
+        code: its exit code, as in `subprocess`; `None` if it did not end when told to.
     """
 
     process: str
@@ -339,7 +339,7 @@ AnyRecord = (
 
 
 class History(msgspec.Struct, frozen=True):
-    """What one process did and saw, in its order."""
+    """What one process did and saw, in order."""
 
     process: str
     records: Sequence[AnyRecord]
@@ -349,7 +349,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 class FinalMessage(msgspec.Struct, frozen=True):
-    """A message in the database, in the order of `list_messages`."""
+    """A message in the database; messages are in the order of `list_messages`."""
 
     topic: str | None
     sender: str
@@ -359,7 +359,7 @@ class FinalMessage(msgspec.Struct, frozen=True):
 
 
 class FinalWorkflow(msgspec.Struct, frozen=True):
-    """All that the database says of one workflow."""
+    """Everything the database says about one workflow."""
 
     workflow_id: str
     name: str
@@ -374,7 +374,7 @@ class Final(msgspec.Struct, frozen=True):
     """What the database holds at the end.
 
     Attributes:
-        epoch_offset_ms: what is to be added to the monotonic clock, in ms, for the time since the epoch.
+        epoch_offset_ms: add this to the monotonic clock, in ms, to get the time since the epoch.
     """
 
     workflows: tuple[FinalWorkflow, ...]

@@ -1,7 +1,7 @@
-"""The journal of a process: a file that only it appends to, a record a line.
+"""The journal of a process: a file with one record on each line, to which only this process appends.
 
-One write for each record, in append mode: a process that is killed loses nothing that it has written, because the
-system holds it, and its threads do not disturb each other.
+Each record is one write in append mode. So a killed process loses nothing that it wrote, because the system has it, and
+the threads of a process do not mix their records.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _decoder = msgspec.json.Decoder(AnyRecord)
 
 
 class Journal:
-    """What one process writes down. There is one in each process, which `open` gives its file."""
+    """The journal of this process. There is one object in each process; `open` gives it its file."""
 
     def __init__(self) -> None:
         self.process = ""
@@ -35,16 +35,16 @@ class Journal:
         self._file = os.open(directory / f"{process}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the file."""
         os.close(self._file)
         self._file = -1
 
     def note(self, record: Record) -> None:
-        """Write a record down."""
+        """Append a record."""
         os.write(self._file, _encoder.encode(record) + b"\n")
 
     def new_name(self) -> str:
-        """Return a name that no process of this run gives a second time."""
+        """Return a name that is unique in the whole run."""
         return f"{self.process}#{next(self._numbers)}"
 
 
@@ -52,7 +52,7 @@ journal = Journal()
 
 
 def read_journal(path: Path) -> History:
-    """Read a journal. Its last line may be incomplete: whoever wrote it was killed."""
+    """Read a journal. The last line may be incomplete, because the process was killed."""
     return History(path.name.removesuffix(SUFFIX), tuple(_records(path)))
 
 

@@ -1,7 +1,7 @@
-"""The processes of a run: started, killed, paused, ended in order, and started again in the same slot.
+"""The processes of a run: started, killed, paused, ended cleanly, and started again in the same slot.
 
-All are in one process group, which a guard kills when this process is gone, however it ended: also those that are
-stopped, and hear nothing.
+All are in one process group. A guard kills that group when this process has ended, for whatever reason. That includes
+stopped processes, which get no other signal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chaos.load.program import DRAIN, DRAINED, READY, Options
 
 ROOT = Path(__file__).parents[1]
 
-# One that has not ended so long after a SIGTERM never will.
+# A process that has not ended this long after a SIGTERM never will.
 END_SECONDS = 60.0
 STACKS_SECONDS = 2.0
 
@@ -45,7 +45,7 @@ class Guard:
 
     @property
     def group(self) -> int:
-        """The process group of whoever is to be killed with it."""
+        """The group of all processes that the guard will kill."""
         return self._process.pid
 
 
@@ -53,8 +53,8 @@ class Slot:
     """A place for one process at a time.
 
     Attributes:
-        in_use: held by the fault that this process suffers just now.
-        wanted: what was done to it on purpose: "kill", "terminate", or nothing.
+        in_use: held by the fault that its process suffers now.
+        wanted: how the process was ended on purpose: "kill", "terminate", or nothing.
     """
 
     def __init__(self, role: str, name: str, url: str, directory: Path, lease_ms: int, guard: Guard) -> None:
@@ -74,14 +74,14 @@ class Slot:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start a process in it."""
+        """Start a process in this slot."""
         self.process_name = f"{self.name}.{self._count}"
         self._count += 1
         self._wanted = None
         self._is_ready = asyncio.Event()
         options = Options(self.role, self.name, self.process_name, self._url, str(self._directory), self._lease_ms)
         journal.note(ProcessStarted(self.process_name))
-        with (self._directory / f"{self.process_name}.log").open("ab") as log:  # We may have something to add.
+        with (self._directory / f"{self.process_name}.log").open("ab") as log:  # We may append to it, too.
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -100,15 +100,15 @@ class Slot:
         ]
 
     async def await_ready(self) -> None:
-        """Wait until it is connected, or has ended."""
+        """Wait until the process is connected, or has ended."""
         await self._is_ready.wait()
 
     async def kill(self) -> None:
-        """Kill it, as a crash would."""
+        """Kill the process, like a crash."""
         await self._end("kill", signal.SIGKILL, END_SECONDS)
 
     async def terminate(self) -> bool:
-        """Ask it to end in order. Returns whether it did; else it is killed, and its log says what it was at."""
+        """Ask the process to end cleanly. Returns whether it did; if not, it is killed, and its log has its stacks."""
         if await self._end("terminate", signal.SIGTERM, END_SECONDS):
             return True
         self._log_state()
@@ -118,15 +118,15 @@ class Slot:
         return False
 
     def pause(self) -> None:
-        """Stop it, as a machine that is suspended."""
+        """Stop the process, like a suspended machine."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let the process continue."""
         self._send(signal.SIGCONT)
 
     def drain(self) -> None:
-        """Tell it to begin nothing new."""
+        """Tell the process to begin nothing new."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(f"{DRAIN}\n".encode())
@@ -140,11 +140,11 @@ class Slot:
         return not pending
 
     def _log_state(self) -> None:
-        """Append what the system says of each thread to its log: one that waits for a disk (D) is not to blame."""
+        """Append the state of each thread to the log: a thread that waits for a disk (D) is not at fault."""
         assert self._process is not None
         with (self._directory / f"{self.process_name}.log").open("a") as log:
             for thread in sorted(Path(f"/proc/{self._process.pid}/task").glob("*")):
-                with suppress(OSError):  # It has ended just now.
+                with suppress(OSError):  # The thread has just ended.
                     state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
                     log.write(f"thread {thread.name}: {state} {(thread / 'wchan').read_text()}\n")
 

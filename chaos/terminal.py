@@ -1,4 +1,4 @@
-"""What is seen while it runs, and the table at the end."""
+"""The progress line during a run, and the table at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from chaos.conductor import Report
 
-# Of a broken promise that was found again and again, the first ones tell as much as all.
+# If the same promise is broken many times, only this many violations are printed.
 SHOWN = 20
 
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -21,7 +21,7 @@ console = Console(width=None if sys.stdout.isatty() else 150)
 
 @contextmanager
 def progress_line(title: str, seconds: float) -> Iterator[Callable[[float, str], None]]:
-    """Show a line in the block; what it gives is told how far things are."""
+    """Show a progress line during the block; the yielded function updates it."""
     columns = (
         TextColumn("{task.fields[title]}"),
         BarColumn(30),
@@ -34,7 +34,7 @@ def progress_line(title: str, seconds: float) -> Iterator[Callable[[float, str],
 
 
 def show(store: str, report: Report, directory: Path) -> None:
-    """Print what was counted, and what was violated."""
+    """Print the counts and the violations."""
     table = Table("", title=store, title_justify="left")
     table.add_column("count", justify="right")
     for name, number in report.counts.items():

@@ -1,4 +1,4 @@
-"""What a broken promise is called, and what is told of it."""
+"""The names of broken promises, and the record of one."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ class Kind(StrEnum):
     MESSAGE_LOST = "message lost"
     MESSAGE_DUPLICATED = "message duplicated"
     MESSAGE_REORDERED = "message reordered"
-    MESSAGE_INVENTED = "message out of thin air"
-    MESSAGE_UNRECORDED = "message received otherwise than recorded"
+    MESSAGE_INVENTED = "message that was never sent"
+    MESSAGE_UNRECORDED = "message received that differs from the record"
     STEP_RAN_AGAIN = "step ran again after it was recorded"
     STEP_RESULT_CHANGED = "step result changed"
     STEP_RECORD_LOST = "step record lost"
-    STEP_RESULT_INVENTED = "step result out of thin air"
+    STEP_RESULT_INVENTED = "step result that no try returned"
     STEP_OF_OVERTAKEN = "step recorded by an overtaken execution"
-    EVENT_INVENTED = "event out of thin air"
-    EVENT_BACKWARDS = "event ran backwards"
+    EVENT_INVENTED = "event that was never published"
+    EVENT_BACKWARDS = "event went back to an older version"
     EVENT_STALE = "event older than one that was read or published before"
     EVENT_LOST = "event lost"
-    STREAM_INVENTED = "stream item out of thin air"
+    STREAM_INVENTED = "stream item that was never written"
     STREAM_DUPLICATED = "stream item duplicated"
     STREAM_REORDERED = "stream items reordered"
     STREAM_ITEM_LOST = "stream item lost"
-    STREAM_GAP = "gap in what was read of a stream"
+    STREAM_GAP = "gap in the items that a reader got"
     STREAM_CHANGED = "stream changed after it was read"
-    STREAM_TRUNCATED = "stream shorter than what was read of it"
+    STREAM_TRUNCATED = "stream shorter than a reader saw it"
     STREAM_CUT_SHORT = "stream ended for a reader before its end"
     WORKFLOW_LOST = "workflow lost"
-    WORKFLOW_INVENTED = "workflow out of thin air"
+    WORKFLOW_INVENTED = "workflow that was never started"
     WORKFLOW_WITHOUT_END = "workflow without an end"
     WORKFLOW_ENDED_TWICE = "workflow with two different ends"
     WORKFLOW_END_INVENTED = "workflow with an end that no execution reached"
-    WORKFLOW_FAILED = "workflow ended with an error that is none of its own"
-    WORKFLOW_CANCELLED = "workflow cancelled by nobody"
+    WORKFLOW_FAILED = "workflow ended with an unexpected error"
+    WORKFLOW_CANCELLED = "workflow cancelled though nobody asked for it"
     EPOCH_SHARED = "two executions under one epoch"
     PROCESS_DIED = "process ended by itself"
-    PROCESS_STUCK = "process did not end when it was to"
+    PROCESS_STUCK = "process did not end when told to"
 
 
 class Noted(msgspec.Struct, frozen=True):
-    """A record, and whose journal it stands in."""
+    """A record, and the process that wrote it."""
 
     process: str
     record: Record
@@ -62,7 +62,7 @@ class Violation(msgspec.Struct, frozen=True):
     """A broken promise.
 
     Attributes:
-        subject: what it was broken for: a workflow, or a process.
+        subject: the workflow or process for which it was broken.
         detail: what was found, in words.
         evidence: the records that show it.
     """

@@ -1,30 +1,35 @@
-"""What every test may ask for: an empty database on either store. A test that hangs is ended by pytest's timeout.
+"""The fixtures of all tests: an empty database on either store. pytest's timeout ends a test that hangs.
 
 Tests may run in several processes (`pytest -n 2`): each has a PostgreSQL server of its own.
 """
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
-from tests.support import leftovers, watchdog
+from tests.support import leftovers, passwords, postgres, watchdog
 from tests.support.databases import MigratedDatabase
 from tests.support.face import Gate
+from tests.support.halves import other_half
 from tests.support.pgbouncer import PgBouncer
 from tests.support.pooled import pooler_before, say_what_went_past, url_for
 from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.registered import Registered
 from tests.support.temporary import temporary_directory_of_its_own
-from tidings.engine.asyncio_functions import settle_asyncio
-from tidings.engine.executors import settle_threads
+from tidings import store as stores
+from tidings.api import logs
+from tidings.engine.runs.libraries import settle_libraries
 
-# How long an example takes says nothing here: the watchdog is what ends a test that hangs.
+# No deadline for single examples: the watchdog ends a test that hangs.
 settings.register_profile("tidings", deadline=None, print_blob=True)
 settings.load_profile("tidings")
 
@@ -33,69 +38,99 @@ _HAS_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what this run can be told."""
+    """Add the options of a run."""
     parser.addoption(
         "--patience-seconds",
         type=float,
         default=60.0,
         help="how long what a passed test has left may take to be gone",
     )
+    parser.addoption(
+        "--half",
+        action="store_true",
+        help="of a test for both stores and both faces run two variants of the four: each store, and each face",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare this process: its temporary directory, and that Ctrl-C reaches the programs it starts."""
+    """Prepare this process: make its temporary directory, and let Ctrl-C reach the programs it starts."""
     stack = ExitStack()
     config.add_cleanup(stack.close)
-    # One for the whole run, and in it one for each of its processes.
+    # One directory for the whole run, with one inside it for each process.
     stack.enter_context(temporary_directory_of_its_own())
+    if postgres.TEMPLATE not in os.environ:
+        stack.enter_context(patch.dict(os.environ, {postgres.TEMPLATE: tempfile.mkdtemp(prefix="tidings-template-")}))
     stack.enter_context(leftovers.watched_loops())
-    # The first workflow changes these for good. Where that is in a test that has put something in the place of
-    # `Thread.start`, say, the end of the test would put the unchanged one back.
-    settle_threads()
-    settle_asyncio()
+    # The first workflow patches these libraries permanently. If that happened in a test that has replaced
+    # `Thread.start`, for example, the end of the test would restore the unpatched method.
+    settle_libraries()
+    logs.show()
+    _look_at_errors_that_are_caught()
     if not _is_worker(config) and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # So do shells start what goes to the background, and whatever we start would inherit it.
+        # A shell starts background processes in this way, and all programs that we start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let the watchdog be heard from every process, and say what repeats the order."""
+    """Let the watchdog write from every process, and print the seed that repeats the order."""
     if _is_worker(session.config):
         watchdog.speak_up(session.config)
     elif (seed := _seed(session.config)) is not None:
-        # Now, for a run that is ended never comes to its summary; the header, which says it too, is for the talkative.
+        # Now, because a run that is killed prints no summary, and a quiet run prints no header.
         _terminal(session.config).write_line(f"The order of the tests: SEED={seed}")
 
 
 def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
-    """Say what went past a pooler; and again what repeats the order of a run that failed, where it is looked for."""
+    """Print which tests bypassed a pooler. If the run failed, print the seed that repeats its order."""
     say_what_went_past(_terminal(config))
     if exitstatus != pytest.ExitCode.OK and (seed := _seed(config)) is not None:
         _terminal(config).write_line(f"The same order again: make test SEED={seed}")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Take more processes than there are processors: half of its time a test waits for a server or another process."""
+    """Use more processes than processors: a test spends half of its time waiting for servers or other processes."""
     return -(-3 * (os.cpu_count() or 1) // 2)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long tests, in whatever order: one at the end would leave the other processes idle."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the long tests first, in any order: a long test at the end would leave the other processes idle."""
+    if config.getoption("--half"):
+        left_out = other_half(items, _seed(config) or 0)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Remember what all modules have registered, now that they are imported."""
+    """Remember the registrations of all modules, now that they are imported."""
     session.stash[_REGISTERED] = Registered()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember that a test failed: then it is no wonder if something is left."""
+    """Remember a failed test, because it may leave something behind. Fail a test that shows a password."""
     report = yield
+    if report.when == "teardown":
+        for name, text in report.sections:
+            passwords.look(name, text)
+        shown = passwords.taken()
+        if shown and report.passed:
+            report.outcome = "failed"
+            report.longrepr = "\n    ".join([f"{item.nodeid} shows a password:", *shown])
     item.stash[_HAS_FAILED] = item.stash.get(_HAS_FAILED, False) or report.failed
     return report
+
+
+def _look_at_errors_that_are_caught() -> None:
+    """From now on check each error that `pytest.raises` catches for passwords."""
+    fill = pytest.ExceptionInfo.fill_unfilled
+
+    def look_and_fill(info: pytest.ExceptionInfo[Any], caught: Any) -> None:
+        passwords.look_at_error(caught[1])
+        fill(info, caught)
+
+    pytest.ExceptionInfo.fill_unfilled = look_and_fill  # type: ignore[assignment,method-assign]
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -122,9 +157,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _begins_alone_and_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let each test find what its own module has registered, and fail the one that leaves something behind.
+    """Start each test with the registrations of its own module, and fail a test that leaves something behind.
 
-    It is set up before all others of the test, and so looks when all those are torn down.
+    This fixture is set up before all others of the test, so it checks after all others are torn down.
     """
     request.session.stash[_REGISTERED].restore(request.module.__name__)
     before = leftovers.Leftovers()
@@ -159,8 +194,8 @@ def _postgres_database(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _migrated_database(postgres_server: str) -> Iterator[MigratedDatabase]:
-    with new_database(postgres_server) as url:
-        yield MigratedDatabase(url)
+    with new_database(postgres_server) as url, closing(MigratedDatabase(url)) as database:
+        yield database
 
 
 @pytest.fixture(scope="session", name="_pooler")
@@ -173,9 +208,9 @@ def _postgres_pooler(postgres_server: str) -> Iterator[PgBouncer | None]:
 
 @pytest.fixture
 def postgres_url(request: pytest.FixtureRequest, _pooler: PgBouncer | None) -> str:
-    """The URL of a PostgreSQL database: with our tables, all empty, but without any for what is marked `unmigrated`.
+    """The URL of a PostgreSQL database with empty tables of ours, or without tables for a test marked `unmigrated`.
 
-    Through a pooler, where `tests.support.pooled` says so.
+    It leads through a pooler if `tests.support.pooled` says so.
     """
     if request.node.get_closest_marker("unmigrated"):
         url: str = request.getfixturevalue("_postgres_database")
@@ -187,16 +222,29 @@ def postgres_url(request: pytest.FixtureRequest, _pooler: PgBouncer | None) -> s
     return url_for(request.node, _pooler, url)
 
 
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> Iterator[str]:
-    """The URL of an SQLite file that does not exist yet: in memory where that is a file system.
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "tidings.sqlite"
+    store = stores.open(f"sqlite:///{path}")
+    store.migrate()
+    store.close()
+    return path
 
-    A process that dies loses nothing of it, and a failing power is not tested: 200,000 syncs would only cost time, as
-    on PostgreSQL. The tests of the SQLite store itself are on a disk.
+
+@pytest.fixture
+def sqlite_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an SQLite file with empty tables of ours; for a test marked `unmigrated`, of a file not created yet.
+
+    The file is in memory if the machine has a file system there. It survives the death of a process, and power failures
+    are not tested here: 200,000 syncs would only cost time, as on PostgreSQL. The tests of the SQLite store itself use
+    a disk.
     """
-    where = leftovers.MEMORY if leftovers.MEMORY.is_dir() else tmp_path
+    where = leftovers.MEMORY if leftovers.MEMORY.is_dir() else request.getfixturevalue("tmp_path")
     with tempfile.TemporaryDirectory(prefix=leftovers.MEMORY_PREFIX, dir=where) as directory:
-        yield f"sqlite:///{directory}/tidings.sqlite"
+        path = Path(directory) / "tidings.sqlite"
+        if not request.node.get_closest_marker("unmigrated"):
+            shutil.copyfile(request.getfixturevalue("_migrated_file"), path)
+        yield f"sqlite:///{path}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -1,10 +1,10 @@
-"""Runs the tests again and again beside busy processes, in another order each time: `make stress ROUNDS=10 SEED=7`.
+"""Runs the tests repeatedly beside busy processes, each time in another order: `make stress ROUNDS=10 SEED=7`.
 
     python -m tests.stress [--rounds 10] [--seed 7] [--busy 2] [--logs .stress] [-- pytest's arguments]
 
-There are as many busy processes as processors. After each round nothing may be left: no process that the round started,
-and no file in the directory for temporary files or in memory. A round that fails leaves its log, and the next one
-begins. Ends with 1 if any has failed.
+There are as many busy processes as processors. A round must leave nothing behind: no process that it started, and no
+file in the temporary directory or in memory. A failed round leaves its log, and the next round begins. The program
+exits with 1 if any round has failed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from random import Random
 
 from tests.support import leftovers, programs
 
-_MARK = "TIDINGS_STRESS"
+_MARK = leftovers.MEMORY_MARK
 _COUNTS = re.compile(r"\d+ (passed|failed|error)")
 _BUSY = "while True: pass"
-# What has been told to end at the end of a round: servers, and what removes their files.
+# For servers, and the guards that remove their files, to end after a round.
 _PATIENCE_SECONDS = 30.0
 
 
 class Round:
-    """One run of the tests, in a directory for temporary files of its own."""
+    """One run of the tests, with a temporary directory of its own."""
 
     def __init__(self, number: int, seed: int, logs: Path, arguments: list[str]) -> None:
         self.seed = seed
@@ -41,13 +41,12 @@ class Round:
         self._mark = secrets.token_hex(8)
 
     def play(self) -> str:
-        """Run the tests, and say in a line how that went; the log stays if it went wrong."""
+        """Run the tests, and return a line about the outcome. The log is kept if the round failed."""
         began = time.monotonic()
-        in_memory = _in_memory()
         with tempfile.TemporaryDirectory(prefix="tidings-stress-", ignore_cleanup_errors=True) as directory:
             os.chmod(directory, 0o711)  # A PostgreSQL server that runs as another user must get through.
             code = self._run(directory)
-            left = self._await_nothing_left(Path(directory), in_memory)
+            left = self._await_nothing_left(Path(directory))
         for pid in self._processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -67,21 +66,21 @@ class Round:
         with self.log.open("w") as log:
             return programs.run(*command, env=environment, stdout=log, stderr=log).returncode
 
-    def _await_nothing_left(self, directory: Path, in_memory: set[Path]) -> list[str]:
+    def _await_nothing_left(self, directory: Path) -> list[str]:
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while left := self._left(directory, in_memory):
+        while left := self._left(directory):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.1)
         return left
 
-    def _left(self, directory: Path, in_memory: set[Path]) -> list[str]:
+    def _left(self, directory: Path) -> list[str]:
         processes = [f"process {pid} ({leftovers.command(pid)})" for pid in self._processes()]
-        files = [str(path) for path in (*directory.iterdir(), *(_in_memory() - in_memory))]
-        return processes + sorted(files)
+        in_memory = leftovers.MEMORY.glob(f"tidings-{self._mark}-*") if leftovers.MEMORY.is_dir() else ()
+        return processes + sorted(str(path) for path in (*directory.iterdir(), *in_memory))
 
     def _processes(self) -> Iterator[int]:
-        """Give the processes that this round has started: each has inherited its mark."""
+        """Yield the processes that this round has started: each has inherited its mark."""
         mark = f"{_MARK}={self._mark}".encode()
         for path in leftovers.PROCESSES.glob("[0-9]*/environ"):
             with suppress(OSError):  # It has ended, or is another user's.
@@ -89,15 +88,9 @@ class Round:
                     yield int(path.parent.name)
 
 
-def _in_memory() -> set[Path]:
-    """Return what tests have in memory whose process is gone."""
-    found = leftovers.MEMORY.glob("tidings-*-*") if leftovers.MEMORY.is_dir() else ()
-    return {path for path in found if not (leftovers.PROCESSES / path.name.split("-")[1]).exists()}
-
-
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Keep so many processors busy; what does it ends with this process, however that ends."""
+    """Keep so many processors busy. The busy processes end with this one, however it ends."""
     processes = [programs.start(*programs.python("-c", _BUSY)) for _ in range(count)]
     try:
         yield

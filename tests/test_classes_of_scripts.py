@@ -163,7 +163,7 @@ def test_reading_imports_nothing(folder: Path) -> None:
     )
     assert "import the module 'orders' before" in _written(folder, "-c", reading, text)
     typed_in = text.replace('"orders:', '"__main__:')
-    assert "stored by a program that cannot be imported" in _written(folder, "-c", reading, typed_in)
+    assert "the program that stored it cannot be imported" in _written(folder, "-c", reading, typed_in)
 
 
 WORKFLOW = """
@@ -203,3 +203,38 @@ def test_a_workflow_of_a_script_goes_on_in_a_program_that_imports_it(
     )
     done = _run(tmp_path, "-c", going_on, database_url)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (["shop/orders.py"], ["-m", "shop.orders"]),
+        (["-m", "shop.orders"], ["shop/orders.py"]),
+        (["orders.py"], ["link.py"]),
+        (["link.py"], ["orders.py"]),
+        (["orders.py"], ["elsewhere/link.py"]),
+    ],
+    ids=" ".join,
+)
+def test_a_script_is_the_same_however_it_is_run(folder: Path, first: list[str], then: list[str]) -> None:
+    (folder / "link.py").symlink_to("orders.py")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "link.py").symlink_to("../orders.py")
+    _assert_read(folder, _written(folder, *first), *then)
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("import shop.orders as script; script.read(sys.argv[1])", "shop.orders"),
+        ("exec(open('orders.py').read().split('if __name__')[0]); read(sys.argv[1])", "__main__"),
+    ],
+    ids=["another package", "typed in"],
+)
+def test_what_may_be_the_same_script_is_named_with_what_to_do(folder: Path, program: str, found: str) -> None:
+    text = _written(folder, "orders.py")
+    done = _run(folder, "-c", f"import sys; {program}", text)
+    assert f"{found} has a class of that name" in done.stderr
+    assert f"sys.modules['orders'] = sys.modules['{found}']" in done.stderr
+    does_so = f"import sys, {found}; sys.modules['orders'] = sys.modules['{found}']; {program}"
+    _assert_read(folder, text, "-c", does_so)

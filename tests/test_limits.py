@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from tidings.limits import (
     MAX_VALUE_BYTES,
     check_id,
     check_key,
+    check_seconds,
+    check_time_limit,
     check_timeout,
     check_topic,
     check_value_size,
@@ -64,26 +68,81 @@ def test_what_is_no_text_is_a_type_error(value: object) -> None:
         check_id(value, "it")
 
 
-@pytest.mark.parametrize(("given_seconds", "seconds"), [(0, 0.0), (0.5, 0.5), (7, 7.0), (None, None)])
-def test_a_timeout_is_seconds_or_none(given_seconds: object, seconds: float | None) -> None:
-    assert check_timeout(given_seconds) == seconds
+CHECKS: list[Callable[[Any, str], float | None]] = [check_timeout, check_time_limit, check_seconds]
 
 
-@pytest.mark.parametrize("longer_than_anybody_waits", [MAX_TIMEOUT_SECONDS * 2, math.inf, 1e300])
-def test_a_timeout_beyond_all_bounds_is_none(longer_than_anybody_waits: float) -> None:
-    assert check_timeout(longer_than_anybody_waits) is None
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    ("given_seconds", "seconds"),
+    [
+        (0.5, 0.5),
+        (7, 7.0),
+        (timedelta(minutes=2), 120.0),
+        (timedelta(microseconds=1), 1e-6),
+        (MAX_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS),
+        (timedelta(days=366 * 100), MAX_TIMEOUT_SECONDS),
+    ],
+)
+def test_seconds_are_a_number_or_a_timedelta(
+    check: Callable[[Any, str], float | None], given_seconds: object, seconds: float
+) -> None:
+    found = check(given_seconds, "it")
+    assert found == seconds
+    assert type(found) is float
 
 
-@pytest.mark.parametrize("value", [-1, -1e-9, math.nan, -math.inf])
-def test_a_negative_timeout_is_refused(value: float) -> None:
-    with pytest.raises(DBOSLimitError, match="seconds must be 0 or more"):
-        check_timeout(value, "seconds")
+def test_no_limit_is_none() -> None:
+    assert check_timeout(None) is None
+    assert check_time_limit(None, "it") is None
+    with pytest.raises(TypeError, match="it must be a number of seconds or a timedelta, not None"):
+        check_seconds(None, "it")
 
 
-@pytest.mark.parametrize("value", ["1", True, object()])
-def test_a_timeout_that_is_no_number_is_a_type_error(value: object) -> None:
-    with pytest.raises(TypeError, match="must be a number of seconds"):
-        check_timeout(value)
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "value",
+    [MAX_TIMEOUT_SECONDS * 2, math.inf, 1e300, 10**400, 10**5_000, timedelta.max],
+    ids=["200 years", "inf", "1e300", "10**400", "10**5000", "longest timedelta"],
+)
+def test_more_than_a_hundred_years_is_refused(check: Callable[[Any, str], float | None], value: Any) -> None:
+    with pytest.raises(DBOSLimitError, match=r"^it must be at most 3,162,240,000 seconds, a hundred years") as raised:
+        check(value, "it")
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "value", [-1, -1e-9, math.nan, -math.inf, -(10**400), timedelta(seconds=-1), timedelta.min], ids=str
+)
+def test_negative_seconds_are_refused(check: Callable[[Any, str], float | None], value: Any) -> None:
+    with pytest.raises(DBOSLimitError, match=r"^it must be (0 or more|more than 0) seconds.*; got ") as raised:
+        check(value, "it")
+    assert len(str(raised.value)) < 200
+
+
+def test_a_negative_timedelta_is_shown_in_seconds() -> None:
+    """Python's own form of it is not what anybody wrote: -1 day and 86,399 seconds."""
+    for wrong, shown in (
+        (timedelta(seconds=-1), "-1"),
+        (timedelta(minutes=-2), "-120"),
+        (timedelta(days=-1), "-86400"),
+    ):
+        with pytest.raises(DBOSLimitError, match=rf"it must be 0 or more seconds; got timedelta\(seconds={shown}\)"):
+            check_seconds(wrong, "it")
+
+
+@pytest.mark.parametrize("value", [0, 0.0, timedelta(0)])
+def test_only_a_time_limit_must_be_more_than_0(value: Any) -> None:
+    assert check_timeout(value) == check_seconds(value, "it") == 0.0
+    with pytest.raises(DBOSLimitError, match="it must be more than 0 seconds, or None for no limit; got"):
+        check_time_limit(value, "it")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("value", ["1", True, object(), b"1", [1], 1j, Decimal(1)])
+def test_what_is_no_number_is_a_type_error(check: Callable[[Any, str], float | None], value: object) -> None:
+    with pytest.raises(TypeError, match=r"^it must be a number of seconds or a timedelta.*, not "):
+        check(value, "it")
 
 
 def test_a_value_has_16_mib_of_utf_8() -> None:

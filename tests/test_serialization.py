@@ -606,28 +606,11 @@ def cycle() -> list[Any]:
     return items
 
 
-def unset_field() -> Slotted:
-    slotted = Slotted(1)
-    del slotted.a
-    return slotted
-
-
-class FixedZone(tzinfo):
-    def utcoffset(self, _: datetime | None) -> timedelta:
-        return timedelta(0)
-
-    def dst(self, _: datetime | None) -> None:
-        return None
-
-    def tzname(self, _: datetime | None) -> str:
-        return "fixed"
-
-
 @pytest.mark.parametrize(
     ("value", "path", "reason"),
     [
         (object(), "$", "cannot be stored"),
-        ({"order": {"items": [0, 1, 2, len]}}, "$.order.items[3]", "<built-in function len> cannot be stored"),
+        ({"order": {"items": [0, 1, 2, len]}}, "$.order.items[3]", "the function len cannot be stored; call missing"),
         ({"a b": (1, {2: print})}, "$['a b'][1][2]", "cannot be stored"),
         ({(1, 2): [print]}, "$[(1, 2)][0]", "cannot be stored"),
         ({print: 1}, "$[<built-in function print>]", "cannot be stored"),
@@ -658,9 +641,7 @@ class FixedZone(tzinfo):
         (["ok", "\ud800"], "$[1]", "lone surrogate"),
         ({"x": {"k\udfff": 1}}, "$.x['k\\udfff']", "lone surrogate"),
         ((1, "\ud800"), "$[1]", "lone surrogate"),
-        (unset_field(), "$", "without a value for its field 'a'"),
-        (datetime(2024, 1, 1, tzinfo=FixedZone()), "$", "time zone"),
-        (CodedGroup([ValueError()], 3), "$", "its args do not make another"),
+        (CodedGroup([ValueError()], 3), "$", "its args cannot make it again"),
     ],
 )
 def test_what_cannot_come_back_is_refused_by_its_path(value: Any, path: str, reason: str) -> None:
@@ -695,12 +676,12 @@ wraps = [
 @pytest.mark.parametrize("wrap", wraps)
 def test_depth_is_bounded(wrap: Callable[[Any], Any]) -> None:
     assert same(round_trip(nested(MAX_DEPTH, wrap)), nested(MAX_DEPTH, wrap))
-    with pytest.raises(DBOSSerializationError, match="more than are stored"):
+    with pytest.raises(DBOSSerializationError, match="which is the limit"):
         dump(JSON, nested(MAX_DEPTH + 1, wrap), "the value")
 
 
 def test_any_depth_is_refused_alike() -> None:
-    with pytest.raises(DBOSSerializationError, match="more than are stored"):
+    with pytest.raises(DBOSSerializationError, match="which is the limit"):
         dump(JSON, nested(50_000, lambda inner: [inner]), "the value")
 
 
@@ -727,9 +708,9 @@ def test_a_stack_without_room_is_a_clear_error() -> None:
         return what() if calls_deep == 0 else call(what, calls_deep - 1)
 
     near_the_end = sys.getrecursionlimit() - len(inspect.stack(0)) - 80
-    with pytest.raises(DBOSSerializationError, match="deeper than the stack"):
+    with pytest.raises(DBOSSerializationError, match="too deeply for the stack"):
         call(lambda: dump(JSON, value, ""), near_the_end)
-    with pytest.raises(DBOSSerializationError, match="deeper than the stack"):
+    with pytest.raises(DBOSSerializationError, match="too deeply for the stack"):
         call(lambda: load(JSON, text, ""), near_the_end)
 
 
@@ -1202,8 +1183,8 @@ lost_errors: list[tuple[BaseException, str, str]] = [
     (ValueError("with", len), "ValueError", "('with', <built-in function len>)"),
     (_with(KeyError("k"), response=socket.socket), "KeyError", "'k'"),
     (ValueError("\ud800"), "ValueError", "\\ud800"),
-    (CodedGroup([ValueError()], 3), f"{HERE}.CodedGroup", "exit code: 3 (1 sub-exception)"),
-    (ExceptionGroup("g", [ValueError(len)]), "ExceptionGroup", "g (1 sub-exception)"),
+    (CodedGroup([ValueError()], 3), f"{HERE}.CodedGroup", "exit code: 3"),
+    (ExceptionGroup("g", [ValueError(len)]), "ExceptionGroup", "g"),
     (UnprintableError("x"), f"{HERE}.UnprintableError", "<its message cannot be printed>"),
 ]
 
@@ -1258,7 +1239,7 @@ def test_an_error_that_is_too_large_is_recorded_in_part(serializer: Serializer) 
 
 
 def test_what_is_no_error_is_not_raised() -> None:
-    with pytest.raises(DBOSSerializationError, match="no exception"):
+    with pytest.raises(DBOSSerializationError, match="not an exception"):
         load_error(JSON, "1")
 
 

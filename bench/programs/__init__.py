@@ -1,1 +1,1 @@
-"""What is measured: each module is an ordinary program of the library, and its functions measure something."""
+"""The measured programs: each module is an ordinary program that uses the library, and its functions measure it."""

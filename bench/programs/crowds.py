@@ -1,4 +1,4 @@
-"""Many workflows at once: thousands that wait, and thousands that a crash has left behind."""
+"""Many workflows at once: thousands that wait, and thousands that a killed process has left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTLE_SECONDS = 0.5
 
 
 class Crowd:
-    """So many workflows of this process, and how many of them have come to a certain place."""
+    """Counts how many workflows of this process have reached a certain point."""
 
     def __init__(self) -> None:
         self.dying = False
@@ -32,24 +32,24 @@ class Crowd:
         self._lock = threading.Lock()
 
     def expect(self, count: int) -> None:
-        """Begin anew, with so many missing."""
+        """Start counting again, until `count` have arrived."""
         self._missing = count
         self._complete.clear()
 
     def arrive(self) -> None:
-        """One more is here."""
+        """Count one more."""
         with self._lock:
             self._missing -= 1
             if self._missing == 0:
                 self._complete.set()
 
     def wait(self) -> None:
-        """Wait until all are here."""
+        """Wait until all have arrived."""
         self._complete.wait()
 
 
 CROWD = Crowd()
-_part: list[tuple[asyncio.AbstractEventLoop, list[Any]]] = []  # A neighbour's part of a crowd.
+_part: list[tuple[asyncio.AbstractEventLoop, list[Any]]] = []  # a neighbour's part of a crowd
 
 
 @DBOS.workflow()
@@ -67,7 +67,7 @@ async def give_back(number: int) -> int:
 
 @DBOS.workflow()
 async def survive() -> None:
-    """Record some steps; then hang, if this process is to be killed."""
+    """Record some steps; then hang, if this process will be killed."""
     for number in range(RECORDED_STEPS):
         await give_back(number)
     CROWD.arrive()
@@ -76,7 +76,7 @@ async def survive() -> None:
 
 
 def waiting(size: Size) -> None:
-    """Let many workflows wait for a message: what each takes of memory, and how fast all are woken and finished."""
+    """Let many workflows wait for a message: the memory of each, and how fast all are woken and finished."""
 
     async def crowd(count: int, memory_row: str | None, finish_row: str | None) -> None:
         numbers = iter(range(count))
@@ -91,7 +91,7 @@ def waiting(size: Size) -> None:
         with measuring(memory_row) as window:
             await asyncio.gather(*(start() for _ in range(STARTERS)))
             await asyncio.to_thread(CROWD.wait)
-            # The last of them are about to wait; a message too many each would tell, and be measured.
+            # The last ones are only about to wait; a message sent too early would be measured.
             await asyncio.sleep(SETTLE_SECONDS)
             gc.collect()
             window.operations = count
@@ -111,7 +111,7 @@ def waiting(size: Size) -> None:
 
 
 def waiting_apart(size: Size) -> None:
-    """Let a crowd wait in two processes, and send to all of it from a third, this one."""
+    """Let a crowd wait in two processes, and send to all of it from this process, the third."""
     neighbours = [Neighbour(f"neighbour-{number}") for number in range(PROCESSES)]
     each = size.count // PROCESSES
     for number, neighbour in enumerate(neighbours):
@@ -132,11 +132,11 @@ def waiting_apart(size: Size) -> None:
         neighbour.end()
 
 
-# What a neighbour with a part of the crowd does.
+# The actions of a neighbour with a part of the crowd.
 
 
 def let_wait(prefix: str, count: int) -> None:
-    """Start so many workflows; return when they wait."""
+    """Start `count` workflows; return when they wait."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     _part.append((loop, asyncio.run_coroutine_threadsafe(_start_waiting(prefix, count), loop).result()))
@@ -169,7 +169,7 @@ async def _start_waiting(prefix: str, count: int) -> list[Any]:
 
 
 def recovered(size: Size) -> None:
-    """Kill a process with many workflows; from the launch of the next one until all have finished."""
+    """Kill a process with many workflows; measure from the next one's launch until all have finished."""
     victim = Neighbour(executor_id=None)
     victim.do("run_until_killed", size.count)
     victim.kill()
@@ -186,12 +186,12 @@ recovered.launches = True  # type: ignore[attr-defined]
 
 
 def taken_over(size: Size) -> None:
-    """Kill a process in which many wait; until all of them are executed again, in this one, which was there before."""
+    """Kill a process in which many wait; measure until all are executed again in this process, which was running."""
     _taken_over("taken_over", Neighbour("victim"), size.count)
 
 
 def taken_over_elsewhere(size: Size) -> None:
-    """The same, of a process that is taken for one on another host: its lock file is where nobody looks."""
+    """The same, for a process that counts as one on another host: its lock file is where no process looks."""
     with tempfile.TemporaryDirectory() as elsewhere:
         _taken_over("taken_over_elsewhere", Neighbour("victim", TMPDIR=elsewhere), size.count)
 
@@ -207,7 +207,7 @@ def _taken_over(row: str, victim: Neighbour, count: int) -> None:
 
 
 def run_until_killed(count: int) -> None:
-    """Be the victim: return when all have recorded their steps, and hang."""
+    """Run as the victim: return when all have recorded their steps, then hang."""
     CROWD.dying = True
     CROWD.expect(count)
     threading.Thread(target=asyncio.run, args=(_start_survivors(count),), daemon=True).start()

@@ -18,7 +18,7 @@ def set_steadily(seconds: float, value: str) -> int:
 
 
 def events_set(size: Size) -> None:
-    """Set an event; the end of the workflow is in it, for then all is durable."""
+    """Set an event. The end of the workflow is included, because only then all values are durable."""
     set_steadily(size.seconds / 10, size.value)
     with measuring("events_set") as window:
         window.operations = set_steadily(size.seconds, size.value)

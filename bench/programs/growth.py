@@ -1,6 +1,6 @@
-"""How cost grows: with the workflows at once, the messages consumed before, the length of a stream, the processes.
+"""How cost grows: with concurrent workflows, consumed messages, the length of a stream, and processes.
 
-A library that is slow does not come to the end of a series: it stops when its time is up.
+A slow library does not reach the end of a series: the series stops when its time is over.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _done: SimpleQueue[float] = SimpleQueue()
 
 @DBOS.step()
 def be_durable() -> None:
-    """A step begins when all that was written before it is durable."""
+    """Do nothing. A step begins only when everything written before it is durable."""
 
 
 @DBOS.workflow()
 def receive_as_told() -> None:
-    """Receive as many as ordered, say how long it took, and again."""
+    """Receive as many messages as told, report how long it took, and repeat."""
     while count := _orders.get():
         began = time.perf_counter()
         for _ in range(count):
@@ -46,7 +46,7 @@ def receive_as_told() -> None:
 
 @DBOS.workflow()
 def write_as_told(value: str) -> None:
-    """Write as many as ordered, say how long it took until they were durable, and again."""
+    """Write as many items as told, report how long it took until they were durable, and repeat."""
     while count := _orders.get():
         began = time.perf_counter()
         for _ in range(count):
@@ -56,7 +56,7 @@ def write_as_told(value: str) -> None:
 
 
 def with_concurrency(size: Size) -> None:
-    """Workflows of one step each, ever more at once."""
+    """Workflows of one step each, more and more of them at once."""
     asyncio.run(_many(CONCURRENT[0], size.seconds / 10, size.value))
     for concurrent in CONCURRENT:
         if concurrent > size.count:
@@ -66,7 +66,7 @@ def with_concurrency(size: Size) -> None:
 
 
 def with_consumed(size: Size) -> None:
-    """Messages of one workflow, after ever more were consumed."""
+    """Receive messages in one workflow, after more and more were consumed."""
     destination = DBOS.start_workflow(receive_as_told)
 
     def consume(count: int) -> float:
@@ -81,7 +81,7 @@ def with_consumed(size: Size) -> None:
 
 
 def with_length(size: Size) -> None:
-    """Writing to a stream and reading its end, ever longer."""
+    """Write to a stream and read its end, while it becomes longer."""
     writer = DBOS.start_workflow(write_as_told, size.value)
 
     def measure(before: int) -> None:
@@ -97,7 +97,7 @@ def with_length(size: Size) -> None:
 
 
 def with_processes(size: Size) -> None:
-    """Workflows of one step each, in ever more processes on one database."""
+    """Workflows of one step each, in more and more processes on one database."""
     for count in PROCESSES:
         neighbours = [Neighbour(f"neighbour-{count}-{number}") for number in range(count)]
         for neighbour in neighbours:
@@ -111,7 +111,7 @@ def with_processes(size: Size) -> None:
 
 
 def many(seconds: float, value: str) -> int:
-    """Be one of the processes."""
+    """Run as one of the processes."""
     window = Window()
     asyncio.run(_many(CONCURRENT_IN_EACH_PROCESS, seconds, value, window))
     return window.operations
@@ -129,7 +129,7 @@ async def _many(concurrent: int, seconds: float, value: str, window: Window | No
 
 
 def _with_ever_more(size: Size, add: Callable[[int], float], measure: Callable[[int], None]) -> None:
-    add(MEASURED)  # Not counted: statements are prepared, caches filled.
+    add(MEASURED)  # Not counted: it prepares statements and fills caches.
     until = time.perf_counter() + size.seconds
     there = MEASURED
     for before in (number for number in BEFORE if number <= size.count):

@@ -16,7 +16,7 @@ WAIT_SECONDS = 600.0
 
 @DBOS.workflow()
 def collect(seconds: float, count: int) -> tuple[int, float]:
-    """Wait for the word, then receive until the time is up or all is there; return how many, and how long it took."""
+    """Wait for the signal, then receive for this long or until all have come; return how many and how long it took."""
     DBOS.recv("go", WAIT_SECONDS)
     window = Window()
     began = time.perf_counter()
@@ -27,7 +27,7 @@ def collect(seconds: float, count: int) -> tuple[int, float]:
 
 
 def sent_alone(size: Size) -> None:
-    """Send one message after the other."""
+    """Send messages one after the other."""
     destination = DBOS.start_workflow(collect, 0.0, 0)
     for _ in range(WARM_UP_ROUNDS):
         DBOS.send(destination.workflow_id, size.value, "inbox")
@@ -40,7 +40,7 @@ def sent_alone(size: Size) -> None:
 
 
 def sent_together(size: Size) -> None:
-    """Send from many threads at a time."""
+    """Send from many threads at the same time."""
     destination = DBOS.start_workflow(collect, 0.0, 0)
 
     def one_after_the_other(seconds: float) -> Window:
@@ -61,7 +61,7 @@ def sent_together(size: Size) -> None:
 
 
 def drained(size: Size) -> None:
-    """Receive in one workflow what waits for it."""
+    """Receive in one workflow the messages that wait for it."""
     warm_up = DBOS.start_workflow(collect, 0.0, 0)
     DBOS.send(warm_up.workflow_id, None, "go")
     warm_up.get_result()
@@ -71,5 +71,5 @@ def drained(size: Size) -> None:
         DBOS.send_bulk(messages[first : first + MESSAGES_PER_CALL])
     with measuring("drained") as window:
         DBOS.send(destination.workflow_id, None, "go")
-        # Its own clock: how soon the caller hears of the result is another row.
+        # The workflow's own clock: the delay until the caller has the result is another row.
         window.operations, window.seconds = destination.get_result()

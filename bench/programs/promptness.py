@@ -1,7 +1,7 @@
-"""Promptness: how soon he who waits knows what somebody did, in the same process and in another, default settings.
+"""Promptness: how soon a waiter learns what happened, in the same process and in another, with default settings.
 
-Whoever does it notes the time right before; the commit, the wake-up and the look of him who waits are in the figure.
-Both clocks are the machine's monotonic one.
+The sender takes the time right before it acts. So the figure includes the commit, the wake-up and the waiter's read.
+Both use the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.library import DBOS, SetWorkflowID
 from bench.meter import WARM_UP_ROUNDS, Window, measuring, rounds
 from bench.size import Size
 
-# He who waits has done so for at least this long when it happens: else his first look would find it.
+# A waiter has waited at least this long before the sender acts; otherwise its first look would find the change.
 SETTLE_SECONDS = 0.01
 WAIT_SECONDS = 600.0
 
@@ -29,14 +29,14 @@ _go: SimpleQueue[bool] = SimpleQueue()
 
 @DBOS.workflow()
 def receive() -> None:
-    """Say how long each message took, until there is an empty one."""
+    """Note how long each message took, until an empty one comes."""
     while sent := DBOS.recv("ping", WAIT_SECONDS):
         _arrived.put(seconds_since(sent))
 
 
 @DBOS.workflow()
 def publish_times() -> None:
-    """Set a new event whenever told to, to the time."""
+    """Whenever told to, set a new event to the current time."""
     number = 0
     while _go.get():
         DBOS.set_event(f"event-{number}", time.monotonic_ns())
@@ -45,28 +45,28 @@ def publish_times() -> None:
 
 @DBOS.workflow()
 def write_times() -> None:
-    """Write to a stream whenever told to, the time."""
+    """Whenever told to, write the current time to a stream."""
     while _go.get():
         DBOS.write_stream("times", time.monotonic_ns())
 
 
 @DBOS.workflow()
 def end_when_told() -> int:
-    """End when told to, with the time."""
+    """When told to, end with the current time as the result."""
     _go.get()
     return time.monotonic_ns()
 
 
 @DBOS.workflow()
 def serve(partner_id: str) -> None:
-    """Give back what comes."""
+    """Send back each message."""
     while DBOS.recv("ball", WAIT_SECONDS):
         DBOS.send(partner_id, True, "ball")
 
 
 @DBOS.workflow()
 def play(partner_id: str, seconds: float) -> list[float]:
-    """Send, wait for what comes back, and again; return how long each took, in seconds."""
+    """Send a message, wait for its return, and repeat; return how long each round trip took, in seconds."""
     window = Window()
     for began in rounds(seconds, window):
         DBOS.send(partner_id, True, "ball")
@@ -77,15 +77,15 @@ def play(partner_id: str, seconds: float) -> list[float]:
 
 
 def seconds_since(then_ns: int) -> float:
-    """Return how long ago that was, in seconds."""
+    """Return how many seconds ago that was."""
     return (time.monotonic_ns() - then_ns) / 1e9
 
 
 class Pause:
-    """How long to let him wait who waits: a random part of the longest that he has ever taken to know.
+    """How long to let a waiter wait: a random part of the longest delay seen.
 
-    So who looks every second is caught at any moment of that second. After a fixed pause it would always be the same
-    moment, right after a look.
+    So a waiter that polls every second is caught at any moment of that second. After a fixed pause it would always be
+    the same moment, right after a poll.
     """
 
     def __init__(self) -> None:
@@ -97,16 +97,16 @@ class Pause:
         return SETTLE_SECONDS + self._random.uniform(0, self._longest)
 
     def saw(self, seconds: float) -> float:
-        """Note that it took so long, and return it."""
+        """Note a delay, and return it."""
         self._longest = max(self._longest, seconds)
         return seconds
 
 
-# What the actor does.
+# The actions.
 
 
 def send(workflow_id: str) -> None:
-    """Send the time."""
+    """Send the current time."""
     DBOS.send(workflow_id, time.monotonic_ns(), "ping")
 
 
@@ -117,7 +117,7 @@ def start(workflow: str, workflow_id: str) -> None:
 
 
 def go(on: bool) -> None:
-    """Let the workflow that waits for the word go on."""
+    """Let a waiting workflow of this module continue."""
     _go.put(on)
 
 
@@ -125,7 +125,7 @@ def go(on: bool) -> None:
 
 
 def send_to_recv(size: Size) -> None:
-    """From `send` to the `recv` of a workflow that waits, in one process."""
+    """From `send` to the waiting `recv` of a workflow, in one process."""
     _send_to_recv("send_to_recv", size, Here(__name__))
 
 
@@ -136,7 +136,7 @@ def send_to_recv_apart(size: Size) -> None:
 
 
 def set_to_get(size: Size) -> None:
-    """From `set_event` to a `get_event` that waits."""
+    """From `set_event` to a waiting `get_event`."""
     _set_to_get("set_to_get", size, Here(__name__))
 
 
@@ -147,7 +147,7 @@ def set_to_get_apart(size: Size) -> None:
 
 
 def write_to_read(size: Size) -> None:
-    """From `write_stream` to a reader that waits."""
+    """From `write_stream` to a waiting reader."""
     _write_to_read("write_to_read", size, Here(__name__))
 
 
@@ -229,7 +229,7 @@ def _write_to_read(row: str, size: Size, actor: Actor) -> None:
 
 
 def _finish(actor: Actor, workflow_id: str) -> None:
-    """Let the workflow end, for good: a neighbour of another program on this database would recover it."""
+    """Let the workflow end before the program does: otherwise the next program's neighbour would recover it."""
     actor.do("go", False)
     DBOS.retrieve_workflow(workflow_id).get_result()
 
@@ -244,7 +244,7 @@ def _repeat(row: str, size: Size, one: Callable[[Pause], float]) -> None:
 
 
 def _when_told(actor: Actor, pause: Pause, wait: Callable[[], int]) -> float:
-    """Wait here while the actor gives the word; return the seconds since what it noted then."""
+    """Wait here while the actor tells the workflow; return the seconds since the time that it took then."""
     telling = threading.Timer(pause.seconds(), actor.do, ("go", True))
     telling.start()
     seconds = seconds_since(wait())

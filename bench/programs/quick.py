@@ -1,4 +1,4 @@
-"""The quick form: the rows that have targets, several in one process, for starting one takes longer than measuring."""
+"""The quick form: the rows that have targets, several in one process, since a start takes longer than measuring."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 from bench.programs import events, messages, promptness, streams, workflows
 from bench.size import Size
 
-# One drains so many, and reads at most so many; writing is bounded by the time alone.
+# The number of messages to drain, and the most items to read; only time limits the writing.
 COUNT = 2_000
 ROUNDS = 50
 
 
 def rates(size: Size) -> None:
-    """What is counted by the second."""
+    """Measure the rates."""
     counted = replace(size, count=COUNT)
     for program in (workflows.started_together, workflows.steps_alone, workflows.steps_together, events.events_set):
         program(size)
@@ -23,7 +23,7 @@ def rates(size: Size) -> None:
 
 
 def delays(size: Size) -> None:
-    """How soon others know."""
+    """Measure the delays."""
     bounded = replace(size, count=ROUNDS)
     promptness.send_to_recv(bounded)
     promptness.ping_pong(bounded)
@@ -31,5 +31,5 @@ def delays(size: Size) -> None:
     promptness.write_to_read_apart(bounded)
 
 
-# What the neighbour does.
+# The actions of the neighbour.
 go, start = promptness.go, promptness.start

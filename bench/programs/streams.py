@@ -1,4 +1,4 @@
-"""Streams: writing them, reading what is written, and many readers of one that is being written."""
+"""Streams: writing, reading what is written, and many readers of a stream that is being written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bench.size import Size
 READERS = 100
 ITEMS_PER_SECOND = 1_000
 ITEMS_PER_BURST = 10
-# Memory is looked at now and then while reading: looking takes a moment.
+# Memory is measured only now and then while reading, because that takes a moment.
 ITEMS_PER_LOOK = 1_000
 
 
 @DBOS.workflow()
 def write_many(seconds: float, count: int, value: str) -> int:
-    """Write to a stream until the time is up, or so many are written."""
+    """Write to a stream until the time is over, or `count` items are written."""
     return _write(seconds, count, value)
 
 
@@ -37,7 +37,7 @@ def write_in_step(seconds: float, count: int, value: str) -> int:
 
 @DBOS.workflow()
 async def write_steadily(seconds: float) -> int:
-    """Write the time, at `ITEMS_PER_SECOND` or as fast as it goes; return how many."""
+    """Write the current time, `ITEMS_PER_SECOND` times a second or as fast as possible; return how many."""
     window = Window()
     began = time.perf_counter()
     for now in rounds(seconds, window):
@@ -57,7 +57,7 @@ def _write(seconds: float, count: int, value: str) -> int:
 
 
 def stream_written(size: Size) -> None:
-    """Write a stream in a workflow; its end is in it, for then all is durable."""
+    """Write a stream in a workflow. The workflow's end is included, because only then all items are durable."""
     write_many(size.seconds / 10, size.count, size.value)
     with measuring("stream_written") as window:
         window.operations = write_many(size.seconds, size.count, size.value)
@@ -87,7 +87,7 @@ def stream_read(size: Size) -> None:
 
 
 def stream_read_memory(size: Size) -> None:
-    """What reading a long stream takes of memory, at most."""
+    """Measure how much memory reading a long stream takes at most."""
     handle = DBOS.start_workflow(write_many, size.seconds, size.count, size.value)
     handle.get_result()
     gc.collect()
@@ -101,7 +101,7 @@ def stream_read_memory(size: Size) -> None:
 
 
 def stream_readers(size: Size) -> None:
-    """Many readers of one stream that is written steadily: how old each item is when it arrives."""
+    """Many readers of a stream that is written at a steady rate: the age of each item when it arrives."""
 
     async def read(window: Window, workflow_id: str) -> None:
         async for written in DBOS.read_stream_async(workflow_id, "values"):

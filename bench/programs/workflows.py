@@ -1,4 +1,4 @@
-"""Workflows and steps: how many there are each second."""
+"""Workflows and steps: how many of them in a second."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def give_back(value: str) -> str:
 
 @DBOS.workflow()
 def steps_blocking(seconds: float, value: str) -> int:
-    """Make steps, one after the other, until the time is up."""
+    """Run steps one after the other, until the time is over."""
     window = Window()
     for _ in rounds(seconds, window):
         give_back_blocking(value)
@@ -47,7 +47,7 @@ def steps_blocking(seconds: float, value: str) -> int:
 
 @DBOS.workflow()
 async def steps(seconds: float, value: str) -> int:
-    """Make steps, one after the other, until the time is up."""
+    """Run steps one after the other, until the time is over."""
     window = Window()
     for _ in rounds(seconds, window):
         await give_back(value)
@@ -57,7 +57,7 @@ async def steps(seconds: float, value: str) -> int:
 
 @DBOS.workflow()
 async def one_step(value: str) -> None:
-    """Make one step."""
+    """Run one step."""
     await give_back(value)
 
 
@@ -72,7 +72,7 @@ def started_alone(size: Size) -> None:
 
 
 def started_together(size: Size) -> None:
-    """Start and finish workflows, so many at a time."""
+    """Start and finish workflows, many at the same time."""
 
     async def one_after_the_other(window: Window, seconds: float) -> None:
         for began in rounds(seconds, window):
@@ -88,21 +88,21 @@ def started_together(size: Size) -> None:
 
 
 def steps_alone(size: Size) -> None:
-    """Make steps in one workflow that awaits them."""
+    """Run steps in one async workflow."""
     asyncio.run(steps(size.seconds / 10, size.value))
     with measuring("steps_alone") as window:
         window.operations = asyncio.run(steps(size.seconds, size.value))
 
 
 def steps_alone_blocking(size: Size) -> None:
-    """Make steps in one workflow that blocks."""
+    """Run steps in one blocking workflow."""
     steps_blocking(size.seconds / 10, size.value)
     with measuring("steps_alone_blocking") as window:
         window.operations = steps_blocking(size.seconds, size.value)
 
 
 def steps_together(size: Size) -> None:
-    """Make steps in many workflows at a time."""
+    """Run steps in many workflows at the same time."""
 
     async def together() -> None:
         await asyncio.gather(*(one_step(size.value) for _ in range(CONCURRENT_RUNS)))

@@ -1,1 +1,1 @@
-"""The rules of the checker, one subject a file. Each takes the evidence and gives violations."""
+"""The rules of the checker, one subject in each file. Each takes the evidence and yields violations."""

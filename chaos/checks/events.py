@@ -1,6 +1,6 @@
-"""Events: a value read was published, and nobody is ever shown an older one than was shown, or durable, before.
+"""Events: a value that was read was published, and no reader gets a version older than one read or durable before.
 
-Versions of an event count up from 1; version 0 stands for "there is none".
+Versions of an event count up from 1; version 0 means "there is none".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Event = tuple[str, str]
 
 
 class _Versions:
-    """What was published of one event, and from when on which version was known to be there."""
+    """The versions of one event that were published, and the times from which each was known to exist."""
 
     def __init__(self) -> None:
         self.settings: dict[int, Seen[Setting]] = {}
@@ -25,19 +25,19 @@ class _Versions:
         self._times: list[int] = []
 
     def knows(self, version: int, noted: Noted) -> None:
-        """Note that this version was there then. Called in the order of time."""
+        """Note that this version existed at that time. Called in order of time."""
         if not self._known or version > self._known[-1][1]:
             self._known.append((noted.at, version, noted))
             self._times.append(noted.at)
 
     def known_before(self, at: int) -> tuple[int, Noted | None]:
-        """Return the newest version that was known to be there before, and who knew it."""
+        """Return the newest version that was known to exist before, and the record that shows it."""
         index = bisect_left(self._times, at)
         return self._known[index - 1][1:] if index else (0, None)
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
-    """Check every read, and what is there at the end."""
+    """Check every read, and the final versions."""
     versions = _versions(evidence)
     yield from _read(evidence, versions)
     yield from _read_in_workflows(evidence, versions)
@@ -74,13 +74,13 @@ def _read(evidence: Evidence, versions: dict[Event, _Versions]) -> Iterator[Viol
             detail = f"{record.reader} read version {version} of {record.key!r} after version {before.record.version}"
             yield Violation(Kind.EVENT_BACKWARDS, record.workflow_id, detail, (before.noted, read.noted))
         elif version < known and by is not None:
-            detail = f"{record.reader} read version {version} of {record.key!r} when version {known} was there"
+            detail = f"{record.reader} read version {version} of {record.key!r} though version {known} existed already"
             yield Violation(Kind.EVENT_STALE, record.workflow_id, detail, (by, read.noted))
         last[record.reader, event] = read
 
 
 def _read_in_workflows(evidence: Evidence, versions: dict[Event, _Versions]) -> Iterator[Violation]:
-    """Check what workflows read: recorded, so when they were given it says nothing."""
+    """Check the versions that workflows read. They are recorded, so the time of reading says nothing."""
     for workflow in evidence.final.workflows:
         last: dict[Event, int] = {}
         for seen in workflow.outcome.told.events if workflow.outcome.told is not None else ():
@@ -106,8 +106,8 @@ def _at_the_end(evidence: Evidence, versions: dict[Event, _Versions]) -> Iterato
             detail = f"at the end {key!r} has version {final}, which was never published"
             yield Violation(Kind.EVENT_INVENTED, workflow_id, detail)
         elif final < known and by is not None:
-            detail = f"at the end {key!r} has version {final}, and version {known} was there before"
+            detail = f"at the end {key!r} has version {final}, but version {known} existed before"
             yield Violation(Kind.EVENT_BACKWARDS, workflow_id, detail, (by,))
         elif final < newest and workflow.outcome.status == SUCCESS:
-            detail = f"at the end {key!r} has version {final}, and its workflow had published {newest}"
+            detail = f"at the end {key!r} has version {final}, but its workflow had published {newest}"
             yield Violation(Kind.EVENT_LOST, workflow_id, detail, (event.settings[newest].noted,))

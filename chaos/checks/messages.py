@@ -1,7 +1,7 @@
 """Messages: received exactly once, in the order in which their sends completed, and as recorded.
 
-A message counts as sent when any of its sends has returned. Who receives on a topic says why it stopped (`Left`): what
-is unread then is lost, unless it was told to stop or its time was up before the message came.
+A message counts as sent if any of its sends has returned. A receiver says why it stopped on a topic (`Left`). A message
+left unread then is lost, unless the receiver was told to stop, or its time was over before the message came.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chaos.violations import Kind, Noted, Violation
 
 RECV = "DBOS.recv"
 
-# How far the clock of a journal and that of the store may be apart.
+# The largest difference between a journal's clock and the store's.
 CLOCKS_APART_MS = 1_000
 
 Name = tuple[str, int]
@@ -25,7 +25,7 @@ Name = tuple[str, int]
 
 @dataclass(slots=True)
 class _Letter:
-    """One message, however often it was sent."""
+    """One message, however many times it was sent."""
 
     sending: Seen[Sending]
     began: float
@@ -77,13 +77,13 @@ def _letters(evidence: Evidence) -> dict[Name, _Letter]:
 
 
 def _received(workflow: FinalWorkflow) -> Sequence[Received]:
-    """What its code got, if it came to its end."""
+    """Return what the workflow's code received, if it ended with a result."""
     told = workflow.outcome.told
     return told.received if workflow.outcome.status == SUCCESS and told is not None else ()
 
 
 def _entries(workflow: FinalWorkflow) -> list[Received]:
-    """What its history says that it got."""
+    """Return what the workflow's history says it received."""
     return [
         Received(step.output["topic"], step.output["sender"], step.output["number"])
         for step in workflow.steps
@@ -92,7 +92,7 @@ def _entries(workflow: FinalWorkflow) -> list[Received]:
 
 
 def _stored(workflow: FinalWorkflow, letters: dict[Name, _Letter]) -> Iterator[Violation]:
-    """Check that each message there was sent to this workflow and topic, and is there once."""
+    """Check that each stored message was sent to this workflow and topic, and is stored once."""
     where = workflow.workflow_id
     stored = [Received(each.topic, each.sender, each.number) for each in workflow.messages]
     for message in {*stored, *_received(workflow)}:
@@ -112,7 +112,7 @@ def _stored(workflow: FinalWorkflow, letters: dict[Name, _Letter]) -> Iterator[V
 
 
 def _recorded(workflow: FinalWorkflow) -> Iterator[Violation]:
-    """Check that the code got, topic by topic, what is recorded, and that this is what is marked as read."""
+    """Check for each topic that the code received what is recorded, and that exactly this is marked as read."""
     entries = _entries(workflow)
     if workflow.outcome.status == SUCCESS:
         received = _received(workflow)
@@ -130,7 +130,7 @@ def _recorded(workflow: FinalWorkflow) -> Iterator[Violation]:
 
 
 def _lost(workflow: FinalWorkflow, letters: Sequence[_Letter], offset_ms: float) -> Iterator[Violation]:
-    """Check that what was acknowledged is there, and was received if anybody received on its topic."""
+    """Check that acknowledged messages are stored, and were received if their topic was received from."""
     stored = {(each.sender, each.number): each for each in workflow.messages}
     received = {(each.sender, each.number) for each in _received(workflow)}
     told = workflow.outcome.told
@@ -144,11 +144,11 @@ def _lost(workflow: FinalWorkflow, letters: Sequence[_Letter], offset_ms: float)
         if not letter.is_acknowledged or name in received:
             continue
         if name not in stored:
-            why = "it was acknowledged, and is not there"
+            why = "it was acknowledged, but is not stored"
         elif workflow.outcome.status != SUCCESS or left.get(sending.topic) == "stop":
-            continue  # Whether it should have been received before the stop, the order tells.
+            continue  # The check of the order tells whether it should have been received before the stop.
         elif left.get(sending.topic) != "timeout":
-            why = "it was acknowledged, and never received"
+            why = "it was acknowledged, but never received"
         elif letter.returned / 1e6 + offset_ms + CLOCKS_APART_MS < timed_out_ms:
             why = f"it was acknowledged before the receive timed out, at {timed_out_ms} ms"
         else:
@@ -158,7 +158,7 @@ def _lost(workflow: FinalWorkflow, letters: Sequence[_Letter], offset_ms: float)
 
 
 def _order(workflow: FinalWorkflow, letters: dict[Name, _Letter]) -> Iterator[Violation]:
-    """Check that no message comes behind one whose send began only when its own had returned."""
+    """Check that no message comes after one whose send began only after its own send had returned."""
     received = _received(workflow) if workflow.outcome.status == SUCCESS else _entries(workflow)
     unread = [Received(each.topic, each.sender, each.number) for each in workflow.messages if not each.is_read]
     latest: dict[str | None, _Letter] = {}
@@ -171,7 +171,7 @@ def _order(workflow: FinalWorkflow, letters: dict[Name, _Letter]) -> Iterator[Vi
             first, second = (each.sending.record for each in (letter, before))
             detail = (
                 f"message {first.number} of {first.sender} on {message.topic!r} comes after message {second.number} of "
-                f"{second.sender}, whose send began when its own had returned"
+                f"{second.sender}, whose send began only after the first one's had returned"
             )
             yield Violation(Kind.MESSAGE_REORDERED, workflow.workflow_id, detail, (*letter.evidence, *before.evidence))
         if before is None or letter.began > before.began:

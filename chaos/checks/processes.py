@@ -10,11 +10,11 @@ from chaos.violations import Kind, Violation
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
-    """Check how every process ended."""
+    """Check how each process ended."""
     for ended in evidence.of(ProcessEnded):
         record = ended.record
         if record.code is None:
-            detail = "it was told to end, and did not; its stacks are in its log"
+            detail = "it did not end when told to; its stacks are in its log"
             yield Violation(Kind.PROCESS_STUCK, record.process, detail, (ended.noted,))
         elif record.wanted is None or (record.wanted == "terminate" and record.code != 0):
             detail = f"it ended with exit code {record.code}"

@@ -1,7 +1,7 @@
-"""Streams: exactly what was written is there, and whoever read of it read a gap-free part of it, to its end.
+"""Streams: they hold exactly what was written, and each reader got a gap-free part, up to the end.
 
-A workflow writes each item once. A try of a step writes its items once, in order; of a try that did not come to its end
-a beginning of them is there, of the one that was recorded all.
+A workflow writes each item once. A try of a step writes its items once, in order. Of the try that was recorded, all
+items are stored; of another try, the first few.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Stream = tuple[str, str]
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
-    """Check every stream at the end, and every reader of it."""
+    """Check every stream at the end, and all its readers."""
     written: dict[Stream, dict[Item, Seen[Writing]]] = defaultdict(dict)
     for writing in evidence.of(Writing):
         record = writing.record
@@ -41,16 +41,16 @@ def _at_the_end(workflow: FinalWorkflow, key: str, written: dict[Item, Seen[Writ
     for writer, numbers in by_writer.items():
         who = "the workflow" if writer is None else f"the try {writer}"
         if len(set(numbers)) < len(numbers):
-            yield Violation(Kind.STREAM_DUPLICATED, where, f"of {who} there is {numbers}")
+            yield Violation(Kind.STREAM_DUPLICATED, where, f"from {who} there are {numbers}")
         elif sorted(numbers) != numbers:
-            yield Violation(Kind.STREAM_REORDERED, where, f"of {who} there is {numbers}")
+            yield Violation(Kind.STREAM_REORDERED, where, f"from {who} there are {numbers}")
     yield from _lost(workflow, where, stream, written)
 
 
 def _lost(
     workflow: FinalWorkflow, where: str, stream: Sequence[Item], written: dict[Item, Seen[Writing]]
 ) -> Iterator[Violation]:
-    """Check that of each writer a beginning is there, and all of the workflow itself and of recorded tries."""
+    """Check that each writer's first items are stored without a gap; and all, for the workflow and recorded tries."""
     recorded = {step.output for step in workflow.steps if isinstance(step.output, str)}
     there = set(stream)
     highest: dict[str | None, int] = {}
@@ -60,7 +60,7 @@ def _lost(
     for item, writing in written.items():
         is_whole = is_done if item.attempt is None else item.attempt in recorded
         if item not in there and (is_whole or item.number < highest.get(item.attempt, -1)):
-            yield Violation(Kind.STREAM_ITEM_LOST, where, f"{item} was written, and is not there", (writing.noted,))
+            yield Violation(Kind.STREAM_ITEM_LOST, where, f"{item} was written, but is not stored", (writing.noted,))
 
 
 def _read(evidence: Evidence) -> Iterator[Violation]:
@@ -70,7 +70,7 @@ def _read(evidence: Evidence) -> Iterator[Violation]:
         stream = (record.workflow_id, record.key)
         expected = following.get((record.reader, stream))
         if expected is not None and expected[0] != record.offset:
-            detail = f"{record.reader} was at offset {expected[0]}, and read on at {record.offset}"
+            detail = f"{record.reader} was at offset {expected[0]}, but its next items are from {record.offset} on"
             yield Violation(Kind.STREAM_GAP, _name(stream), detail, (expected[1], read.noted))
         following[record.reader, stream] = (record.offset + len(record.values), read.noted)
         yield from _as_at_the_end(evidence, stream, record.reader, record.offset, record.values, (read.noted,))
@@ -79,10 +79,10 @@ def _read(evidence: Evidence) -> Iterator[Violation]:
         last = following.get((ended.record.reader, stream))
         final = len(_final(evidence, stream))
         if last is not None and last[0] != ended.record.offset:
-            detail = f"{ended.record.reader} was at offset {last[0]}, and was told the end at {ended.record.offset}"
+            detail = f"{ended.record.reader} was at offset {last[0]}, but was told the end at {ended.record.offset}"
             yield Violation(Kind.STREAM_GAP, _name(stream), detail, (last[1], ended.noted))
         elif ended.record.offset < final:
-            detail = f"for {ended.record.reader} it ended at offset {ended.record.offset}, and it has {final} items"
+            detail = f"{ended.record.reader} was told the end at {ended.record.offset}, but there are {final} items"
             yield Violation(Kind.STREAM_CUT_SHORT, _name(stream), detail, (ended.noted,))
 
 
@@ -93,21 +93,21 @@ def _read_in_workflows(evidence: Evidence) -> Iterator[Violation]:
             yield from _as_at_the_end(evidence, stream, workflow.workflow_id, seen.offset, seen.values, ())
             end, final = seen.offset + len(seen.values), len(_final(evidence, stream))
             if end < final:
-                detail = f"for {workflow.workflow_id} it ended at offset {end}, and it has {final} items"
+                detail = f"{workflow.workflow_id} was told the end at {end}, but there are {final} items"
                 yield Violation(Kind.STREAM_CUT_SHORT, _name(stream), detail)
 
 
 def _as_at_the_end(
     evidence: Evidence, stream: Stream, reader: str, offset: int, values: Sequence[Item], found: tuple[Noted, ...]
 ) -> Iterator[Violation]:
-    """Check that what was read is what is there at the end."""
+    """Check that the items that were read are those at the end."""
     final = _final(evidence, stream)
     if offset + len(values) > len(final) and values:
-        detail = f"{reader} read {len(values)} items from offset {offset} on, and it has {len(final)} at the end"
+        detail = f"{reader} read {len(values)} items from offset {offset} on, but at the end there are {len(final)}"
         yield Violation(Kind.STREAM_TRUNCATED, _name(stream), detail, found)
     elif tuple(final[offset : offset + len(values)]) != tuple(values):
         now = final[offset : offset + len(values)]
-        detail = f"{reader} read {values} from offset {offset} on, and at the end there is {now}"
+        detail = f"{reader} read {values} from offset {offset} on, but at the end there is {now}"
         yield Violation(Kind.STREAM_CHANGED, _name(stream), detail, found)
 
 

@@ -1,4 +1,4 @@
-"""Workflows: each that was started is there, ended once, and everybody who saw its end saw the same one."""
+"""Workflows: each that was started exists, ended once, and all observers saw the same end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     cancelling = {each.record.workflow_id for each in evidence.of(Cancelling)}
     for each in evidence.of(Started):
         if each.record.workflow_id not in evidence.workflows:
-            detail = "it was started, and is not there"
+            detail = "it was started, but does not exist"
             yield Violation(Kind.WORKFLOW_LOST, each.record.workflow_id, detail, (each.noted,))
     ends: dict[str, list[Seen[Ending] | Seen[Awaited]]] = defaultdict(list)
     for reached in evidence.of(Ending):
@@ -55,12 +55,12 @@ def _status(workflow: FinalWorkflow, may_be_cancelled: bool) -> Iterator[Violati
 
 
 def _ends(workflow: FinalWorkflow, ends: list[Seen[Ending] | Seen[Awaited]]) -> Iterator[Violation]:
-    """Check that all saw one end. An execution may come to its end just when the workflow is cancelled."""
+    """Check that all observers saw one end. An execution may end just when the workflow is cancelled."""
     status = workflow.outcome.status
     seen = [each for each in ends if isinstance(each.record, Awaited) or status not in (CANCELLED, PENDING)]
     others = [each for each in seen if each.record.outcome != workflow.outcome]
     if others:
-        detail = f"it ended as {workflow.outcome}, and otherwise"
+        detail = f"it ended as {workflow.outcome}, but observers saw another end"
         yield Violation(Kind.WORKFLOW_ENDED_TWICE, workflow.workflow_id, detail, tuple(each.noted for each in others))
     reached = any(isinstance(each.record, Ending) for each in ends)
     if status not in (CANCELLED, PENDING) and not reached:

@@ -1,1 +1,1 @@
-"""What the processes do while things fail: workflows that talk, and those who talk with them."""
+"""What the processes do during the faults: run workflows that talk with each other, and talk with them from outside."""

@@ -1,4 +1,4 @@
-"""How programs talk with workflows from outside, through either face, and write down what they did and saw."""
+"""How programs talk with workflows from outside, through `DBOS` or a client, and record what they did and saw."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tidings.error import DBOSException, DBOSNonExistentWorkflowError, DBOSShutd
 
 Face = type[DBOS] | DBOSClient
 
-# A reader writes down this many values together.
+# A reader records this many values together.
 TOGETHER = 16
 
 RESTART_PAUSE_SECONDS = 0.1
 
 
 class Sender:
-    """Sends numbered messages, each when the one before it was acknowledged. Its name is its own in the whole run."""
+    """Sends numbered messages, each after the one before was acknowledged. Its name is unique in the whole run."""
 
     def __init__(self, face: Face, name: str) -> None:
         self._face = face
@@ -54,7 +54,7 @@ class Sender:
     async def send_number(
         self, number: int, destination: str, topic: str | None, key: str | None = None, *, stop: bool = False
     ) -> None:
-        """Send a message of this number; with a key it may be sent again."""
+        """Send the message with this number; if it has a key, it may be sent again."""
         journal.note(Sending(self._name, number, destination, topic, key))
         value = letter(topic, self._name, number, stop=stop)
         try:
@@ -69,9 +69,9 @@ class Sender:
 
 
 async def start(function: Callable[..., Any], workflow_id: str, *args: Any) -> None:
-    """Start a workflow, or start it again: on this event loop if it is async.
+    """Start a workflow, or start it again; on this event loop if it is async.
 
-    A process that was overtaken meanwhile may be told that the start has perhaps not come about. So it is made again.
+    A process that was overtaken may be told that the outcome of the start is unknown. Then it tries again.
     """
     journal.note(Starting(workflow_id, function.__name__))
     while True:
@@ -106,7 +106,7 @@ async def read_event(face: Face, reader: str, workflow_id: str, key: str, timeou
 
 
 async def watch_event(face: Face, workflow_id: str, key: str, until: int, pause_seconds: float) -> None:
-    """Read an event again and again, until it has this version."""
+    """Read an event repeatedly, until it has this version."""
     reader = journal.new_name()
     while True:
         if await read_event(face, reader, workflow_id, key, None) == until:
@@ -115,7 +115,7 @@ async def watch_event(face: Face, workflow_id: str, key: str, until: int, pause_
 
 
 async def follow_stream(face: Face, workflow_id: str, key: str, offset: int) -> None:
-    """Read a stream from an offset on, live, to its end."""
+    """Read a stream live, from an offset to its end."""
     reader = journal.new_name()
     values: list[Item] = []
 
@@ -137,14 +137,14 @@ async def follow_stream(face: Face, workflow_id: str, key: str, offset: int) -> 
 
 
 async def sample_steps(face: Face, workflow_id: str, limit: int) -> None:
-    """List what a workflow has recorded, and write down what is completed."""
+    """List the steps of a workflow, and record the completed ones."""
     steps = await face.list_workflow_steps_async(workflow_id, limit=limit)
     completed = tuple(recorded(each) for each in steps if each["completed_at_epoch_ms"] is not None)
     journal.note(StepsSampled(workflow_id, completed))
 
 
 def recorded(step: StepInfo) -> RecordedStep:
-    """Return an operation as histories hold it."""
+    """Return an operation in the form that histories have."""
     return RecordedStep(
         step["function_id"],
         step["function_name"],

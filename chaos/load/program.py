@@ -2,9 +2,9 @@
 
     python -m chaos.load.program OPTIONS
 
-A worker runs workflows, and plays rounds; a client runs none, and visits. It says "ready" when it has connected; told
-to "drain" it begins nothing new, and says "drained" when it has come to the end of what it was at. A worker goes on to
-run workflows until a SIGTERM, at which both end in order.
+A worker runs workflows and plays rounds; a client runs none and makes visits. The process says "ready" when it has
+connected. Told to "drain", it begins nothing new, and says "drained" when it has finished what it had begun. A worker
+continues to run workflows until a SIGTERM, which ends both kinds cleanly.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ CANCEL_SECONDS = 0.5
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What a process is told at its start.
+    """The options of a process.
 
     Attributes:
         role: worker or client.
-        slot: which of them it is; one that is started again after a former one has ended has the same slot.
-        process: its name, which is its own.
+        slot: its slot; a process that replaces an ended one has the same slot.
+        process: its name, which is unique.
         url: the database.
         directory: where its journal goes.
-        lease_ms: after how long others take over its workflows if it is not heard of.
+        lease_ms: its lease; others take over its workflows if it is silent for longer.
     """
 
     role: str
@@ -56,7 +56,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Orders:
-    """What the conductor has told this process."""
+    """The conductor's orders to this process."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class Orders:
 
 
 async def work(options: Options, orders: Orders) -> None:
-    """Run workflows, and play rounds."""
+    """Run workflows and play rounds."""
     DBOS(
         config={
             "name": "chaos",
@@ -83,7 +83,7 @@ async def work(options: Options, orders: Orders) -> None:
     )
     settings = DBOS._settings
     assert settings is not None
-    connection = dataclasses.replace(settings.connection, lease_ms=options.lease_ms)  # Nothing public sets it.
+    connection = dataclasses.replace(settings.connection, lease_ms=options.lease_ms)  # No public setting exists.
     DBOS._settings = dataclasses.replace(settings, connection=connection)
     while not await _launched():
         if orders.is_told_to_end.is_set():
@@ -92,7 +92,7 @@ async def work(options: Options, orders: Orders) -> None:
         say(READY)
         await _until_the_end(play_rounds(Path(options.directory), options.slot, orders.is_over), orders)
     finally:
-        # Whether what runs may come to rest, or is cut short: what is left is for others to go on with.
+        # At random, running workflows may finish or are cut short; other processes continue those that are left.
         await DBOS.destroy_async(workflow_completion_timeout_sec=random.choice(COMPLETION_SECONDS))
 
 
@@ -108,7 +108,7 @@ async def visit(options: Options, orders: Orders) -> None:
 
 
 async def _launched() -> bool:
-    """Launch. A database that is away just now is what whoever starts programs has to reckon with."""
+    """Launch. Returns False if the database cannot be reached now; the caller tries again."""
     try:
         await DBOS.launch_async()
     except DBOSInitializationError as error:
@@ -127,7 +127,7 @@ def _connected(url: str) -> DBOSClient | None:
 
 
 async def _until_the_end(activity: object, orders: Orders) -> None:
-    """Do this until it is done, and stay until told to end; or until told to end."""
+    """Run `activity` until it is done or the process is told to end; then wait until it is told to end."""
     assert asyncio.iscoroutine(activity)
     doing = asyncio.create_task(activity)
     ending = asyncio.create_task(orders.is_told_to_end.wait())
@@ -138,22 +138,22 @@ async def _until_the_end(activity: object, orders: Orders) -> None:
     else:
         doing.add_done_callback(lambda done: done.cancelled() or done.exception())
         doing.cancel()
-        # What is being committed is waited for, and a database may be away: `destroy` does not wait for it.
+        # It may wait for a commit while the database cannot be reached. `destroy` does not wait for that.
         await asyncio.wait((doing,), timeout=CANCEL_SECONDS)
     await ending
 
 
 def say(line: str) -> None:
-    """Tell the conductor."""
+    """Send a line to the conductor."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 async def main() -> None:
-    """Be what the options say."""
+    """Run as the options say."""
     options = msgspec.json.decode(sys.argv[1], type=Options)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    faulthandler.register(signal.SIGUSR1)  # Every thread's stack, to the log.
+    faulthandler.register(signal.SIGUSR1)  # Writes the stacks of all threads to the log.
     journal.open(Path(options.directory), options.process)
     orders = Orders()
     await (work if options.role == WORKER else visit)(options, orders)

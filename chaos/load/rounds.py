@@ -1,7 +1,7 @@
-"""The rounds that a worker plays: it starts workflows that talk with each other, and talks with them itself.
+"""The rounds of a worker: it starts workflows that talk with each other, and talks with them itself.
 
-All ids, and all that is sent under a key, follow from the name of the round. So whoever was killed in the middle of one
-begins it again: what was started is found started, what was sent is not sent twice, and the rest is made up for.
+All ids, and all messages with a key, follow from the name of the round. So a worker that was killed in the middle of a
+round plays it again: started workflows are found, messages are not sent twice, and the rest is done now.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LANES = "abc"
 
 
 class Round:
-    """One round, of this name."""
+    """One round, with this name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,7 +43,7 @@ class Round:
         return f"{self.name}/{what}"
 
     async def play(self) -> None:
-        """Start all, talk, and await all the ends."""
+        """Start all workflows, talk with them, and await all their ends."""
         started = await self._start()
         await asyncio.gather(*(talk() for talk in self._talks()), *map(self._await_end, started))
         await self._stop()
@@ -51,7 +51,7 @@ class Round:
         await driving.sample_steps(DBOS, self.id_of("bank"), 100)
 
     async def _start(self) -> list[str]:
-        """Start all of them; return all ids but that of the inbox, which ends when it is told to."""
+        """Start all workflows; return all ids except that of the inbox, which ends when it is told to."""
         name = self.id_of
         orders = [name(f"order {number}") for number in range(ORDERS)]
         await driving.start(workflows.inbox, name("inbox"), list(TOPICS))
@@ -131,7 +131,7 @@ async def play_rounds(directory: Path, slot: str, is_over: asyncio.Event) -> Non
 
 
 async def _play_lane(directory: Path, lane: str, is_over: asyncio.Event) -> None:
-    """Play one round after the other; first the one that a former process of this slot was in."""
+    """Play one round after the other, first the one that an earlier process of this slot left unfinished."""
     begun = directory / f"{lane}.round"
     first = int(begun.read_text()) if begun.exists() else None
     for number in itertools.count(first or 0):

@@ -1,7 +1,7 @@
-"""How workflows do what the checker is to judge: each operation with its record in the journal.
+"""How workflows do what the checker judges: each operation with its records in the journal.
 
-What is written down in the code of a workflow is written down again when it is replayed, at a later time. The checker
-knows: the first announcement and the first answer count.
+Records written in a workflow's code are written again, later, when the code is replayed. The checker knows that: the
+first record of an intention and the first record of an answer count.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from chaos.histories import (
 )
 from chaos.journal import journal
 from tidings import DBOS, SetWorkflowID, StepOptions, WorkflowHandle, WorkflowHandleAsync
-from tidings.engine import scope as scopes
+from tidings.engine.runs import scope as scopes
 from tidings.error import DBOSAwaitedWorkflowCancelledError
 
-Said = dict[str, Any]  # what a workflow of the load returns: `Told`, as plain values
+Said = dict[str, Any]  # what a workflow of the load returns: a `Told` as plain values
 
-# A step that may fail does so this often; it has tries enough not to fail for good.
+# The share of tries in which a step that may fail does so; it has enough tries to succeed in the end.
 FAILS = 0.2
 RETRIES: StepOptions = {"retries_allowed": True, "max_attempts": 30, "interval_seconds": 0.005, "backoff_rate": 1.2}
 
 
 class MeantError(Exception):
-    """A failure that belongs to the load."""
+    """A failure that the load raises on purpose."""
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error as histories hold it."""
+    """Return an error as the text that histories have."""
     return f"{type(error).__name__}: {error}"
 
 
@@ -60,7 +60,7 @@ def letter(topic: str | None, sender: str, number: int, *, stop: bool = False) -
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A message that a workflow has received."""
+    """A message that a workflow received."""
 
     topic: str | None
     sender: str
@@ -69,7 +69,7 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def received(self) -> Received:
-        """What the workflow says of it in the end."""
+        """The record of it that the workflow returns in the end."""
         return Received(self.topic, self.sender, self.number)
 
 
@@ -94,18 +94,18 @@ async def outcome_of_async(result: Awaitable[Any]) -> Outcome:
 
 
 def succeeded(result: Said) -> Outcome:
-    """Return that a workflow ended with this result."""
+    """Return the outcome of a workflow that ended with this result."""
     return Outcome(SUCCESS, msgspec.convert(result, Told))
 
 
 class Teller:
-    """One execution of a workflow, made at the start of its function; it says what it does."""
+    """One execution of a workflow, created at the start of its function; it records what it does."""
 
     def __init__(self) -> None:
         scope = scopes.current()
         assert scope is not None
         self.workflow_id = scope.run.workflow_id
-        self._epoch = scope.run.epoch  # Nothing public tells which of two executions counts.
+        self._epoch = scope.run.epoch  # No public call tells which of two executions counts.
         self._set: dict[str, int] = {}
         self._published: dict[str, int] = {}
         journal.note(Execution(self.workflow_id, self._epoch))
@@ -113,13 +113,13 @@ class Teller:
     # --- the end --------------------------------------------------------------------------------------
 
     def ends(self, told: Told) -> Said:
-        """Return what the workflow is to return."""
+        """Return the value that the workflow returns."""
         journal.note(Ending(self.workflow_id, self._epoch, Outcome(SUCCESS, told)))
         said: Said = msgspec.to_builtins(told)
         return said
 
     def fails(self, why: str) -> MeantError:
-        """Return the error that the workflow is to raise."""
+        """Return the error that the workflow raises."""
         error = MeantError(why)
         journal.note(Ending(self.workflow_id, self._epoch, Outcome(ERROR, error=text_of(error))))
         return error
@@ -139,7 +139,7 @@ class Teller:
         journal.note(Sent(self.workflow_id, number))
 
     def receive(self, topic: str | None, timeout_seconds: float | None = None) -> Letter | None:
-        """Receive the next message of a topic; `None` past the timeout."""
+        """Receive the next message of a topic; `None` after the timeout."""
         value = DBOS.recv(topic, timeout_seconds)
         return None if value is None else msgspec.convert(value, Letter)
 
@@ -163,18 +163,18 @@ class Teller:
         self._set[key] = version
 
     async def write_async(self, key: str, number: int, attempt: str | None = None) -> None:
-        """Write the item `number` of this workflow, or of a try of a step of it, to a stream."""
+        """Write an item with this number to a stream, for the workflow or for a try of a step."""
         journal.note(Writing(self.workflow_id, key, number, attempt))
         await DBOS.write_stream_async(key, [number, attempt])
 
     # --- steps ----------------------------------------------------------------------------------------
 
     def step(self, key: str, work: Callable[[str], None] | None = None, *, fails: bool = False) -> str:
-        """Run a step that says what it does, and return the name of the try that was recorded.
+        """Run a step that records what it does, and return the name of the try that was recorded.
 
         Args:
-            key: its name, which is used once in a workflow.
-            work: what it does beside, given the name of its try.
+            key: its name, used once in a workflow.
+            work: what else it does, given the name of its try.
             fails: whether some of its tries fail.
         """
         known = dict(self._set)
@@ -206,7 +206,7 @@ class Teller:
         return returned
 
     def failing_step(self, key: str) -> str:
-        """Run a step that fails for good, and return its error as text."""
+        """Run a step all of whose tries fail, and return its error as text."""
 
         def attempt() -> None:
             name = self._begin_try(key, {}, fails=False)
@@ -260,7 +260,7 @@ class Teller:
         return handle
 
     async def await_async(self, handle: WorkflowHandleAsync[Said]) -> Outcome:
-        """Await the end of a child, or of any workflow."""
+        """Await the end of a child, or of any other workflow."""
         outcome = await outcome_of_async(handle.get_result())
         journal.note(Awaited(handle.workflow_id, outcome))
         return outcome

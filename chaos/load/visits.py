@@ -1,4 +1,4 @@
-"""The visits of a client: it looks for workflows that are under way, whoever's they are, and talks with them."""
+"""The visits of a client: it looks for running workflows, of any process, and talks with them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def _visit_some(client: DBOSClient, is_over: asyncio.Event) -> None:
 
 
 async def _visit(client: DBOSClient, sender: Sender, found: WorkflowStatus) -> None:
-    """Do to this workflow what its kind is made for, or look at what it has recorded."""
+    """Do with this workflow what its kind is made for, or list its steps."""
     workflow_id = found.workflow_id
     if random.random() < 0.2:
         await driving.sample_steps(client, workflow_id, 60)

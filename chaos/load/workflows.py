@@ -1,6 +1,6 @@
-"""The workflows of the load: every way in which workflows talk, blocking and async, short enough to be many.
+"""The workflows of the load: every way in which workflows talk, blocking and async, and short, so that there are many.
 
-Each does the same at every execution, whatever fails, and returns what it has received and read.
+Each does the same in every execution, whatever fails, and returns what it received and read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from chaos.histories import EventSeen, Item, Left, Received, Sending, Sent, StreamSeen, Told
 from chaos.journal import journal
 from chaos.load.telling import Letter, Said, Teller, letter
-from tidings import DBOS
+from tidings import DBOS, WorkflowHandleAsync
 
 PAUSE_SECONDS = 0.15
 TOKENS, THOUGHTS = "tokens", "thoughts"
@@ -25,7 +25,7 @@ THOUGHTS_IN_A_STEP = 3
 
 @DBOS.workflow(name="chaos.inbox")
 async def inbox(topics: list[str | None]) -> Said:
-    """Receive on several topics side by side, on each until a message says stop."""
+    """Receive on several topics in parallel, on each until a message says stop."""
     me = Teller()
     received = await asyncio.gather(*(_drain(me, topic) for topic in topics))
     left = tuple(Left(topic, "stop") for topic in topics)
@@ -48,7 +48,7 @@ async def _drain(me: Teller, topic: str | None) -> list[Received]:
 
 @DBOS.workflow(name="chaos.bank")
 def bank(orders: int) -> Said:
-    """Take a payment of each order, and give it a receipt."""
+    """Take a payment for each order, and send it a receipt."""
     me = Teller()
     received = []
     for number in range(orders):
@@ -62,7 +62,7 @@ def bank(orders: int) -> Said:
 
 @DBOS.workflow(name="chaos.order")
 def order(bank_id: str, inbox_id: str) -> Said:
-    """Pay, wait for the receipt, ship, and tell."""
+    """Pay, wait for the receipt, ship, and send a message from a step."""
     me = Teller()
     me.publish(STATE, 1)
     me.step("price", fails=True)
@@ -73,7 +73,7 @@ def order(bank_id: str, inbox_id: str) -> Said:
     DBOS.sleep(PAUSE_SECONDS)
 
     def tell(attempt: str) -> None:
-        # In a step: once for each try.
+        # In a step: sent once for each try.
         sender = f"{me.workflow_id} {attempt}"
         journal.note(Sending(sender, 0, inbox_id, NEWS))
         DBOS.send(inbox_id, letter(NEWS, sender, 0), NEWS)
@@ -86,7 +86,7 @@ def order(bank_id: str, inbox_id: str) -> Said:
 
 @DBOS.workflow(name="chaos.agent")
 async def agent(length: int) -> Said:
-    """Stream tokens, and thoughts in steps; close the first stream, and leave the other to end with the workflow."""
+    """Stream tokens, and thoughts in steps; close the first stream, and leave the other one open."""
     me = Teller()
 
     async def think(attempt: str) -> None:
@@ -107,7 +107,7 @@ async def agent(length: int) -> Said:
 
 @DBOS.workflow(name="chaos.approval")
 def approval(timeout_seconds: float) -> Said:
-    """Wait for a message, but not for ever."""
+    """Wait for a message, but not without limit."""
     me = Teller()
     me.publish(STATE, 1)
     message = me.receive(APPROVAL, timeout_seconds)
@@ -120,19 +120,22 @@ def approval(timeout_seconds: float) -> Said:
 
 @DBOS.workflow(name="chaos.parent")
 async def parent(children: int) -> Said:
-    """Start children side by side, hear of each, and await them all."""
+    """Start children in parallel, and loop over them as they end; a replay in another order would raise an error."""
     me = Teller()
 
-    async def raise_child(number: int) -> str:
+    async def raise_child(number: int) -> WorkflowHandleAsync[Said]:
         await me.step_async(f"prepare {number}")
-        handle = await me.start_async(child, f"{me.workflow_id}/{number}", me.workflow_id, number)
-        outcome = await me.await_async(handle)
-        await me.step_async(f"praise {number}", fails=True)
-        return outcome.status
+        return await me.start_async(child, f"{me.workflow_id}/{number}", me.workflow_id, number)
 
-    statuses = await asyncio.gather(*map(raise_child, range(children)))
+    handles = await asyncio.gather(*map(raise_child, range(children)))
+    statuses = []
+    async for handle in DBOS.as_completed_async(handles):
+        outcome = await me.await_async(handle)
+        await me.step_async(f"praise {handle.workflow_id}", fails=True)
+        statuses.append(outcome.status)
+    assert len(statuses) == children, "each child ends once"
     received = [_expected(await me.receive_async(NEWS)).received for _ in range(children)]
-    return me.ends(Told(received=tuple(received), left=(Left(NEWS, "count"),), value=list(statuses)))
+    return me.ends(Told(received=tuple(received), left=(Left(NEWS, "count"),), value=statuses))
 
 
 @DBOS.workflow(name="chaos.child")
@@ -149,7 +152,7 @@ def child(parent_id: str, number: int) -> Said:
 
 @DBOS.workflow(name="chaos.player")
 async def player(other_id: str, rallies: int, serves: bool) -> Said:
-    """Send a ball to and fro. The other one must be there for whoever serves."""
+    """Send a ball to and fro. The one who serves must start after the other."""
     me = Teller()
     received = []
     for number in range(rallies):
@@ -165,7 +168,7 @@ async def player(other_id: str, rallies: int, serves: bool) -> Said:
 
 @DBOS.workflow(name="chaos.counter")
 async def counter(until: int) -> Said:
-    """Publish one version after the other; now and then a step shows that the version before it is durable."""
+    """Publish one version after the other; now and then a step shows that the version before is durable."""
     me = Teller()
     for version in range(1, until + 1):
         await me.publish_async(COUNT, version)
@@ -178,7 +181,7 @@ async def counter(until: int) -> Said:
 
 @DBOS.workflow(name="chaos.watcher")
 async def watcher(counter_id: str, until: int, agent_id: str) -> Said:
-    """Read what others publish and stream; what was read is recorded."""
+    """Read events and streams of other workflows; the values read are recorded."""
     me = Teller()
     events, stream = await asyncio.gather(_watch(counter_id, until), _follow(agent_id))
     await me.step_async("file")
@@ -201,7 +204,7 @@ async def _follow(workflow_id: str) -> StreamSeen:
 
 @DBOS.workflow(name="chaos.victim")
 def victim() -> Said:
-    """Wait for what never comes, until it is cancelled."""
+    """Wait for a message that never comes, until it is cancelled."""
     me = Teller()
     me.step("despair")
     me.receive("nothing")
@@ -210,7 +213,7 @@ def victim() -> Said:
 
 @DBOS.workflow(name="chaos.failing")
 def failing() -> Said:
-    """Fail in a step, go on, and fail altogether."""
+    """Fail in a step, continue, and end with an error."""
     me = Teller()
     why = me.failing_step("risk")
     me.step("mourn")
@@ -223,5 +226,5 @@ def _expected(message: Letter | None) -> Letter:
 
 
 def names(functions: Sequence[Any]) -> list[str]:
-    """Return what workflows are recorded under."""
+    """Return the names under which workflows are recorded."""
     return [f"chaos.{function.__name__}" for function in functions]

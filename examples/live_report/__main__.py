@@ -1,4 +1,4 @@
-"""Plays it: `python -m examples.live_report`, or `make report`. Both programs are killed on the way and start again."""
+"""Runs it: `python -m examples.live_report`, or `make report`. Both programs are killed meanwhile and start again."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Play in a new folder; exit with 0 if the follower has read the report without a gap or a repeat."""
+    """Run it in a new folder; exit with 0 if the follower has read the report without a gap or a repeat."""
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(0 if _play(Path(folder)) else 1)
 
@@ -59,11 +59,11 @@ def _await_line(program: "subprocess.Popen[str]", text: str) -> None:
     for line in program.stdout:
         if text in line:
             return
-    raise RuntimeError("the program has ended; it says above why")
+    raise RuntimeError("the program has ended; its output above says why")
 
 
 def _show(program: "subprocess.Popen[str]", words: int | None = None) -> None:
-    """Show what the program prints: so many words, or all."""
+    """Show the output of the program: so many words, or all."""
     for count, word in enumerate(_words(program), start=1):
         print(word, end="", flush=True)
         if count == words:

@@ -1,7 +1,7 @@
-"""Follows the report live: `python -m examples.live_report.follower`. Started again, it goes on where it was.
+"""Follows the report live: `python -m examples.live_report.follower`. Started again, it continues where it stopped.
 
-What it has read it keeps in a file, one value a line. So the number of whole lines is the offset to go on from, and no
-value is lost or kept twice, whenever this program is killed.
+It keeps each value that it has read in a file, one per line. So the number of whole lines is the offset from which it
+continues. No value is lost or kept twice, whenever this program is killed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def follow(client: DBOSClient, file: Path) -> Iterator[str]:
-    """Yield what comes, and keep it in the file."""
+    """Yield each value, and keep it in the file."""
     with file.open("ab") as kept:
         offset = _whole_lines(file)
         for word in client.read_stream(REPORT_ID, WORDS, offset=offset):
@@ -38,7 +38,7 @@ def follow(client: DBOSClient, file: Path) -> Iterator[str]:
 
 
 def _whole_lines(file: Path) -> int:
-    """Count the lines, and cut off one that was being written when the program was killed."""
+    """Count the whole lines, and cut off a line that was not finished when the program was killed."""
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     os.truncate(file, len(whole))

@@ -1,7 +1,7 @@
-"""The workflow: it gathers figures for each chapter, words them, and streams the words as they come.
+"""The workflow: it gathers a figure for each chapter, and streams the text word by word.
 
-What the workflow itself writes, it writes exactly once: that is the report. A step that streams may die on its way and
-run again, so what it writes stands there for every try: here, what it is thinking about.
+The workflow's own code writes each value exactly once: these values are the report. A step may die and run again, so
+the values that it writes appear once per try: these values are the progress.
 """
 
 import random
@@ -30,7 +30,7 @@ def write_report(chapters: list[str], pause_seconds: float) -> int:
 
 @DBOS.step()
 def gather_figure(subject: str, chapter: str, pause_seconds: float) -> int:
-    """Look a figure up, and tell whoever follows what is being done."""
+    """Look up a figure, and report the progress to the readers."""
     for part in ("asking around", "counting", "counting again"):
         DBOS.write_stream(PROGRESS, f"{chapter}: {part} about {subject}")
         time.sleep(pause_seconds)

@@ -1,4 +1,4 @@
-"""Writes the report: `python -m examples.live_report.writer`. Started again, it goes on where it was."""
+"""Writes the report: `python -m examples.live_report.writer`. Started again, it continues where it stopped."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def main() -> None:
     pause_seconds = parser.parse_args().pause
     DBOS(config={"name": "live_report"})
     with DBOS.launch(), SetWorkflowID(REPORT_ID):
-        # The id is an idempotency key: a report that was begun before goes on, and is not begun again.
+        # The id is an idempotency key: an existing report continues, and no second one begins.
         report = DBOS.start_workflow(write_report, _CHAPTERS, pause_seconds)
         print(f"writing {REPORT_ID!r}", flush=True)
         print(f"written: {report.get_result()} words", flush=True)

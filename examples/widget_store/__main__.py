@@ -1,7 +1,7 @@
-"""Opens the widget store: `python -m examples.widget_store`, or `make demo`.
+"""Runs the widget store: `python -m examples.widget_store`, or `make demo`.
 
-Starts the two programs, and starts again the one that is killed: try it. They end with it, however it ends: with
-Ctrl-C, with its terminal, or killed.
+It starts the two programs, and restarts a program that is killed: try it. Both end with this process, however it ends:
+by Ctrl-C, with its terminal, or killed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _SECRET = "WIDGET_STORE_SECRET"
 
 
 class ProgramEndedError(Exception):
-    """A program ended by itself; it has said why."""
+    """A program ended by itself, and has printed the reason."""
 
 
 def main() -> None:
@@ -35,17 +35,17 @@ def main() -> None:
     except ProgramEndedError as error:
         sys.exit(f"The widget store is closed, because the {error} program has ended.")
     except (KeyboardInterrupt, asyncio.CancelledError):
-        pass  # Both programs have said that they are closed.
+        pass  # Both programs have printed that they are closed.
 
 
 def _welcome(told: Settings, kept: str) -> None:
-    """Say where the shop is, and what to try."""
+    """Print the shop's address, and what to try."""
     say(f"""
   The shop's address is {paint(told.shop_url, Colour.BOLD)}; Ctrl-C closes it.
 
   Buy a widget and pay for it, or cancel, or let {told.pay_within_seconds:g} seconds pass.
   Then buy one more, and kill the shop while it waits for the payment: kill -9, with the number that it says below.
-  It is started again, and your order goes on. Kill the payment service too, if you like.
+  It is restarted, and your order continues. Kill the payment service too, if you like.
 
   Orders are kept in {kept}.""")
 
@@ -53,7 +53,8 @@ def _welcome(told: Settings, kept: str) -> None:
 async def _keep_store_open(told: Settings) -> None:
     """Keep both programs open until this is cancelled; return when both are closed."""
     environment = os.environ | replace(told, ends_with_stdin=True).environment()
-    # Nothing is ever written. Only this process has the end for writing, which the system closes if it is killed.
+    # Nothing is ever written to this pipe. Only this process has its writing end, which the system closes when the
+    # process ends.
     stdin, _ = os.pipe()
     itself = asyncio.current_task()
     assert itself is not None
@@ -68,15 +69,16 @@ async def _keep_store_open(told: Settings) -> None:
 
 
 def _endings() -> list[signal.Signals]:
-    """Return the signals that close the store. With `nohup` it outlives its terminal."""
+    """Return the signals that close the store. Under `nohup` the end of the terminal does not close it."""
     endings = [signal.SIGINT, signal.SIGTERM]
     return endings if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*endings, signal.SIGHUP]
 
 
 async def _keep_open(program: str, environment: dict[str, str], stdin: int) -> None:
-    """Run a program, again and again if it is killed."""
+    """Run a program, and restart it whenever it is killed."""
     while True:
-        # Out of reach of a Ctrl-C in the terminal: it is ended from here, in order and once.
+        # In a session of its own, so that Ctrl-C in the terminal does not reach it: this process ends it, once and in
+        # order.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", f"examples.widget_store.{program}"),
             stdin=stdin,
@@ -90,7 +92,7 @@ async def _keep_open(program: str, environment: dict[str, str], stdin: int) -> N
         if code >= 0:
             raise ProgramEndedError(program)
         name = signal.Signals(-code).name
-        say(paint(f"\nThe {program} program was killed ({name}). It is started again, and goes on.", Colour.RED))
+        say(paint(f"\nThe {program} program was killed ({name}). It is restarted, and continues.", Colour.RED))
 
 
 async def _close(process: asyncio.subprocess.Process) -> None:

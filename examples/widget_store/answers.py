@@ -1,4 +1,4 @@
-"""What both programs do alike when they answer: pages, redirections, and refusals that say what to do."""
+"""The answers that both programs share: pages, redirections, and refusals that say what to do."""
 
 from urllib.parse import parse_qsl
 
@@ -17,7 +17,7 @@ _SENTENCES = {
 
 
 def page(html: str, status_code: int = 200) -> Response:
-    """Answer with a page, which is not to be kept: the next look may show another."""
+    """Answer with a page that must not be cached: the next request may get another one."""
     return HTMLResponse(html, status_code, headers={"Cache-Control": "no-store"})
 
 
@@ -27,7 +27,7 @@ def redirect(url: str) -> Response:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Read what a page's form sent."""
+    """Read the fields of a page's form."""
     body = await request.body()
     return dict(parse_qsl(body.decode("utf-8", "replace")))
 
@@ -42,7 +42,7 @@ def refuse(request: Request, error: Exception) -> Response:
 
 
 def closing(request: Request, error: Exception) -> Response:
-    """Answer the pages that wait while the program closes."""
+    """Answer the requests that still wait while the program closes."""
     return PlainTextResponse("This program is closing. Everything goes on when it opens again.", status_code=503)
 
 

@@ -1,4 +1,4 @@
-"""A customer: reads pages and presses their buttons, over HTTP as a browser would."""
+"""A customer: reads pages and presses their buttons over HTTP, like a browser."""
 
 import re
 from types import TracebackType
@@ -16,7 +16,7 @@ class Customer:
     """Somebody with a browser.
 
     Args:
-        shop_url: where the shop is.
+        shop_url: the shop's address.
     """
 
     def __init__(self, shop_url: str) -> None:
@@ -38,7 +38,7 @@ class Customer:
         return self.browser.get(urljoin(self.shop_url, url))
 
     def post(self, url: str, form: dict[str, str] | None = None) -> httpx.Response:
-        """Press a button. The answer is not followed: it may lead to a shop that is closed."""
+        """Press a button. A redirection is not followed, because it may lead to a shop that is closed."""
         return self.browser.post(urljoin(self.shop_url, url), data=form)
 
     def choose(self, quantity: int = 1) -> dict[str, str]:
@@ -47,7 +47,7 @@ class Customer:
         return dict(re.findall(r'name="(\w+)" value="(.+?)"', page)) | {"quantity": str(quantity)}
 
     def buy(self, form: dict[str, str], presses: int = 1) -> str:
-        """Press Buy, and return where that leads."""
+        """Press Buy, and return the address of the redirection."""
         places = {self._redirected(self.post("/buy", form)) for _ in range(presses)}
         (place,) = places
         return place
@@ -60,7 +60,7 @@ class Customer:
         return answers[-1]
 
     def outcome(self, order_id: str) -> str:
-        """Wait until an order has come to its end, and return which."""
+        """Wait until an order has ended, and return its end."""
         while True:
             answer = self.get(f"/orders/{order_id}/outcome").raise_for_status()
             if answer.status_code == httpx.codes.OK:

@@ -1,4 +1,4 @@
-"""A program's own tables, in SQLite or in PostgreSQL: transactions, and nothing more.
+"""A program's own tables, in SQLite or in PostgreSQL: only transactions.
 
 The programs write the same SQL for both, with `?` for each value. In PostgreSQL the tables are in a schema.
 """
@@ -16,7 +16,7 @@ from examples.widget_store.settings import Place
 
 
 class Transaction(ABC):
-    """What can be done in a transaction."""
+    """The operations in a transaction."""
 
     @abstractmethod
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -24,7 +24,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def change(self, statement: str, *values: object) -> bool:
-        """Run a statement, and return whether it has changed any row."""
+        """Run a statement, and return whether it has changed a row."""
 
     def row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         """Run a query and return its first row, `None` if there is none."""
@@ -32,17 +32,17 @@ class Transaction(ABC):
 
 
 class Database:
-    """The tables of one program. They are opened once, before anything else is done with them."""
+    """The tables of one program. They must be opened once before use."""
 
     def __init__(self) -> None:
         self._place: Place | None = None
 
     def open(self, place: Place, tables: str) -> None:
-        """Make the tables, unless they are there.
+        """Create the tables if they do not exist.
 
         Args:
-            place: where they are.
-            tables: statements that do no harm when they are repeated, each ended by a semicolon.
+            place: the place of the tables.
+            tables: statements that may be repeated safely, each ended by a semicolon.
         """
         self._place = place
         if place.postgres_url is not None:
@@ -52,7 +52,7 @@ class Database:
                 transaction.change(statement)
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """All or nothing: commit at the end of the block, roll back if it fails."""
+        """Begin a transaction: commit at the end of the block, roll back if the block fails."""
         if self._place is None:
             raise RuntimeError("the database is not open yet: call open() first")
         if self._place.postgres_url is None:
@@ -61,13 +61,13 @@ class Database:
 
 
 def make_schema(url: str, name: str) -> None:
-    """Make a schema in a PostgreSQL database, unless it is there."""
+    """Create a schema in a PostgreSQL database if it does not exist."""
     with psycopg.connect(url) as connection:
         connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(name)))
 
 
 def drop_schema(url: str, name: str) -> None:
-    """Remove a schema from a PostgreSQL database, with all that is in it."""
+    """Drop a schema of a PostgreSQL database, with all its contents."""
     with psycopg.connect(url) as connection:
         connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(name)))
 

@@ -1,4 +1,5 @@
-"""For the tour and the tests: a program as a process of its own, which can be heard, killed and opened again."""
+"""For the tour and the tests: a program as a process, whose output can be read, and that can be killed and
+restarted."""
 
 import os
 import random
@@ -19,14 +20,14 @@ from examples.widget_store.timeline import has_colours
 
 PATIENCE_SECONDS = 100
 
-# Below every system's range for outgoing connections: while a program is down, nobody is given its port.
+# Below every system's range for outgoing connections, so no connection gets the port while a program is down.
 _PORTS = range(20_000, 32_000)
 _ROOT = Path(__file__).parents[2]
 _COLOURS = re.compile(r"\033\[\d+m")
 
 
 class ProgramError(Exception):
-    """A program did not open, ended when it should not, or did not say what it should; with its last lines."""
+    """A program did not open, ended unexpectedly, or did not print an expected line. The message has its last lines."""
 
 
 class Program:
@@ -35,10 +36,10 @@ class Program:
     Args:
         name: "shop" or "payments".
         told: its settings.
-        echo: is given each line that it writes.
+        echo: is called with each line that the program writes.
 
     Raises:
-        ProgramError: It ended instead of opening.
+        ProgramError: The program ended instead of opening.
     """
 
     def __init__(self, name: str, told: Settings, echo: Callable[[str], None]) -> None:
@@ -47,7 +48,7 @@ class Program:
         self._lines: list[str] = []
         self._heard = threading.Condition()
         self._over = False
-        # It ends with this process at the latest, even if that is killed.
+        # The program ends with this process at the latest, even if this process is killed.
         held = replace(told, ends_with_stdin=True)
         environment = os.environ | held.environment() | ({"FORCE_COLOR": "1"} if has_colours() else {})
         command = [sys.executable, "-m", f"examples.widget_store.{name}"]
@@ -77,10 +78,10 @@ class Program:
         self.kill()
 
     def wait_for(self, *words: str) -> None:
-        """Return as soon as a line was written that holds all these words.
+        """Wait until the program has written a line that contains all these words.
 
         Raises:
-            ProgramError: The program has ended without it, or there was none for a very long time.
+            ProgramError: The program has ended without this line, or has not written it for a very long time.
         """
 
         def is_said() -> bool:
@@ -95,10 +96,10 @@ class Program:
         raise ProgramError(f"the {self.name} program {what} {' ... '.join(words)!r}. Its last lines:\n{said}")
 
     def wait_until_killed(self) -> None:
-        """Return when the program was killed, by itself or by somebody else.
+        """Wait until the program was killed, by itself or from outside.
 
         Raises:
-            ProgramError: It ended otherwise.
+            ProgramError: The program ended in another way.
         """
         code = self.process.wait(PATIENCE_SECONDS)
         self._listener.join()
@@ -132,7 +133,7 @@ class Program:
 
 
 def free_url() -> str:
-    """Return an address of this machine at which nobody listens."""
+    """Return an address of this machine that is not in use."""
     while True:
         port = random.choice(_PORTS)
         with socket.socket() as probe:

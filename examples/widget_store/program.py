@@ -1,4 +1,4 @@
-"""Runs one of the two programs: launches tidings, which recovers what was left, and answers requests until Ctrl-C."""
+"""Runs one of the two programs: launches tidings, which recovers its workflows, and serves requests until Ctrl-C."""
 
 import errno
 import logging
@@ -26,13 +26,13 @@ def run(
     open_books: Callable[[Place], None],
     create_app: Callable[[], Starlette],
 ) -> None:
-    """Be a program until Ctrl-C.
+    """Run a program until Ctrl-C.
 
     Args:
         name: "shop" or "payments".
-        url_of: where it listens, `http://host:port`, according to the settings.
-        open_books: makes its own tables.
-        create_app: makes its web application.
+        url_of: returns its address in the settings, `http://host:port`.
+        open_books: creates its own tables.
+        create_app: creates its web application.
     """
     speak_as(name)
     try:
@@ -40,7 +40,7 @@ def run(
         place, url = place_of(name, told), url_of(told)
         if told.ends_with_stdin:
             threading.Thread(target=_end_with_stdin, daemon=True).start()
-        # The port first: requests that come during the launch wait until it is done.
+        # The port comes first, so that requests during the launch wait until it is complete.
         with _listen(url) as listener:
             open_books(place)
             _report_to_timeline()
@@ -52,11 +52,11 @@ def run(
     except (SettingsError, DBOSInitializationError, psycopg.OperationalError) as error:
         sys.exit(f"The {name} program cannot open: {error}")
     except KeyboardInterrupt:
-        pass  # The server has said that it is closed.
+        pass  # The server has printed that it is closed.
 
 
 class _Server(uvicorn.Server):
-    """Says when it is open and when it is closed, and ends at once on Ctrl-C."""
+    """Prints when it is open and when it is closed, and ends at once on Ctrl-C."""
 
     def __init__(self, name: str, url: str, app: Starlette) -> None:
         super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
@@ -68,20 +68,20 @@ class _Server(uvicorn.Server):
         say(f"\nThe {self._name} program is open at {paint(self._url, Colour.BOLD)}, as process {os.getpid()}.\n")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await DBOS.destroy_async()  # First of all: every page that waits gets its answer.
+        await DBOS.destroy_async()  # First, so that every waiting page gets its answer.
         await super().shutdown(sockets)
-        say(f"The {self._name} program is closed. Open it again, and everything goes on where it was.")
+        say(f"The {self._name} program is closed. Open it again, and everything continues.")
 
 
 def _end_with_stdin() -> None:
-    """End this program in order when nobody holds the other end of its standard input any more."""
+    """End this program in order when the other end of its standard input is closed."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _listen(url: str) -> socket.socket:
-    """Take the port before anything else is done."""
+    """Take the port before anything else."""
     parts = urlsplit(url)
     try:
         return socket.create_server((parts.hostname or "127.0.0.1", parts.port or 80))
@@ -95,8 +95,9 @@ def _listen(url: str) -> socket.socket:
 
 
 def _report_to_timeline() -> None:
-    """Let tidings say in the timeline what it recovers."""
+    """Show the recoveries of tidings in the timeline."""
     logger = logging.getLogger("tidings")
     logger.setLevel(logging.INFO)
     logger.addHandler(TimelineHandler())
-    logging.getLogger("tidings.store").setLevel(logging.ERROR)  # Its advice is for who opens the workflows' file.
+    logging.getLogger("tidings.workflows").setLevel(logging.WARNING)  # The timeline shows the workflows already.
+    logging.getLogger("tidings.store").setLevel(logging.ERROR)  # Its advice is not for users of the store.

@@ -1,6 +1,6 @@
-"""What both programs are told, by their environment: `WIDGET_STORE_` and the name of a setting in capitals.
+"""The settings of both programs, from environment variables: `WIDGET_STORE_` and the setting's name in capitals.
 
-`DBOS_SYSTEM_DATABASE_URL`, which tidings itself reads too, puts both of them into a PostgreSQL database.
+With `DBOS_SYSTEM_DATABASE_URL`, which tidings itself reads too, both programs use a PostgreSQL database.
 """
 
 import os
@@ -14,7 +14,7 @@ DATABASE_URL = "DBOS_SYSTEM_DATABASE_URL"
 
 
 class SettingsError(Exception):
-    """A setting is missing or cannot be; the message says which, and what to do."""
+    """A setting is missing or has a bad value; the message says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,17 @@ class Settings:
     """One field for each setting. `WIDGET_STORE_PAY_WITHIN_SECONDS=10 make demo` changes one.
 
     Attributes:
-        shop_url, payments_url: where the two programs are, for each other and for browsers.
-        secret: known to the two programs alone: the shop shows it to the payment service, which signs with it.
-        folder: where the SQLite files are.
-        schema: what the names of the schemas begin with in PostgreSQL.
+        shop_url, payments_url: the addresses of the two programs, for each other and for browsers.
+        secret: known only to the two programs: the shop sends it to the payment service, which signs with it.
+        folder: the folder of the SQLite files.
+        schema: the prefix of the schemas' names in PostgreSQL.
         pay_within_seconds: how long the shop waits for a payment.
         stage_seconds: how long each stage of a dispatch takes.
-        webhook_twice, webhook_late: how likely a webhook is delivered twice, and later than it might be: 0 to 1.
-        webhook_late_seconds: how much later.
-        ends_with_stdin: whether a program ends when its standard input does. Who starts one holds the other end of that
-            pipe, so the program ends with it, however it ends.
-        die_after: for the tour: the step after whose work, but before whose record, the shop's power fails.
+        webhook_twice, webhook_late: the probability, from 0 to 1, that a webhook is delivered twice, or late.
+        webhook_late_seconds: the delay of a late webhook.
+        ends_with_stdin: whether a program ends when its standard input is closed. Its parent process holds the other
+            end of that pipe, so the program ends with the parent, however the parent ends.
+        die_after: for the tour: a step of the shop. The power fails after the step's work, but before its record.
     """
 
     shop_url: str = "http://127.0.0.1:8000"
@@ -49,13 +49,13 @@ class Settings:
     die_after: str = ""
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables that tell a program these settings."""
+        """Return these settings as environment variables."""
         return {_variable(field.name): str(getattr(self, field.name)) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a program keeps its records: in two SQLite files, or in two schemas of a PostgreSQL database.
+    """The place of a program's records: two SQLite files, or two schemas of a PostgreSQL database.
 
     Attributes:
         books: the file or the schema of its own tables.
@@ -77,7 +77,7 @@ def settings() -> Settings:
     """Read the settings.
 
     Raises:
-        SettingsError: A number is none, or the programs' secret is missing.
+        SettingsError: A setting that must be a number is not one, or the programs' secret is missing.
     """
     names = [field.name for field in fields(Settings)]
     given = {name: os.environ[_variable(name)] for name in names if _variable(name) in os.environ}
@@ -94,10 +94,10 @@ def settings() -> Settings:
 
 
 def place_of(program: str, told: Settings) -> Place:
-    """Return where a program, "shop" or "payments", keeps its records.
+    """Return the place of the records of a program, "shop" or "payments".
 
     Raises:
-        SettingsError: The database's URL is not one of PostgreSQL, or there is no such folder.
+        SettingsError: The database's URL is not that of a PostgreSQL database, or the folder does not exist.
     """
     url = os.environ.get(DATABASE_URL)
     if url:

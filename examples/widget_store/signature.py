@@ -1,7 +1,7 @@
-"""Signatures of webhooks: who knows the secret has sent this body, and a moment ago.
+"""Signatures of webhooks: they prove that a holder of the secret has sent this body, and just now.
 
-HMAC-SHA256 over the time and the body. A signature that is older than five minutes counts no more, so that nobody can
-keep a webhook and send it again later; the payment service signs each delivery anew.
+A signature is an HMAC-SHA256 over the time and the body. It is valid for five minutes, so nobody can keep a webhook and
+send it again later. The payment service signs each delivery separately.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ TOLERANCE_SECONDS = 300
 
 
 class SignatureError(Exception):
-    """A webhook is not signed as it should be; the message says why."""
+    """A webhook has no valid signature; the message says why."""
 
 
 def sign(secret: str, body: bytes, now_seconds: int) -> str:
@@ -22,23 +22,21 @@ def sign(secret: str, body: bytes, now_seconds: int) -> str:
 
 
 def check(secret: str, header: str | None, body: bytes, now_seconds: int) -> None:
-    """Return if the signature is right.
+    """Return if the signature is valid.
 
     Raises:
-        SignatureError: It is missing, too old, or made with another secret or for another body.
+        SignatureError: The signature is missing, stale, or was made with another secret or for another body.
     """
     match = re.fullmatch(r"t=(\d{1,12}),v1=([0-9a-f]{64})", header or "", re.ASCII)
     if match is None:
         raise SignatureError(f"The webhook has no signature: send the header {HEADER}: t=<seconds>,v1=<HMAC-SHA256>.")
-    # In constant time: how long a refusal takes does not tell how much of the signature was right.
+    # In constant time, so that the time of a refusal does not reveal how much of the signature was right.
     if not hmac.compare_digest(match[2], _digest(secret, body, match[1])):
         raise SignatureError(
             "The webhook's signature is wrong: sign the time and this very body with the right secret."
         )
     if abs(now_seconds - int(match[1])) > TOLERANCE_SECONDS:
-        raise SignatureError(
-            "The webhook's signature is stale: sign it anew for each delivery, with a clock that is right."
-        )
+        raise SignatureError("The webhook's signature is stale: sign each delivery separately, with a correct clock.")
 
 
 def _digest(secret: str, body: bytes, time: str) -> str:

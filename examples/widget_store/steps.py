@@ -1,4 +1,4 @@
-"""How the steps of both programs behave: patiently, and killed by the tour between their work and its record."""
+"""The steps of both programs: they retry patiently, and the tour can kill them between their work and its record."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ R = TypeVar("R")
 
 
 def patient_step(*, max_attempts: int = 1000) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function a step that is tried again while the other program, or a database, is away.
+    """Make a function a step that is retried while the other program, or a database, is unavailable.
 
     Args:
-        max_attempts: 9 take about 5 s, 1000 about 40 days: the pauses grow to an hour.
+        max_attempts: 9 attempts take about 5 s, 1000 about 40 days: the pauses grow to an hour.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -29,7 +29,7 @@ def patient_step(*, max_attempts: int = 1000) -> Callable[[Callable[P, R]], Call
 
 
 def _die_after(function: Callable[P, R]) -> Callable[P, R]:
-    """For the tour: let the power fail when this step's work is done, and not recorded yet."""
+    """For the tour: let the power fail after this step's work, but before its record."""
 
     @functools.wraps(function)
     def work(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""The timeline in the terminal: one line for each thing that happens."""
+"""The timeline in the terminal: one line for each event."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Colour(StrEnum):
-    """Colours, in the code that terminals understand."""
+    """Colours, as terminal codes."""
 
     PLAIN = "0"
     BOLD = "1"
@@ -23,7 +23,7 @@ class Colour(StrEnum):
 
 
 class TimelineHandler(logging.Handler):
-    """Puts what a program's libraries report into the timeline: what is recovered, a database that went away."""
+    """Writes the log of a program's libraries into the timeline: recoveries, an unavailable database."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add a line for a log record."""
@@ -31,29 +31,29 @@ class TimelineHandler(logging.Handler):
 
 
 class _Speaker:
-    """Whose timeline this process writes: that of the shop, or of the payment service."""
+    """The name of the program that this process runs."""
 
     name = ""
 
 
 def speak_as(name: str) -> None:
-    """Say who this program is; it stands in each of its lines."""
+    """Set the program's name, which is shown in each of its lines."""
     _Speaker.name = name
 
 
 def tell(what: str, order_id: str = "", colour: Colour = Colour.PLAIN) -> None:
-    """Add a line: the time, the program, the order, and what has happened to it."""
+    """Add a line: the time, the program, the order and the event."""
     time = datetime.now().astimezone().strftime("%H:%M:%S")
     say(f"{paint(f'{time}  {_Speaker.name:8}', Colour.FAINT)}  {short(order_id):8}  {paint(what, colour)}")
 
 
 def short(order_id: str) -> str:
-    """Return what stands for an order's id where people read it."""
+    """Return the short form of an order's id, for people."""
     return order_id[:8]
 
 
 def say(text: str = "") -> None:
-    """Print text at once. That nobody reads any more (`make demo | head`, a closed terminal) fails no order."""
+    """Print text at once. If the output is closed (`make demo | head`, a closed terminal), no order fails."""
     with suppress(OSError):
         print(f"{text}\n", end="", flush=True)
 
@@ -64,5 +64,5 @@ def paint(text: str, colour: Colour) -> str:
 
 
 def has_colours() -> bool:
-    """Tell whether the output is a terminal, or shown on one by the program that started this one."""
+    """Tell whether the output is a terminal, or the parent process shows it on one."""
     return "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)

@@ -1,8 +1,8 @@
-"""The tour: customers, a slow bank and power cuts, played by themselves, and what must have come of them.
+"""The tour: an automatic run with customers, a slow bank and power cuts, and a check of the results.
 
-`make tour`, or `make tour DATABASE=postgresql://user@host/database`. The programs run as processes of their own and
-are talked to over HTTP, as a browser would. The tour never waits for a time to pass, only for facts: pages, ends of
-orders, lines of the timeline. All webhooks are delivered twice. It ends with 0 only if every order has ended right.
+`make tour`, or `make tour DATABASE=postgresql://user@host/database`. The programs run as separate processes, and the
+tour uses them over HTTP like a browser. It never waits for time to pass, only for facts: pages, ends of orders, lines
+of the timeline. All webhooks are delivered twice. It exits with 0 only if every order has ended right.
 """
 
 import argparse
@@ -35,7 +35,7 @@ REFUNDED = (*TIMED_OUT, "payment came too late: refunded")
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a customer's order should end, and how it did."""
+    """The expected and the actual end of a customer's order."""
 
     who: str
     order_id: str
@@ -54,7 +54,7 @@ class Tour:
         self._is_right = True
 
     def play(self) -> bool:
-        """Play all chapters, and return whether everything has ended right."""
+        """Run all chapters, and return whether everything has ended right."""
         try:
             self._payments = self._open("payments", self._told)
             self._shop = self._open("shop", self._told)
@@ -110,7 +110,7 @@ class Tour:
         form = self._customer.choose(quantity=3)
         self._customer.press(self._customer.buy(form), "slow-bank")
         self._shop.wait_for(short(form["order_id"]), "was refunded")
-        self._payments.wait_for(short(form["order_id"]), "delivered once more")
+        self._payments.wait_for(short(form["order_id"]), "webhook 'paid' delivered once more")
         self._end("Eve", form, REFUNDED)
 
     def _live_through_power_cuts(self) -> None:
@@ -185,10 +185,11 @@ class Tour:
 
 
 def play(database_url: str | None) -> bool:
-    """Play the tour, and return whether everything has ended right.
+    """Run the tour, and return whether everything has ended right.
 
     Args:
-        database_url: a PostgreSQL database, in which it makes schemas that it removes again; `None` for SQLite files.
+        database_url: a PostgreSQL database, in which it creates schemas and drops them at the end; `None` for SQLite
+            files.
     """
     if database_url:
         os.environ[DATABASE_URL] = database_url
@@ -209,26 +210,26 @@ def play(database_url: str | None) -> bool:
 
 
 def main() -> None:
-    """Play the tour."""
+    """Run the tour."""
     parser = argparse.ArgumentParser(prog="python -m examples.widget_store.tour", description="Plays the widget store.")
     parser.add_argument("--database", metavar="URL", default=os.environ.get(DATABASE_URL), help="a PostgreSQL database")
-    # However the tour ends, so do the programs that it has started.
+    # Exit in order, so that the programs of the tour end too.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit("The tour was ended."))
     try:
         ended_right = play(parser.parse_args().database)
     except (SettingsError, ProgramError, httpx.HTTPError, psycopg.OperationalError) as error:
-        sys.exit(f"The tour could not go on: {error}")
+        sys.exit(f"The tour failed: {error}")
     except KeyboardInterrupt:
         sys.exit("The tour was ended.")
     if not ended_right:
-        sys.exit("Something has ended wrong; it says above what.")
+        sys.exit("An order has ended wrong; the lines above say which.")
     say(paint("\nEvery order has ended right.", Colour.GREEN))
 
 
 @contextmanager
 def _places(told: Settings) -> Iterator[None]:
-    """Leave nothing in PostgreSQL."""
+    """Drop all schemas of the tour at the end."""
     places = [place_of(program, told) for program in ("shop", "payments")]
     try:
         yield

@@ -1,8 +1,13 @@
 """Durable workflows that communicate, in Python.
 
-A workflow is an ordinary function whose progress is recorded in a database; after a crash it goes on
-from its last recorded step. Programs talk with it by messages, events and streams, all durable and in order.
+A workflow is an ordinary function whose progress is recorded in a database; after a crash it resumes from its last
+recorded step. Programs talk to it through messages, events and streams, all durable and in order.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from tidings.api.classes import DBOSConfiguredInstance
 from tidings.api.client import DBOSClient
@@ -13,12 +18,14 @@ from tidings.api.filters import WorkflowFilters
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
 from tidings.api.listing import ExecutorInfo, MessageInfo, StepInfo
 from tidings.api.messages import SendMessage
-from tidings.api.steps import StepOptions
+from tidings.api.steps import StepOptions, StepStatus
+from tidings.core.operations.cancelling import Cancellation
 from tidings.core.operations.messages import Message
-from tidings.serialization import JSONSerializer, PickleSerializer, Serializer
+from tidings.serialization import JSONSerializer, PickleSerializer, Serializer, UndecodedValue
 
 __all__ = [
     "DBOS",
+    "Cancellation",
     "DBOSClient",
     "DBOSConfig",
     "DBOSConfiguredInstance",
@@ -33,8 +40,20 @@ __all__ = [
     "SetWorkflowTimeout",
     "StepInfo",
     "StepOptions",
+    "StepStatus",
+    "UndecodedValue",
     "WorkflowFilters",
     "WorkflowHandle",
     "WorkflowHandleAsync",
     "WorkflowStatus",
 ]
+
+__version__: str
+
+if not TYPE_CHECKING:  # A type checker would accept any name.
+
+    def __getattr__(name: str) -> str:
+        """Look up `__version__` on demand: reading the package's metadata takes longer than a launch."""
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("tidings")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,30 +1,30 @@
 """Every exception of tidings, in one tree.
 
 DBOSException (Exception)
-├── DBOSInitializationError            the configuration, the database or its schema is unfit
+├── DBOSInitializationError            the configuration, the database or its schema cannot be used
 ├── DBOSConflictingRegistrationError   two functions, classes or instances under one name
-├── DBOSContextError                   an operation was called where it has no meaning
+├── DBOSContextError                   an operation was called where it is not allowed
 ├── DBOSLimitError                     an id, key or value is outside its limits
-├── DBOSSerializationError             a value that cannot be stored, or not be rebuilt
+├── DBOSSerializationError             a value cannot be stored, or cannot be rebuilt
 ├── DBOSNonExistentWorkflowError       no workflow has that id
 ├── DBOSConflictingWorkflowError       that id belongs to another workflow function
-├── DBOSWorkflowFunctionNotFoundError  a workflow has no function in this program
+├── DBOSWorkflowFunctionNotFoundError  this program lacks the function of a workflow
 ├── DBOSUnexpectedStepError            replay met another operation than the recorded one
 ├── DBOSDamagedWorkflowError           a row of a workflow is damaged in the database
-├── MaxRecoveryAttemptsExceededError   a workflow was running when too many processes died
-├── DBOSMaxStepRetriesExceeded         a step failed as often as it may
-├── DBOSStepTimeoutError               a try of a step was not done in time
+├── MaxRecoveryAttemptsExceededError   a workflow ran in too many processes that died
+├── DBOSMaxStepRetriesExceeded         a step failed and has no tries left
+├── DBOSStepTimeoutError               a try of a step took too long
 ├── DBOSAwaitedWorkflowCancelledError  a result was awaited from a cancelled workflow
-├── DBOSStreamTimeoutError             no further value came to a stream in time
-├── DBOSStreamClosedError              a stream takes, or has, no such value: it is closed
+├── DBOSStreamTimeoutError             no further value was written to a stream in time
+├── DBOSStreamClosedError              a stream is closed: no write, no further value
 ├── DBOSRecordedError                  a recorded error whose class cannot be rebuilt
-└── DBOSShutdownError                  tidings is not running (any more) in this process
+└── DBOSShutdownError                  tidings is not running in this process
 
 DBOSBaseException (BaseException)      `except Exception` in a workflow does not swallow these
 ├── DBOSWorkflowCancelledError         this workflow was cancelled
-└── DBOSRunEndedError                  this execution may record nothing more; another one may go on
+└── DBOSRunEndedError                  this execution has ended; another one may continue
 
-The message of each says what happened, in which workflow and operation, and what to do.
+Each message says what happened, in which workflow and operation, and what to do.
 """
 
 from __future__ import annotations
@@ -57,12 +57,19 @@ __all__ = [
 ]
 
 
+def _shown(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # The repr of a program's class may fail.
+        return f"{type(error).__name__}, which cannot be printed"
+
+
 class DBOSException(Exception):
     """The root of every error that a program may want to catch."""
 
 
 class DBOSInitializationError(DBOSException):
-    """The configuration, the database or its schema is unfit; the message says which and why."""
+    """The configuration, the database or its schema cannot be used; the message says which and why."""
 
 
 class DBOSConflictingRegistrationError(DBOSException):
@@ -85,7 +92,7 @@ class DBOSConflictingRegistrationError(DBOSException):
 
 
 class DBOSContextError(DBOSException):
-    """An operation was called where it has no meaning: `recv` in a step, say."""
+    """An operation was called where it is not allowed: `recv` in a step, say."""
 
 
 class DBOSLimitError(DBOSException, ValueError):
@@ -93,11 +100,14 @@ class DBOSLimitError(DBOSException, ValueError):
 
 
 class DBOSSerializationError(DBOSException):
-    """A value cannot be stored, or not be rebuilt; the message names the path inside it.
+    """A value cannot be stored, or cannot be rebuilt; the message names the path inside it.
 
     Attributes:
-        path: where inside the value, as in `$.order.items[3]`.
+        path: the place inside the value, as in `$.order.items[3]`.
+        type_name: the class that this program lacks, as in `shop.orders.Order`, if that is the reason; else `None`.
     """
+
+    type_name: str | None = None
 
     def __init__(self, message: str, path: str = "$") -> None:
         super().__init__(message, path)
@@ -114,17 +124,24 @@ class DBOSNonExistentWorkflowError(DBOSException):
         workflow_ids: the ids that do not exist.
     """
 
-    def __init__(self, *workflow_ids: str) -> None:
+    _nothing = ""  # For errors that an earlier version recorded.
+
+    def __init__(self, *workflow_ids: str, nothing: str = "") -> None:
         super().__init__(*workflow_ids)
         self.workflow_ids = workflow_ids
+        self._nothing = nothing  # "nothing was sent", say, if the call would have written something.
 
     def __str__(self) -> str:
         named = ", ".join(repr(workflow_id) for workflow_id in self.workflow_ids)
-        return f"no workflow has the id {named}; nothing was sent or changed"
+        done = f"; {self._nothing}" if self._nothing else ""
+        return (
+            f"no workflow has the id {named}{done}. Check the id, and that the program which starts the workflow uses "
+            "the same database"
+        )
 
 
 class DBOSConflictingWorkflowError(DBOSException):
-    """That workflow id was used before, for another function."""
+    """That workflow id is in use for another function."""
 
     def __init__(self, workflow_id: str, recorded: str, called: str) -> None:
         super().__init__(workflow_id, recorded, called)
@@ -136,10 +153,10 @@ class DBOSConflictingWorkflowError(DBOSException):
 
 
 class DBOSWorkflowFunctionNotFoundError(DBOSException):
-    """A workflow has no function of its name in this program, or nothing to call it on.
+    """This program lacks the function of a workflow, or the class or instance that the function belongs to.
 
     Attributes:
-        workflow_id: which workflow cannot go on; `None` if one could not be started.
+        workflow_id: the workflow that cannot continue; `None` if a workflow could not be started.
     """
 
     def __init__(
@@ -152,7 +169,7 @@ class DBOSWorkflowFunctionNotFoundError(DBOSException):
         workflow_id, name, class_name, config_name = self.args
         if workflow_id is None:
             return (
-                f"the workflow function {name!r} is not registered any more, so a recovery could not find it; nothing "
+                f"the workflow function {name!r} is no longer registered, so a recovery could not find it; nothing "
                 "was started. DBOS.destroy(destroy_registry=True) forgets all functions, classes and instances: leave "
                 "that out, or decorate the function again with @DBOS.workflow(), for instance by importlib.reload"
             )
@@ -162,14 +179,14 @@ class DBOSWorkflowFunctionNotFoundError(DBOSException):
             missing = f"no class is registered as {class_name!r}; import the module that decorates it"
         else:
             missing = f"no function is registered as {name!r}; import the module that decorates it"
-        return f"workflow {workflow_id!r} cannot go on: {missing} before DBOS.launch()"
+        return f"workflow {workflow_id!r} cannot continue: {missing} before DBOS.launch()"
 
 
 class DBOSUnexpectedStepError(DBOSException):
     """Replay met another operation than the recorded one: the code changed, or is not deterministic.
 
-    The workflow stays PENDING with its history untouched; it goes on when it is run by code that
-    takes the recorded path.
+    The workflow stays PENDING and its history unchanged. It continues when code that takes the recorded
+    path executes it.
     """
 
     def __init__(self, workflow_id: str, where: str, recorded: str, called: str) -> None:
@@ -181,15 +198,15 @@ class DBOSUnexpectedStepError(DBOSException):
         return (
             f"workflow {workflow_id!r} was recorded with {recorded} at {where}, but the code now "
             f"calls {called}; nothing was recorded. Run it with the code that started it, or make "
-            "the workflow deterministic (time, random numbers and I/O belong into steps)"
+            "the workflow deterministic: read the time, random numbers, files and the network in steps"
         )
 
 
 class DBOSDamagedWorkflowError(DBOSException):
-    """A row of a workflow is damaged in the database, or written by a version of tidings that this one does not know.
+    """A row of a workflow is damaged in the database, or was written by an unknown version of tidings.
 
     Attributes:
-        workflow_id: whose row it is.
+        workflow_id: the id of the workflow.
     """
 
     def __init__(self, workflow_id: str, damage: str) -> None:
@@ -199,17 +216,17 @@ class DBOSDamagedWorkflowError(DBOSException):
     def __str__(self) -> str:
         workflow_id, damage = self.args
         return (
-            f"workflow {workflow_id!r} cannot be read: {damage}. Nothing else is affected. Put the row right, or run "
-            "the version of tidings that wrote it, and launch again; or cancel the workflow"
+            f"workflow {workflow_id!r} cannot be read: {damage}. No other workflow is affected. Correct the row, or "
+            "run the version of tidings that wrote it, and launch again; or cancel the workflow"
         )
 
 
 class MaxRecoveryAttemptsExceededError(DBOSException):
-    """A workflow was being executed when a process died, too often and without getting on: a dead letter.
+    """A workflow ran in too many processes that died, without recording anything new: a dead letter.
 
     Attributes:
-        workflow_id: its id.
-        attempts: how many processes died so.
+        workflow_id: the id of the workflow.
+        attempts: how many processes died in a row.
     """
 
     def __init__(self, workflow_id: str, attempts: int) -> None:
@@ -219,14 +236,14 @@ class MaxRecoveryAttemptsExceededError(DBOSException):
 
     def __str__(self) -> str:
         return (
-            f"workflow {self.workflow_id!r} is recovered no more: the processes that executed it died {self.attempts} "
-            "times in a row before it recorded anything new; see what it does behind its last recorded step, mend "
-            "that, and start it anew under another id"
+            f"workflow {self.workflow_id!r} is not recovered again: its process died {self.attempts} times in a row "
+            "before it recorded anything new. Find out what it does after its last recorded step "
+            "(DBOS.list_workflow_steps), correct that, and start the workflow again under another id"
         )
 
 
 class DBOSMaxStepRetriesExceeded(DBOSException):
-    """A step failed as often as it may."""
+    """A step failed and has no tries left."""
 
     def __init__(self, step_name: str, max_attempts: int, errors: Sequence[BaseException]) -> None:
         super().__init__(step_name, max_attempts, list(errors))
@@ -239,22 +256,41 @@ class DBOSMaxStepRetriesExceeded(DBOSException):
 
     def __str__(self) -> str:
         step_name, max_attempts, errors = self.args
-        last = f"; the last error was {errors[-1]!r}" if errors else ""
-        return f"step {step_name!r} failed {max_attempts} times, as often as it may{last}"
+        last = f"; the last error was {_shown(errors[-1])}" if errors else ""
+        return f"step {step_name!r} failed {max_attempts} times, which is all that max_attempts allows{last}"
 
 
 class DBOSStepTimeoutError(DBOSException):
-    """A try of a step was not done in time. It is given up; what it did until then stays done."""
+    """A try of a step took longer than its time limit, and was given up. Its outside effects are not undone.
+
+    Attributes:
+        step_name: the name of the step.
+        workflow_id: the workflow that called it.
+        attempt: the number of the try, from 1.
+        timeout_seconds: how long a try may take.
+    """
 
     def __init__(self, step_name: str, workflow_id: str, attempt: int, timeout_seconds: float) -> None:
         super().__init__(step_name, workflow_id, attempt, timeout_seconds)
         self.workflow_id = workflow_id
 
+    @property
+    def step_name(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def attempt(self) -> int:
+        return int(self.args[2])
+
+    @property
+    def timeout_seconds(self) -> float:
+        return float(self.args[3])
+
     def __str__(self) -> str:
         step_name, workflow_id, attempt, timeout_seconds = self.args
         return (
             f"try {attempt} of step {step_name!r} in workflow {workflow_id!r} was given up, because it was not done "
-            f"within {timeout_seconds:g} s; allow it more (timeout_seconds=) or further tries (retries_allowed=True)"
+            f"within {timeout_seconds:g} s; allow more time (timeout_seconds=) or further tries (retries_allowed=True)"
         )
 
 
@@ -266,11 +302,11 @@ class DBOSAwaitedWorkflowCancelledError(DBOSException):
         self.workflow_id = workflow_id
 
     def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r} was cancelled, so it has no result"
+        return f"workflow {self.workflow_id!r} was cancelled, so it has no result; its status is CANCELLED"
 
 
 class DBOSStreamTimeoutError(DBOSException):
-    """No further value came to a stream in time."""
+    """No further value was written to a stream in time."""
 
     def __init__(self, workflow_id: str, key: str, offset: int, timeout_seconds: float) -> None:
         super().__init__(workflow_id, key, offset, timeout_seconds)
@@ -281,13 +317,13 @@ class DBOSStreamTimeoutError(DBOSException):
     def __str__(self) -> str:
         workflow_id, key, offset, timeout_seconds = self.args
         return (
-            f"no value came to offset {offset} of the stream {key!r} of workflow {workflow_id!r} within "
-            f"{timeout_seconds:g} seconds; it may still come"
+            f"no value was written at offset {offset} of the stream {key!r} of workflow {workflow_id!r} within "
+            f"{timeout_seconds:g} seconds; one may still follow. Read again, or allow more time with timeout_seconds="
         )
 
 
 class DBOSStreamClosedError(DBOSException):
-    """A stream is closed: it takes no more values, and has none behind its end."""
+    """A stream is closed: nothing can be written to it, and it has no value after its end."""
 
     def __init__(self, workflow_id: str, key: str, offset: int | None = None) -> None:
         super().__init__(workflow_id, key, offset)
@@ -299,38 +335,54 @@ class DBOSStreamClosedError(DBOSException):
         workflow_id, key, offset = self.args
         stream = f"the stream {key!r} of workflow {workflow_id!r}"
         if offset is None:
-            return f"{stream} is closed, so nothing more can be written to it; nothing was written"
+            return f"{stream} is closed, so nothing was written; write before DBOS.close_stream, or to another stream"
         return f"{stream} has ended and has no value at offset {offset}"
 
 
 class DBOSRecordedError(DBOSException):
-    """A recorded error whose own class cannot be rebuilt; raised alike first and on replay.
+    """Stands in for a recorded error that cannot be rebuilt as it was; raised the first time and on replay.
+
+    If the program has imported the class of the original error, this error is an instance of that class too: `except
+    httpx.HTTPError` catches it. It then has the message of the original, and the args and attributes that can be
+    stored. Otherwise it is an instance of `DBOSRecordedError` alone.
 
     Attributes:
         type_name: the qualified name of the original class.
-        message: what it said.
-        traceback_text: where it was raised, as printed the first time.
+        message: the message of the original.
+        traceback_text: the traceback of the original, as text.
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
         super().__init__(type_name, message, traceback_text)
-        self.type_name = type_name
-        self.message = message
-        self.traceback_text = traceback_text
+
+    @property
+    def type_name(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[1])
+
+    @property
+    def traceback_text(self) -> str:
+        return str(self.args[2])
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"DBOSRecordedError({self.type_name!r}, {self.message!r})"
 
 
 class DBOSShutdownError(DBOSException):
     """tidings is not running in this process: not launched yet, or destroyed."""
 
-    def __init__(self, message: str = "tidings was shut down in this process; call DBOS.launch() to go on") -> None:
+    def __init__(self, message: str = "tidings was shut down in this process; call DBOS.launch() to continue") -> None:
         super().__init__(message)
 
 
 class DBOSBaseException(BaseException):
-    """The root of what ends an execution; `except Exception` does not swallow it."""
+    """The root of the errors that end an execution; `except Exception` does not catch them."""
 
 
 class DBOSWorkflowCancelledError(DBOSBaseException):
@@ -345,7 +397,7 @@ class DBOSWorkflowCancelledError(DBOSBaseException):
 
 
 class DBOSRunEndedError(DBOSBaseException):
-    """This execution of the workflow may record nothing more: shut down, taken over, or ended."""
+    """This execution of the workflow can record nothing more: it was shut down, taken over, or has ended."""
 
     def __init__(self, workflow_id: str, reason: str) -> None:
         super().__init__(workflow_id, reason)

@@ -1,46 +1,52 @@
-"""Every bound of tidings, with its unit and its reason, and the checks that keep them.
+"""Every limit of tidings, with its unit and its reason, and the checks.
 
-Checked at the call that passes the value, before anything is written.
+A value is checked in the call that passes it, before anything is written.
 """
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from typing import Final
 
 from tidings.error import DBOSLimitError
+from tidings.slips import given, plainly
+
+# The type of every public parameter in seconds.
+Seconds = float | timedelta
 
 # A PostgreSQL index row holds about 2,700 bytes; the widest index is
 # (workflow id, topic or key, a number), so 512 + 1,024 leaves room for both.
 MAX_ID_BYTES: Final = 512
 MAX_KEY_BYTES: Final = 1_024
 
-# One value must fit a batch, a network buffer and a person's patience.
+# One value must fit in a batch and in network buffers, and must not take long to store.
 MAX_VALUE_BYTES: Final = 16 * 1024 * 1024
 
-# What one batch takes: enough that the sync is shared by many, small enough that the first one in
-# it does not wait long for the last.
+# The size of a batch: large enough that many units share one sync, small enough that the first unit
+# does not wait long for the last.
 MAX_BATCH_UNITS: Final = 1_024
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 
-# What a reader of a stream takes at once: enough that a query costs little per value, and little
-# enough that memory stays flat however slow the reader is. A value beyond the bytes is a page alone.
+# The size of a page of a stream: large enough that a query costs little per value, small enough that
+# memory use stays low even for a slow reader. A value larger than this is a page of its own.
 MAX_PAGE_ITEMS: Final = 1_000
 MAX_PAGE_BYTES: Final = 1024 * 1024
 
-# What a run may see of the messages that wait behind the one it takes. A hundred receives share one commit then, which
-# leaves little of it to each; the bytes are kept until they are taken, perhaps by thousands of runs at once.
+# How many unread messages a run may see beyond the one that it takes. With a hundred, a hundred receives share the cost
+# of one commit. The bytes stay in memory until the messages are taken, perhaps in thousands of runs at once.
 MAX_AHEAD_ITEMS: Final = 100
 MAX_AHEAD_BYTES: Final = 64 * 1024
 
-# Handed over but not yet durable, per process. A run that meets the bound waits for its own unit.
+# Units handed over but not yet durable, per process. A run that reaches the limit waits for its own unit.
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
 MAX_UNITS_IN_FLIGHT: Final = 50_000
 
-# How often a workflow may be recovered after a process died with it before it recorded anything new.
-# Bad luck strikes a few times in a row; what strikes a hundred times is the workflow itself.
+# How often in a row a workflow may be recovered without having recorded anything new. A few crashes in a row may be
+# bad luck; after a hundred, the workflow itself is the cause.
 DEFAULT_RECOVERY_ATTEMPTS: Final = 100
 
-# Python's thread wait takes at most about 292 years; a millisecond clock in 64 bits needs less.
+# A wait of a Python thread may last at most about 292 years; 64 bits hold far more milliseconds.
 MAX_TIMEOUT_SECONDS: Final = 100 * 366 * 86_400.0
 
 
@@ -57,47 +63,67 @@ def check_key(value: object, what: str) -> str:
 def check_offset(value: object) -> int:
     """Return `value` if it is a legal offset of a stream: a whole number from 0 upwards."""
     if type(value) is not int:
-        raise TypeError(f"offset must be a whole number, not {value!r:.100}")
+        raise TypeError(f"offset must be a whole number, not {plainly(value)}")
     if not 0 <= value < 2**63:
         raise DBOSLimitError(f"offset must be 0 (the first value of a stream) or more, and fit 64 bits; got {value}")
     return value
 
 
 def check_topic(value: object) -> str | None:
-    """Return `value` if it is a legal topic; `None` is the topic of messages without one."""
+    """Return `value` if it is a legal topic; `None` stands for messages without a topic."""
     return None if value is None else check_key(value, "topic")
 
 
 def check_timeout(value: object, what: str = "timeout_seconds") -> float | None:
-    """Return `value` if it is `None` (no limit) or a finite number of seconds from 0 upwards."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number of seconds or None, not {value!r}")
-    if not value >= 0:  # Neither is NaN.
-        raise DBOSLimitError(f"{what} must be 0 or more seconds, or None to wait without limit; got {value!r}")
-    return None if value > MAX_TIMEOUT_SECONDS else float(value)
+    """Return the seconds of a wait: 0 or more, or `None` for no limit."""
+    return None if value is None else _seconds(value, what, "None to wait without limit")
 
 
 def check_time_limit(value: object, what: str) -> float | None:
-    """Return `value` if it is `None` (no limit) or a number of seconds more than 0; a hundred years are no limit."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number of seconds, or None for no limit, not {value!r}")
-    if not value > 0:  # Nor is NaN.
-        raise DBOSLimitError(f"{what} must be more than 0, or None for no limit, not {value}")
-    return None if value > MAX_TIMEOUT_SECONDS else float(value)
+    """Return the seconds that something may take: more than 0, or `None` for no limit."""
+    return None if value is None else _seconds(value, what, "None for no limit", may_be_zero=False)
 
 
-def check_recovery_attempts(value: object) -> int | None:
+def check_seconds(value: object, what: str) -> float:
+    """Return a number of seconds, 0 or more; `None` is not allowed."""
+    return _seconds(value, what, None)
+
+
+def _seconds(value: object, what: str, no_limit: str | None, *, may_be_zero: bool = True) -> float:
+    """Return `value`, a number or a timedelta, in seconds. More than a hundred years is an error.
+
+    Code that waits without limit passes `None`. Infinity, or a huge number, is more likely a mistake.
+    """
+    alternative = "" if no_limit is None else f", or {no_limit}"
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds or a timedelta{alternative}, not {plainly(value)}")
+    if not (number >= 0 if may_be_zero else number > 0):  # NaN fails both.
+        least = "0 or more seconds" if may_be_zero else "more than 0 seconds"
+        raise DBOSLimitError(f"{what} must be {least}{alternative}; got {_shown(value)}")
+    if number > MAX_TIMEOUT_SECONDS:
+        most = f"{MAX_TIMEOUT_SECONDS:,.0f} seconds, a hundred years"
+        raise DBOSLimitError(f"{what} must be at most {most}{alternative}; got {_shown(value)}")
+    return float(number)
+
+
+def _shown(value: object) -> str:
+    """Return a number or a timedelta for a message. Python refuses to print integers of many thousand digits."""
+    if isinstance(value, int) and abs(value) >= 10**15:
+        return f"an integer of about {math.log10(abs(value)):.0f} digits"
+    if isinstance(value, timedelta):  # Python prints -1 s as -1 day and 86,399 s.
+        return f"timedelta(seconds={value.total_seconds():g})"
+    return f"{value!r:.100}"
+
+
+def check_recovery_attempts(value: object, what: str) -> int | None:
     """Return `value` if it is `None` (any number) or a whole number from 0 upwards."""
     if value is None:
         return None
     if type(value) is not int:
-        raise TypeError(f"max_recovery_attempts must be a whole number, or None for any number, not {value!r}")
+        raise TypeError(f"{what} must be a whole number, or None for any number, not {plainly(value)}")
     if value < 0:
-        raise DBOSLimitError(f"max_recovery_attempts must be 0 or more, or None for any number, not {value}")
+        raise DBOSLimitError(f"{what} must be 0 or more, or None for any number, not {value}")
     return value
 
 
@@ -113,13 +139,13 @@ def check_value_size(text: str, what: str) -> str:
 
 def _check_text(value: object, what: str, most: int, least: int) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{what} must be a string, not {type(value).__name__} ({value!r:.100})")
+        raise TypeError(f"{what} must be a string, not {given(value)}")
     if "\0" in value:
-        raise DBOSLimitError(f"{what} {value!r:.100} holds a NUL character, which no store can keep")
+        raise DBOSLimitError(f"{what} {value!r:.100} contains a NUL character, which no store can keep; remove it")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise DBOSLimitError(f"{what} {value!r:.100} holds a lone surrogate, which is no text") from None
+        raise DBOSLimitError(f"{what} {value!r:.100} contains a lone surrogate, which is not text") from None
     if size < least:
         raise DBOSLimitError(f"{what} must not be empty")
     if size > most:

@@ -1,9 +1,8 @@
 """The records that every layer shares. They hold facts and decide nothing.
 
-All are immutable. They are msgspec structs rather than dataclasses because each durable operation
-makes several: a frozen struct is built about five times faster than a frozen dataclass. Values and
-errors are text here: serialization has happened before, or happens after.
-Times are milliseconds since the epoch on the store's clock.
+All are immutable. Each durable operation makes several, so they are msgspec structs: a frozen struct
+is built about five times faster than a frozen dataclass. Values and errors are text here, in their
+serialized form. Times are milliseconds since the epoch, on the store's clock.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-# What an operation that publishes an event is called in the history: the event's row is its entry.
+# The name, in the history, of an operation that publishes an event. The event's row is its entry.
 SET_EVENT: Final = "DBOS.set_event"
-# And one that writes to a stream, alike.
+# The name of an operation that writes to a stream. The item's row is its entry.
 WRITE_STREAM: Final = "DBOS.write_stream"
 
 
 class Status(StrEnum):
-    """Where a workflow stands. The transitions between them are in `core.lifecycle`."""
+    """The status of a workflow. The transitions are in `lifecycle`."""
 
     PENDING = "PENDING"
     SUCCESS = "SUCCESS"
@@ -30,9 +29,9 @@ class Status(StrEnum):
 
     @classmethod
     def of(cls, stored: object) -> Status:
-        """Return the status that is stored so. One that this version does not know keeps its text, and equals none.
+        """Return the status of a stored text. A status that this version does not know equals no known one.
 
-        A row may be damaged, or written by a newer version. To fail here would fail all that is read with it.
+        A row may be damaged, or written by a newer version. An error here would hide all rows read with it.
         """
         text = stored if isinstance(stored, str) else repr(stored)
         known = cls._value2member_map_.get(text)
@@ -44,20 +43,20 @@ class Status(StrEnum):
 
     @property
     def is_known(self) -> bool:
-        """Whether this version of the library knows what it means."""
+        """Whether this version of the library knows this status."""
         return self._value_ in Status._value2member_map_
 
 
 class EntryState(StrEnum):
-    """How far an operation came."""
+    """The state of an operation in the history."""
 
-    OPEN = "OPEN"  # begun, and waiting until its deadline: a recovered run waits on
+    OPEN = "OPEN"  # begun, and waiting until its deadline; a recovered run keeps waiting
     DONE = "DONE"  # its value or error is recorded
-    ABANDONED = "ABANDONED"  # the program stopped waiting for it; so does a replay
+    ABANDONED = "ABANDONED"  # the program gave it up; a replay gives it up too
 
 
 class Place(NamedTuple):
-    """Where in a run's history an operation stands: the branch, and its number there from 1."""
+    """The place of an operation in a history: its branch, and its number in that branch, from 1."""
 
     branch: str
     number: int
@@ -77,13 +76,13 @@ class Entry(Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     started_at_ms: int | None = None
     completed_at_ms: int | None = None
-    # Where the result stands among the results of its run, and how many operations had begun before it.
+    # The number of the result among the results of its run, and how many operations had begun before it.
     finished: int | None = None
     begun: int | None = None
 
 
-class Message(Struct, frozen=True, gc=False):
-    """A message on its way."""
+class OutgoingMessage(Struct, frozen=True, gc=False):
+    """A message to send."""
 
     destination_id: str
     topic: str | None
@@ -96,9 +95,9 @@ class Message(Struct, frozen=True, gc=False):
 class Take(Struct, frozen=True, gc=False):
     """Take the oldest unread message of `topic` sent to the unit's workflow.
 
-    If there is one, it is marked read and the unit's entry is written, pointing at it. If there is
-    none, `otherwise` is written in the entry's place (nothing if it is `None`). The answer then tells of
-    up to `ahead` messages that wait behind it.
+    If there is one, it is marked read, and the unit's entry is written and points to it. The answer then
+    also has up to `ahead` messages that follow it. If there is none, `otherwise` is written instead of the
+    entry (nothing if it is `None`).
     """
 
     topic: str | None
@@ -107,7 +106,7 @@ class Take(Struct, frozen=True, gc=False):
 
 
 class PublishedEvent(Struct, frozen=True, gc=False):
-    """One version of an event. From a workflow it is its own entry, and so carries a place."""
+    """One version of an event. If the workflow's code published it, it is its own entry and has a place."""
 
     key: str
     version: int
@@ -121,8 +120,8 @@ class PublishedEvent(Struct, frozen=True, gc=False):
 class StreamItem(Struct, frozen=True, gc=False):
     """One value of a stream, at its offset from 0.
 
-    Written by a workflow it is its own entry: `branch`, `position` and `ordinal` are its place.
-    Written by a step it has the step's, and the number of the `attempt` that wrote it.
+    If the workflow's code wrote it, it is its own entry: `branch`, `position` and `ordinal` are its place.
+    If a step wrote it, they are the step's, and `attempt` is the number of the try that wrote it.
     """
 
     key: str
@@ -135,8 +134,16 @@ class StreamItem(Struct, frozen=True, gc=False):
     attempt: int | None = None
 
 
+# The app version of a workflow that no process has claimed and that any version of the code may execute.
+ANY_VERSION: Final = ""
+
+
 class NewWorkflow(Struct, frozen=True, gc=False):
-    """A workflow to start. It is owned by the executor that commits it, under epoch 1."""
+    """A workflow to start, under epoch 1. The executor that commits it owns it, unless that executes no workflows.
+
+    A workflow without an owner may have no app version (`ANY_VERSION`): it gets the version of the process
+    that claims it.
+    """
 
     workflow_id: str
     name: str
@@ -145,13 +152,14 @@ class NewWorkflow(Struct, frozen=True, gc=False):
     app_version: str
     parent_id: str | None
     created_at_ms: int
-    # The class whose method it is, and the name of the configured instance it was called on.
+    # If it is a method: its class, and the name of the configured instance that it was called on.
     class_name: str | None = None
     config_name: str | None = None
     timeout_ms: int | None = None  # from its start to its end
-    deadline_ms: int | None = None  # when that is over
-    program: str | None = None  # the name of the program that starts it, and alone executes it
-    is_id_chosen: bool = False  # by the program, which may have used it before; if not, it is random
+    deadline_ms: int | None = None  # when the timeout ends
+    program: str | None = None  # the name of the program that starts it; only this program executes it
+    is_id_chosen: bool = False  # the program chose the id and may have used it before; otherwise it is random
+    is_owned: bool = True  # if False, any process that can execute it may claim it
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -164,52 +172,62 @@ class Outcome(Struct, frozen=True, gc=False):
 
 
 class Recovery(Struct, frozen=True, gc=False):
-    """What is noted when a workflow is recovered: after how many deaths of its process without progress, and where."""
+    """What is recorded when a workflow is recovered."""
 
-    attempts: int
-    progress: int  # how many operations it had recorded
+    attempts: int  # how many processes in a row died with it before it recorded anything new
+    progress: int  # how many operations it has recorded
 
 
 class Unit(Struct, frozen=True, gc=False):
     """Everything one workflow changes at once. It applies whole or not at all.
 
-    `workflow_id` and `epoch` name the run whose history it extends; both are empty for a unit that
-    comes from outside any run. What may keep a unit from applying is an *answer*, never an
-    exception: a destination that does not exist (`NoSuchWorkflow`), an id in use (`InUse`), an
-    outcome, an event, an item or a closing of a run that is no longer pending under this epoch
-    (`Stale`). An entry alone, and a `Take`, always apply.
+    `workflow_id` and `epoch` name the run whose history it extends; both are empty for a unit from
+    outside any run. If a unit does not apply, an *answer* says why, never an exception:
 
-    `take_seen` names a message that was seen to wait for the run, and is taken instead of the oldest one. Only
-    the run takes what is sent to it, so that one is there and unread; if it is not, the unit is at fault.
+    - `NoSuchWorkflow`: a destination does not exist.
+    - `InUse`: the id of the workflow to start is in use.
+    - `Stale`: an outcome, event, item or close of a run that is no longer pending under this epoch, or a
+      start whose parent is not pending.
+    - `NotPending`: some of the workflows to cancel are not pending.
+
+    An entry alone, and a `Take`, always apply.
+
+    `take_seen` names an unread message that the run has seen; it is taken instead of the oldest one. Only the
+    run takes its messages, so the message is still there and unread. If it is not, the unit is faulty.
     """
 
     workflow_id: str | None = None
     epoch: int = 0
     entry: Entry | None = None
-    messages: tuple[Message, ...] = ()
+    messages: tuple[OutgoingMessage, ...] = ()
     take: Take | None = None
     put_back: int | None = None  # the seq of a taken message to mark unread again
     event: PublishedEvent | None = None
     start: NewWorkflow | None = None
     outcome: Outcome | None = None
-    cancel: str | None = None  # a workflow to cancel if it is pending
-    put_back_topic: str | None = None  # of the message that is put back
+    cancels: tuple[str, ...] = ()  # ids, all different, of workflows to cancel: all or none
+    put_back_topic: str | None = None  # the topic of the message that is put back
     item: StreamItem | None = None
-    closes: tuple[str, ...] = ()  # keys of streams that take no more items; one may be closed already
+    closes: tuple[str, ...] = ()  # keys of streams to close; some may be closed already
     recovery: Recovery | None = None
-    take_seen: int | None = None  # the seq of an unread message to take; the entry points at it
+    take_seen: int | None = None  # the seq of an unread message to take; the entry points to it
 
     @property
     def publishes(self) -> bool:
-        """Whether it shows something to readers, who trust that a workflow that has ended says nothing more."""
+        """Whether it publishes something. Readers rely on an ended workflow to publish nothing more."""
         return self.item is not None or self.event is not None or bool(self.closes)
 
+    @property
+    def starts_child(self) -> bool:
+        """Whether the run starts a workflow itself, not in a step."""
+        return self.start is not None and self.start.parent_id is not None and self.start.parent_id == self.workflow_id
 
-# --- answers: what a committed unit says back ---------------------------------------------------
+
+# --- answers to committed units ------------------------------------------------------------------
 
 
 class Applied(Struct, frozen=True):
-    """The unit applied. `ended` names destinations that have ended, and so may never receive."""
+    """The unit applied. `ended` lists destinations that have ended and so may never receive the message."""
 
     ended: tuple[str, ...] = ()
 
@@ -217,7 +235,7 @@ class Applied(Struct, frozen=True):
 class Taken(Struct, frozen=True, gc=False):
     """The message that a unit took. `seq` is its number in the store.
 
-    `ahead` are messages that wait behind it, the oldest first. They are only seen: nobody took them.
+    `ahead` are the messages that follow it, the oldest first. They are only seen, not taken.
     """
 
     seq: int
@@ -233,35 +251,41 @@ class Nothing(Struct, frozen=True):
 
 
 class NoSuchWorkflow(Struct, frozen=True):
-    """These destinations (or the workflow to end, to cancel or to publish for) do not exist; nothing was written."""
+    """Workflows that the unit names, as destinations or to cancel, say, do not exist; nothing was written."""
 
     workflow_ids: tuple[str, ...]
 
 
 class InUse(Struct, frozen=True):
-    """The id of the workflow to start is taken by this one; nothing was written."""
+    """The id of the workflow to start is in use by this one; nothing was written."""
 
     workflow: WorkflowRecord
 
 
 class Stale(Struct, frozen=True):
-    """The workflow to end, to cancel or to publish for is not pending (under this epoch); nothing was written."""
+    """The unit's workflow, or the parent of a start, is not pending (under this epoch); nothing was written."""
 
     status: Status
 
 
-Answer = Applied | Taken | Nothing | NoSuchWorkflow | InUse | Stale
+class NotPending(Struct, frozen=True):
+    """Of the workflows to cancel, these have ended; nothing was written."""
+
+    workflow_ids: tuple[str, ...]
+
+
+Answer = Applied | Taken | Nothing | NoSuchWorkflow | InUse | Stale | NotPending
 APPLIED = Applied()
 NOTHING = Nothing()
 
 
-# --- what is read back ---------------------------------------------------------------------------
+# --- results of queries --------------------------------------------------------------------------
 
 
 class WorkflowRecord(Struct, frozen=True, gc=False):
-    """A workflow as the store knows it.
+    """A workflow as the store has it.
 
-    `inputs` are `None` only in a list that was asked for without them; every other answer has them.
+    `inputs` are `None` only in a list that was queried without them.
     """
 
     workflow_id: str
@@ -282,36 +306,36 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     timeout_ms: int | None = None
     deadline_ms: int | None = None
     recovery_attempts: int = 0
-    progress: int = 0  # of its last recovery
-    program: str | None = None  # None: started before programs were told apart, and any may execute it
-    damage: str | None = None  # what is wrong with its row; the fields that are wrong stand at a neutral value
+    progress: int = 0  # at its last recovery
+    program: str | None = None  # None: any program may execute it; an earlier tidings started it
+    damage: str | None = None  # what is wrong with its row; the wrong fields have a neutral value
 
 
 class WorkflowFilter(Struct, frozen=True):
     """Which workflows to list, which part of the list, and how much of each.
 
-    `None` stands for any, and an empty tuple for none. The list is in the order of starting, or in
-    the reverse order with `newest_first`; `offset` and `limit` count in that order.
+    `None` matches any value, an empty tuple none. The list is in the order of the starts, or the reverse
+    with `newest_first`; `offset` and `limit` count in that order.
     """
 
     workflow_ids: tuple[str, ...] | None = None
     statuses: tuple[Status, ...] | None = None
     names: tuple[str, ...] | None = None
-    from_ms: int | None = None  # created then or later
-    until_ms: int | None = None  # created then or earlier
+    from_ms: int | None = None  # created at this time or later
+    until_ms: int | None = None  # created at this time or earlier
     app_version: str | None = None
     parent_id: str | None = None
     executor_id: str | None = None
-    id_prefix: str | None = None  # as it stands: case counts, and no character is a wildcard
+    id_prefix: str | None = None  # case-sensitive; no character is a wildcard
     limit: int | None = None
     offset: int = 0
     newest_first: bool = False
-    with_inputs: bool = True  # if not, `inputs` is None, and large ones are not read
-    with_outputs: bool = True  # if not, `output` and `error` are None
+    with_inputs: bool = True  # if False, `inputs` is None and is not read
+    with_outputs: bool = True  # if False, `output` and `error` are None
 
 
 class StoredMessage(Struct, frozen=True, gc=False):
-    """A message read back, with the ordinal of the operation that took it: `None` while it is unread."""
+    """A stored message. `read_by` is the ordinal of the operation that took it; `None` while it is unread."""
 
     seq: int
     topic: str | None
@@ -324,7 +348,7 @@ class StoredMessage(Struct, frozen=True, gc=False):
 
 
 class RecordedEntry(Struct, frozen=True):
-    """An entry read back, with the message it took, or the key of the event or stream it wrote to."""
+    """An entry, with the message that it took, or the key of the event or stream that it wrote to."""
 
     entry: Entry
     message: Taken | None = None
@@ -333,21 +357,21 @@ class RecordedEntry(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """All that one workflow has recorded. Where a row of it is damaged, it says so, and holds nothing."""
+    """Everything that one workflow has recorded. If a row of it is damaged, `damage` says so, and the rest is empty."""
 
     workflow_id: str
     entries: tuple[RecordedEntry, ...]
     event_versions: tuple[tuple[str, int], ...]  # (key, highest version)
-    stream_lengths: tuple[tuple[str, int], ...] = ()  # (key, number of items); none for an empty one
+    stream_lengths: tuple[tuple[str, int], ...] = ()  # (key, number of items), without empty streams
     closed_streams: tuple[str, ...] = ()
     damage: str | None = None
 
 
 class StreamPage(Struct, frozen=True):
-    """Some values of a stream, in their order from the offset that was asked for, without a gap.
+    """Some values of a stream, in order from the requested offset, without gaps.
 
-    Values and the rest come from one snapshot. `status` is `None` where no workflow has that id. A
-    stream that `is_closed`, or whose workflow has ended, has no more values than `length`.
+    All fields come from one snapshot. `status` is `None` if no workflow has that id. If the stream
+    `is_closed`, or its workflow has ended, `length` is final.
     """
 
     values: tuple[str, ...]
@@ -356,10 +380,17 @@ class StreamPage(Struct, frozen=True):
     status: Status | None
 
 
+class End(Struct, frozen=True, gc=False):
+    """The final status of a workflow, and when it ended."""
+
+    status: Status
+    at_ms: int
+
+
 class EventRead(Struct, frozen=True):
     """The latest value of an event, and whether its workflow may still change it.
 
-    Both come from one snapshot. `status` is `None` where no workflow has that id.
+    Both come from one snapshot. `status` is `None` if no workflow has that id.
     """
 
     value: str | None
@@ -369,7 +400,7 @@ class EventRead(Struct, frozen=True):
 class Executor(Struct, frozen=True, gc=False):
     """One incarnation of a process that uses the store.
 
-    It executes workflows if it has an `app_version`: those of its `program`, and those of none.
+    It executes workflows only if it has an `app_version`: those of its `program`, and those without one.
     """
 
     executor_id: str
@@ -385,7 +416,7 @@ class Executor(Struct, frozen=True, gc=False):
 
 
 class ExecutorState(Struct, frozen=True):
-    """How the store has an executor: its fence, the number of its last batch, and its pending runs, id to epoch."""
+    """The stored state of an executor: its fence, the number of its last batch, its pending runs (id to epoch)."""
 
     fence: int
     last_batch: int | None
@@ -393,7 +424,7 @@ class ExecutorState(Struct, frozen=True):
 
 
 class PendingGroup(Struct, frozen=True):
-    """How many workflows of one name, code version and program are pending with one executor, or with nobody."""
+    """The number of pending workflows of one name, app version and program that one executor, or none, owns."""
 
     name: str
     app_version: str

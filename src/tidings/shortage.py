@@ -1,7 +1,7 @@
-"""What the process itself may lack for a while: threads, memory, file descriptors, room on a disk.
+"""Shortages: what the process may lack for a while, such as threads, memory, open files or disk space.
 
-Such a lack is no fault of the user's program and no outcome of a workflow. Where the library's own work
-meets it, that work waits and is tried again. In the user's own code it is an error like any other.
+A shortage is not the fault of the user's program, and must not end a workflow. When the library's own work
+fails for that reason, the library waits and retries. In the user's code it is an ordinary error.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _ERRNOS: Final = {
     if hasattr(errno, name)  # Windows lacks some.
 }
 
-# How Python says of threads and locks that there can be no more; both are a plain RuntimeError.
+# The text of Python's errors when it can make no more threads or locks; both are a plain RuntimeError.
 _NO_THREAD: Final = "can't start new thread"
 _NO_LOCK: Final = "can't allocate lock"
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Tell whether `error` says that the process lacks something, which may pass."""
+    """Tell whether `error` says that the process lacks something, perhaps only for a while."""
     match error:
         case MemoryError():
             return True
@@ -39,12 +39,12 @@ def is_end_of_program(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what the log says of a shortage, and of what the reader may look at."""
+    """Return the text for the log: the shortage, and what the reader should check."""
     text = str(error) or type(error).__name__
     if text == _NO_THREAD:
-        return f"{text}: see the limit on threads of this user or container, and the memory that is left"
+        return f"{text}: check the limit on threads of this user or container, and the free memory"
     if isinstance(error, MemoryError):
         return "out of memory" if text == "MemoryError" else text
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{text}: see the limit on open files"
+        return f"{text}: check the limit on open files"
     return text

@@ -122,16 +122,17 @@ def test_it_fails_and_is_tried_again_as_any_step(database_url: str) -> None:
     @DBOS.workflow(name="order")
     def order() -> list[Any]:
         found: list[Any] = []
+        at_once = {"retries_allowed": True, "interval_seconds": 0}
         tries_of: list[tuple[dict[str, Any], Callable[[], Any]]] = [
-            ({"retries_allowed": True}, flaky),
+            (at_once, flaky),
             ({"timeout_seconds": 0.01}, hang),
             ({}, cancel_itself),
-            ({"retries_allowed": True, "max_attempts": 9, "should_retry": may_retry}, fail),
-            ({"retries_allowed": True, "max_attempts": 2}, fail),
+            ({**at_once, "max_attempts": 9, "should_retry": may_retry}, fail),
+            ({**at_once, "max_attempts": 2}, fail),
         ]
         for options, function in tries_of:
             try:
-                found.append(DBOS.run_step({"interval_seconds": 0, **options}, function))  # type: ignore[call-overload]
+                found.append(DBOS.run_step(options, function))  # type: ignore[call-overload]
             except Exception as error:
                 found.append(type(error).__name__)
         return found

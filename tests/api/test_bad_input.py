@@ -3,11 +3,13 @@
 import contextlib
 import math
 import random
+import re
 import tempfile
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.app import App, Sightings
-from tests.support.face import Awaiting, Face
+from tests.support.face import Awaiting, Blocking, Face
 from tests.support.faulty import FaultyStore, Trap
+from tests.support.passwords import PASSWORD
 from tests.support.postgres import _free_port
-from tidings import DBOS, DBOSConfig, SendMessage, SetWorkflowID, WorkflowHandle, limits
+from tidings import DBOS, DBOSConfig, SendMessage, SetWorkflowID, SetWorkflowTimeout, WorkflowHandle, limits
 from tidings import store as stores
 from tidings.api.caller import Process
 from tidings.api.workflows import REGISTRY
@@ -60,7 +63,9 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "get_result": ("w",),
     "get_workflow_status": ("w",),
     "cancel_workflow": ("w",),
+    "cancel_workflows": (["w"],),
     "wait_first": ([WorkflowHandle("w", DBOS)],),
+    "as_completed": ([WorkflowHandle("w", DBOS)],),
     "list_workflows": (),
     "list_workflow_steps": ("w",),
     "list_messages": ("w",),
@@ -73,9 +78,14 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "run_step": (None, len, ""),
 }
 PLAIN_OUTSIDE_OF_WORKFLOWS = {"run_step"}
-ITERATORS = {"read_stream"}  # called at once, and refused when they are to give something
+# Called at once, and refused when they are to give something; with what is written before the name.
+ITERATORS = {"read_stream": "async for value in", "as_completed": "async for handle in"}
 MAY_BE_CALLED_ON_A_LOOP = {"launch", "destroy"}
 BRIEF = {"start_workflow", "run_step"}  # these too: they hold it up for a commit, or as any function does
+
+
+def _awaited(name: str) -> str:
+    return rf"{ITERATORS.get(name, 'await')} DBOS\.{name}_async"
 
 
 def test_these_are_all_operations() -> None:
@@ -89,6 +99,8 @@ def test_these_are_all_operations() -> None:
 
 @pytest.mark.parametrize("operation", ["recv", "recv_message"])
 async def test_receiving_is_for_workflows_themselves(app: App, face: Face, operation: str) -> None:
+    called = operation if isinstance(face, Blocking) else f"{operation}_async"
+
     @face.step()
     async def receive_in_a_step() -> Any:
         return await getattr(face, operation)(timeout_seconds=0)
@@ -96,27 +108,30 @@ async def test_receiving_is_for_workflows_themselves(app: App, face: Face, opera
     @face.workflow()
     async def order() -> Any:
         await face.recv("go", FOREVER)
-        with pytest.raises(DBOSContextError, match=r"DBOS\.recv was called in the step '.*receive_in_a_step'; only"):
+        with pytest.raises(
+            DBOSContextError, match=rf"DBOS\.{called} was called in the step '.*receive_in_a_step'; only"
+        ):
             await receive_in_a_step()
         return await face.recv(timeout_seconds=0)
 
     handle = await face.start(order)
     await face.send(handle.workflow_id, "hello")
-    with pytest.raises(DBOSContextError, match=r"DBOS\.recv was called outside of any workflow; only the code of a"):
+    with pytest.raises(DBOSContextError, match=rf"DBOS\.{called} was called outside of any workflow; only the code"):
         await getattr(face, operation)(timeout_seconds=0)
     await face.send(handle.workflow_id, None, "go")
     assert await handle.get_result() == "hello"
 
 
 async def test_an_event_belongs_to_a_workflow(app: App, face: Face) -> None:
-    with pytest.raises(DBOSContextError, match=r"DBOS\.set_event\('key'\) was called outside of any workflow"):
+    called = "set_event" if isinstance(face, Blocking) else "set_event_async"
+    with pytest.raises(DBOSContextError, match=rf"DBOS\.{called}\('key'\) was called outside of any workflow"):
         await face.set_event("key", 1)
     assert app.rows.counts()["events"] == 0
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - BRIEF))
 async def test_a_blocking_call_on_a_running_loop_names_what_to_await(app: App, name: str) -> None:
-    with pytest.raises(RuntimeError, match=rf"would block the running event loop; use: await DBOS\.{name}_async\("):
+    with pytest.raises(RuntimeError, match=rf"would block the running event loop; use: {_awaited(name)}\("):
         getattr(DBOS, name)(*OPERATIONS[name])
     assert set(app.rows.counts().values()) == {0}
 
@@ -143,7 +158,7 @@ async def test_a_blocking_call_in_an_async_workflow_names_what_to_await(app: App
 
     assert await order() == "it goes on"
     for name in OPERATIONS.keys() - BRIEF:
-        assert f"would block the running event loop; use: await DBOS.{name}_async(...)" in refusals[name]
+        assert re.search(rf"would block the running event loop; use: {_awaited(name)}\(\.\.\.\)", refusals[name])
     assert refusals["step"].startswith("the step 'step' would block")
     assert "await DBOS.run_step_async(...)" in refusals["step"]
     assert refusals["child"].startswith(f"the workflow {child.__qualname__!r} would block")
@@ -180,8 +195,8 @@ async def test_launch_and_destroy_may_be_called_on_a_running_loop(app: App, awai
 
 async def test_before_launch_and_after_destroy_an_operation_says_what_to_call(app: App, face: Face) -> None:
     await DBOS.destroy_async()
-    for name in OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS - ITERATORS:
-        with pytest.raises(DBOSShutdownError, match=r"not running .*; call DBOS\(config=\.\.\.\) and DBOS\.launch\(\)"):
+    for name in OPERATIONS.keys() - PLAIN_OUTSIDE_OF_WORKFLOWS - ITERATORS.keys():
+        with pytest.raises(DBOSShutdownError, match=r"not running .*DBOS\.destroy\(\) has stopped it; call DBOS"):
             await getattr(face, name)(*OPERATIONS[name])
     with pytest.raises(DBOSShutdownError, match="not running"):
         await face.read("w", "key")
@@ -210,9 +225,9 @@ async def test_after_destroy_workflows_do_not_run_and_steps_are_plain_functions(
 
 
 async def test_tidings_is_configured_and_launched_once(app: App) -> None:
-    with pytest.raises(DBOSInitializationError, match=r"DBOS\.launch\(\) was called twice"):
+    with pytest.raises(DBOSInitializationError, match=r"DBOS\.launch\(\) was called again"):
         DBOS.launch()
-    with pytest.raises(DBOSInitializationError, match=r"call DBOS\.destroy\(\) to configure it anew"):
+    with pytest.raises(DBOSInitializationError, match=r"call DBOS\.destroy\(\) before DBOS\(config=\.\.\.\)"):
         DBOS(config={"name": "again"})
     await DBOS.destroy_async()
     await DBOS.destroy_async()  # harmless
@@ -239,7 +254,7 @@ async def test_a_send_to_an_unknown_id_leaves_nothing_not_even_its_idempotency_k
 
     @face.workflow()
     async def sender() -> None:
-        with pytest.raises(DBOSNonExistentWorkflowError, match="'late'; nothing was sent or changed"):
+        with pytest.raises(DBOSNonExistentWorkflowError, match="'late'; nothing was sent"):
             await send_in_a_step()
 
     bulk = [SendMessage("known", "b", None, "b"), SendMessage("late", "c", None, "c")]
@@ -461,15 +476,15 @@ class Bad:
 
 
 BAD_TEXTS = [
-    Bad("a\0b", DBOSLimitError, r"'a\\x00b' holds a NUL character, which no store can keep"),
-    Bad("a\ud800b", DBOSLimitError, r"'a\\ud800b' holds a lone surrogate"),
+    Bad("a\0b", DBOSLimitError, r"'a\\x00b' contains a NUL character, which no store can keep"),
+    Bad("a\ud800b", DBOSLimitError, r"'a\\ud800b' contains a lone surrogate"),
     Bad(7, TypeError, r"must be a string, not int \(7\)"),
     Bad(b"bytes", TypeError, "must be a string, not bytes"),
     Bad(["a"], TypeError, "must be a string, not list"),
 ]
 BAD_IDS = [
     *BAD_TEXTS,
-    Bad(None, TypeError, "must be a string, not NoneType"),
+    Bad(None, TypeError, "must be a string, not None"),
     Bad("", DBOSLimitError, "must not be empty"),
     Bad(of_bytes(513), DBOSLimitError, "takes 513 bytes of UTF-8, more than the 512 allowed"),
     Bad("é" * 257, DBOSLimitError, "takes 514 bytes of UTF-8, more than the 512 allowed"),
@@ -480,18 +495,23 @@ BAD_KEYS = [
     Bad("🦊" * 257, DBOSLimitError, "takes 1,028 bytes of UTF-8, more than the 1,024 allowed"),
 ]
 BAD_TIMEOUTS = [
-    Bad(-1, DBOSLimitError, "must be 0 or more seconds, .*; got -1"),
+    Bad(-1, DBOSLimitError, "must be 0 or more seconds.*; got -1"),
     Bad(-0.001, DBOSLimitError, "must be 0 or more seconds"),
     Bad(-math.inf, DBOSLimitError, "must be 0 or more seconds"),
-    Bad(math.nan, DBOSLimitError, "must be 0 or more seconds, .*; got nan"),
-    Bad("5", TypeError, "must be a number of seconds or None, not '5'"),
-    Bad(True, TypeError, "must be a number of seconds or None, not True"),
+    Bad(math.nan, DBOSLimitError, "must be 0 or more seconds.*; got nan"),
+    Bad(timedelta(seconds=-1), DBOSLimitError, "must be 0 or more seconds"),
+    Bad(math.inf, DBOSLimitError, "must be at most 3,162,240,000 seconds.*; got inf"),
+    Bad(1e300, DBOSLimitError, "must be at most 3,162,240,000 seconds"),
+    Bad(10**400, DBOSLimitError, "must be at most .*; got an integer of about 400 digits"),
+    Bad(timedelta.max, DBOSLimitError, "must be at most 3,162,240,000 seconds"),
+    Bad("5", TypeError, "must be a number of seconds or a timedelta.*, not '5'"),
+    Bad(True, TypeError, "must be a number of seconds or a timedelta.*, not True"),
     Bad([5], TypeError, "must be a number of seconds"),
 ]
 
 
 async def refused(bad: Bad, what: str, call: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> None:
-    with pytest.raises(bad.error, match=f"^{what} .*{bad.match}") as raised:
+    with pytest.raises(bad.error, match=rf"^\w+\.\w+: {what} .*{bad.match}") as raised:
         await call(*arguments, **named)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 300
@@ -565,7 +585,7 @@ async def test_a_bad_topic_or_key_is_refused_before_anything_is_written(app: App
 
 async def test_an_event_has_a_key(app: App, face: Face) -> None:
     """A message may have no topic, and then `None` is its topic."""
-    bad = Bad(None, TypeError, "must be a string, not NoneType")
+    bad = Bad(None, TypeError, "must be a string, not None")
 
     @face.workflow()
     async def order() -> None:
@@ -636,28 +656,83 @@ async def test_a_bad_timeout_is_refused_before_anything_is_written(app: App, fac
 
 
 async def test_a_sleep_has_an_end(app: App, face: Face) -> None:
-    with pytest.raises(TypeError, match="seconds must be a number of seconds, not None"):
+    with pytest.raises(TypeError, match="seconds must be a number of seconds or a timedelta, not None"):
         await face.sleep(None)
 
 
-@pytest.mark.parametrize("long", [math.inf, 1e300, 10**400])
-async def test_a_timeout_beyond_all_bounds_is_none(app: App, face: Face, long: float) -> None:
-    @face.workflow()
-    async def order() -> Any:
-        return await face.recv(timeout_seconds=long)
+async def test_seconds_may_be_a_timedelta_wherever_they_are_given(app: App, face: Face) -> None:
+    """Each wait is as long as it says, and its deadline is recorded so."""
+    minute, nothing = timedelta(minutes=1), timedelta(0)
+    again = {"retries_allowed": True}
 
-    handle = await face.start(order)
-    await app.waiting("message", handle.workflow_id, None)
-    assert app.rows.run("select state, deadline_ms from {entries}") == [("OPEN", None)]
-    await face.send(handle.workflow_id, "hello")
-    assert await handle.get_result(timeout_seconds=long) == "hello"
+    @face.step(timeout_seconds=minute, retries_allowed=True, max_attempts=2, interval_seconds=timedelta(milliseconds=1))
+    async def step() -> str:
+        if not tries:
+            tries.append("once more")
+            raise ConnectionError
+        return "done"
+
+    @face.workflow()
+    async def other() -> None:
+        await face.sleep(timedelta(milliseconds=1))
+
+    @face.workflow()
+    async def order() -> list[Any]:
+        return [
+            await step(),
+            await face.run_step({**again, "timeout_seconds": minute, "interval_seconds": nothing}, len, "four"),
+            await face.sleep(timedelta(milliseconds=1)),
+            await face.recv(timeout_seconds=nothing),
+            await face.recv_message(timeout_seconds=nothing),
+            await face.get_event("other", "key", minute),
+            await face.get_result("other", timeout_seconds=minute),
+            await face.recv("go", minute),
+        ]
+
+    tries: list[str] = []
+    with SetWorkflowTimeout(timedelta(hours=1)):
+        await (await face.start(other, workflow_id="other")).get_result(timeout_seconds=minute)
+        handle = await face.start(order)
+    await app.waiting("message", handle.workflow_id, "go")
+    asked = app.rows.run(
+        "select deadline_ms - started_at_ms from {entries} where name = 'DBOS.recv' and state = 'OPEN'"
+    )
+    assert asked == [(60_000,)]
+    await face.send(handle.workflow_id, "ok", "go")
+    assert await handle.get_result(timeout_seconds=minute) == ["done", 4, None, None, None, None, None, "ok"]
+    assert (await handle.get_status()).workflow_timeout_ms == 3_600_000
+    assert await face.get_event("other", "key", nothing) is None
+    await face.sleep(timedelta(milliseconds=1))
+    assert await face.read("other", "key", timeout_seconds=minute) == []
+
+
+@pytest.mark.parametrize("bad", BAD_TIMEOUTS, ids=lambda bad: f"{bad.value!r:.20}")
+async def test_each_other_parameter_in_seconds_is_checked_alike(app: App, bad: Bad) -> None:
+    """Those of streams, steps, `SetWorkflowTimeout`, `destroy`: the error names the parameter."""
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("timeout_seconds", lambda: DBOS.read_stream_async("w", "key", timeout_seconds=bad.value)),
+        ("timeout_seconds", lambda: DBOS.step(timeout_seconds=bad.value)(_step)),
+        ("interval_seconds", lambda: DBOS.step(retries_allowed=True, interval_seconds=bad.value)(_step)),
+        ("timeout_seconds", lambda: DBOS.run_step({"timeout_seconds": bad.value}, _step)),
+        ("interval_seconds", lambda: DBOS.run_step({"interval_seconds": bad.value, "retries_allowed": True}, _step)),
+        ("workflow_timeout_sec", lambda: SetWorkflowTimeout(bad.value)),
+        ("workflow_completion_timeout_sec", lambda: DBOS.destroy(workflow_completion_timeout_sec=bad.value)),
+    ]
+    for what, call in calls:
+        with pytest.raises(
+            bad.error, match=rf"^(DBOS\.\w+|SetWorkflowTimeout|step '_?\w+'): {what} must be "
+        ) as raised:
+            call()
+        assert len(str(raised.value)) < 300
 
 
 async def test_send_bulk_takes_messages(app: App, face: Face) -> None:
     @face.workflow()
     async def order() -> str:
         for bulk in ([SendMessage("w", 1), "text"], [SendMessage("w", 1), ("w", 2)]):
-            with pytest.raises(TypeError, match=r"send_bulk takes SendMessage objects, not \w+ \(at index 1\)"):
+            with pytest.raises(
+                TypeError, match=r"takes a list of SendMessage\(\.\.\.\), and at index 1 is (str|tuple)"
+            ):
                 await face.send_bulk(bulk)
         return "it goes on"
 
@@ -783,8 +858,19 @@ async def test_only_workflows_can_be_started(app: App, face: Face) -> None:
     @face.workflow()
     async def order() -> None: ...
 
-    for wrong in (plain, step, partial(order), "order", None):
-        with pytest.raises(TypeError, match=r"is no workflow: decorate it with @DBOS\.workflow\(\)"):
+    for wrong, reason in (
+        (plain, r"'plain' is not a workflow: decorate it with @DBOS\.workflow\(\)"),
+        (step, r"step is a step, not a workflow; decorate it with @DBOS\.workflow\(\) instead"),
+        (partial(order), r"not a functools\.partial: write DBOS\.start_workflow(_async)?\(order, \.\.\.\)"),
+        ("order", r"not a name: write DBOS\.start_workflow(_async)?\(order, \.\.\.\), without quotes"),
+        (None, r"takes a workflow function, and then its arguments, not None"),
+        (lambda: None, r"a lambda is not a workflow: write it as a def, with @DBOS\.workflow\(\) above it"),
+        (dict, r"not the class dict; start a method of it that has @DBOS\.workflow\(\) above it"),
+        (print, r"print is built into Python, so it is not a workflow: call it in a step of a workflow"),
+        (WorkflowHandle("w", DBOS), r"not the handle on workflow 'w', which was started already; call its get_result"),
+        ((each for each in "ab"), r"arguments, not a generator expression\. If that is what the workflow returned"),
+    ):
+        with pytest.raises(TypeError, match=reason):
             await face.start_workflow(wrong)
     assert set(app.rows.counts().values()) == {0}
 
@@ -807,14 +893,22 @@ async def test_only_workflows_can_be_started(app: App, face: Face) -> None:
         ({"backoff_rate": "2"}, "backoff_rate must be a number, not '2'"),
         ({"backoff_rate": None}, "backoff_rate must be a number, not None"),
         ({"should_retry": ValueError("x")}, "should_retry must be a function"),
-        ({"timeout_seconds": 0}, "timeout_seconds must be more than 0, or None for no limit, not 0"),
+        ({"retries_allowed": "yes"}, "retries_allowed must be True or False, not 'yes'"),
+        ({"retries_allowed": 1}, "retries_allowed must be True or False, not 1"),
+        ({"timeout_seconds": 0}, "timeout_seconds must be more than 0 seconds, or None for no limit; got 0"),
         ({"timeout_seconds": -1}, "timeout_seconds must be more than 0"),
-        ({"timeout_seconds": math.nan}, "timeout_seconds must be more than 0, or None for no limit, not nan"),
-        ({"timeout_seconds": True}, "timeout_seconds must be a number of seconds, or None for no limit, not True"),
-        ({"timeout_seconds": "5"}, "timeout_seconds must be a number of seconds, or None for no limit, not '5'"),
-        ({"name": "DBOS.recv"}, "names that begin with 'DBOS.' are the library's own"),
+        ({"timeout_seconds": math.nan}, "timeout_seconds must be more than 0 seconds, or None for no limit; got nan"),
+        (
+            {"timeout_seconds": True},
+            "timeout_seconds must be a number of seconds or a timedelta, or None for no limit, not True",
+        ),
+        (
+            {"timeout_seconds": "5"},
+            "timeout_seconds must be a number of seconds or a timedelta, or None for no limit, not '5'",
+        ),
+        ({"name": "DBOS.recv"}, "names that begin with 'DBOS.' are reserved for tidings"),
         ({"name": ""}, "step name must not be empty"),
-        ({"name": "a\0b"}, "step name .* holds a NUL"),
+        ({"name": "a\0b"}, "step name .* contains a NUL"),
         ({"name": of_bytes(513)}, "step name takes 513 bytes"),
         ({"name": 7}, "step name must be a string"),
     ],
@@ -825,9 +919,87 @@ def test_step_options_that_make_no_sense_are_refused(options: dict[str, Any], re
     run_step: Any = DBOS.run_step
     for allowed in (False, True):
         with pytest.raises((TypeError, ValueError), match=reason):
-            DBOS.step(retries_allowed=allowed, **options)(_step)
+            DBOS.step(**{"retries_allowed": allowed, **options})(_step)
         with pytest.raises((TypeError, ValueError), match=reason):
             run_step({"retries_allowed": allowed, **options}, _step)
+
+
+@pytest.mark.parametrize(
+    ("options", "as_keywords", "as_dict"),
+    [
+        ({"max_attempts": 5}, "max_attempts=5", "'max_attempts': 5"),
+        ({"max_attempts": 2}, "max_attempts=2", "'max_attempts': 2"),
+        ({"max_attempts": 3}, "max_attempts=3", "'max_attempts': 3"),
+        (
+            {"interval_seconds": 1.0, "max_attempts": 3, "backoff_rate": 2.0, "should_retry": None},
+            "max_attempts=3",
+            "'max_attempts': 3",
+        ),
+        ({"interval_seconds": 0.5}, "interval_seconds=0.5", "'interval_seconds': 0.5"),
+        ({"interval_seconds": timedelta(seconds=2)}, "interval_seconds=2", "'interval_seconds': 2"),
+        ({"interval_seconds": 0}, "interval_seconds=0", "'interval_seconds': 0"),
+        ({"backoff_rate": 1}, "backoff_rate=1", "'backoff_rate': 1"),
+        ({"should_retry": bool}, "should_retry=...", "'should_retry': ..."),
+        ({"max_attempts": 1, "should_retry": bool}, "should_retry=...", "'should_retry': ..."),
+        (
+            {"max_attempts": 5, "backoff_rate": 1.5, "name": "pay"},
+            "max_attempts=5, backoff_rate=1.5",
+            "'max_attempts': 5, 'backoff_rate': 1.5",
+        ),
+    ],
+    ids=lambda each: f"{each}"[:40],
+)
+def test_a_retry_option_without_retries_is_refused(options: dict[str, Any], as_keywords: str, as_dict: str) -> None:
+    """The error says what to write. What says `retries_allowed` itself has decided, either way."""
+    run_step: Any = DBOS.run_step
+    for call, example in (
+        (lambda: DBOS.step(**options)(_step), f"@DBOS.step(retries_allowed=True, {as_keywords})"),
+        (lambda: run_step(options, _step), f"run_step({{'retries_allowed': True, {as_dict}}}, ...)"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"nothing without retries_allowed=True, because the step is tried"
+        ) as raised:
+            call()
+        assert example in str(raised.value)
+        assert str(raised.value).startswith(f"step {options.get('name', '_step')!r}: ")
+    for allowed in (True, False):
+        DBOS.step(**{**options, "retries_allowed": allowed, "name": f"{allowed} {options}"})(_step)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retries_allowed": False, "interval_seconds": 1.0, "max_attempts": 3, "backoff_rate": 2.0},
+        {"retries_allowed": False, "max_attempts": 5, "should_retry": bool},
+        {"interval_seconds": 1, "backoff_rate": 2},
+        {"max_attempts": 1},
+    ],
+    ids=lambda each: f"{each}"[:60],
+)
+async def test_a_program_that_passes_the_default_options_on_gets_one_try(
+    app: App, face: Face, options: dict[str, Any]
+) -> None:
+    tries: list[str] = []
+
+    @face.step(**options, name=f"decorated {options}")
+    async def decorated() -> None:
+        tries.append("decorated")
+        raise ConnectionError("gone")
+
+    def run() -> None:
+        tries.append("run")
+        raise ConnectionError("gone")
+
+    @face.workflow()
+    async def order() -> None:
+        for _ in range(2):
+            with pytest.raises(ConnectionError, match="gone"):
+                await decorated()
+            with pytest.raises(ConnectionError, match="gone"):
+                await face.run_step({**options, "name": f"run {options}"}, run)
+
+    await order()
+    assert tries == ["decorated", "run"] * 2
 
 
 def _step() -> None:
@@ -836,11 +1008,11 @@ def _step() -> None:
 
 def test_run_step_says_how_it_is_called() -> None:
     run_step: Any = DBOS.run_step
-    with pytest.raises(TypeError, match=r"unknown step options \['attempts'\]; known are .*max_attempts"):
+    with pytest.raises(TypeError, match=r"DBOS\.run_step has no option 'attempts'; did you mean 'max_attempts'"):
         run_step({"attempts": 3}, _step)
-    with pytest.raises(TypeError, match="first argument of run_step is a dict of options, or None, not <function"):
+    with pytest.raises(TypeError, match=r"write DBOS\.run_step\(None, _step, \.\.\.\): options, or None, come first"):
         run_step(_step, {"name": "step"})
-    with pytest.raises(TypeError, match="second argument of run_step is the function to run, not 'step'"):
+    with pytest.raises(TypeError, match=r"second argument of DBOS\.run_step is the function to run, not 'step'"):
         run_step(None, "step")
 
 
@@ -1162,8 +1334,8 @@ async def test_workflows_of_another_version_are_reported_and_left_alone(app: App
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
     assert message.startswith("2 pending workflows of 'order' are not recovered here, for example 'w")
-    assert "they were started by version '1' of the code, and this is '2'; run that version until" in message
-    assert "set 'application_version' to it" in message
+    assert "started by version '1' of the code, and this is '2'; run that version until" in message
+    assert "set 'application_version' to that version" in message
     await DBOS.destroy_async()
     assert (app.rows.run("select * from {workflows} order by seq"), _history(app)) == before
     await app.launch(application_version="1")
@@ -1209,27 +1381,35 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ("config", "reason"),
     [
         ({"name": "a", "system_databse_url": "x"}, "unknown key 'system_databse_url'; did you mean 'system_database_u"),
+        ({"name": "a/b"}, r"'name' \('a/b'\) cannot be the name of a file\. .* give a 'system_database_url', or a"),
+        ({"name": "a\\b"}, "cannot be the name of a file"),
+        ({"name": "what?"}, "cannot be the name of a file"),
+        ({"name": "a" * 300}, "cannot be the name of a file"),
+        ({"name": "é" * 150}, "cannot be the name of a file"),
         ({"name": "a", "database_url": "x"}, "unknown key 'database_url'; did you mean 'system_database_url'"),
         ({"name": "a", "app_version": "x"}, "unknown key 'app_version'; did you mean 'application_version'"),
-        ({"name": "a", "zzz": 1}, "unknown key 'zzz'; known keys: name, system_database_url, .*, serializer"),
+        (
+            {"name": "a", "zzz": 1},
+            "unknown key 'zzz'; known keys: name, .*, serializer, log_level",
+        ),
         ({"name": "a", 7: 1}, "unknown key 7; known keys"),
         ({}, "needs a 'name', the name of your program"),
         ({"name": ""}, "needs a 'name'"),
         ({"name": None}, "needs a 'name'"),
         ({"name": 7}, r"'name' must be of type str, not int \(7\)"),
-        ({"name": "a", "system_database_url": 7}, "'system_database_url' must be of type str, not int"),
-        ({"name": "a", "system_database_url": ""}, "'system_database_url' must not be empty"),
+        ({"name": "a", "system_database_url": 7}, "'system_database_url' must be a string, not int: use sqlite:///"),
+        ({"name": "a", "system_database_url": ""}, "'system_database_url' is empty; use sqlite:///"),
         ({"name": "a", "application_version": ""}, "'application_version' must not be empty"),
         ({"name": "a", "application_version": 2}, "'application_version' must be of type str, not int"),
         ({"name": "a", "executor_id": b"x"}, "'executor_id' must be of type str, not bytes"),
         ({"name": "a", "run_migrations": "no"}, "'run_migrations' must be of type bool, not str"),
         ({"name": "a", "max_executor_threads": "8"}, "'max_executor_threads' must be of type int, not str"),
-        ({"name": "a", "max_executor_threads": True}, "'max_executor_threads' must be of type int, not bool"),
+        ({"name": "a", "max_executor_threads": True}, "'max_executor_threads' must be of type int, not True"),
         ({"name": "a", "max_executor_threads": 0}, "'max_executor_threads' must be 1 or more, not 0"),
         ({"name": "a", "serializer": "json"}, "'serializer' lacks the methods serialize, deserialize, name"),
-        ([("name", "a")], "must be a dict, not list"),
-        (None, "must be a dict, not NoneType"),
-        ("shop", "must be a dict, not str"),
+        ([("name", "a")], "must be a dict, as in .*, not list"),
+        (None, "must be a dict, as in .*, not None"),
+        ("shop", "must be a dict, as in .*, not str"),
     ],
     ids=lambda each: str(each)[:50],
 )
@@ -1254,20 +1434,20 @@ def test_a_key_that_is_none_is_not_configured(no_settings: None) -> None:
     ("url", "reason"),
     [
         (
-            "mysql://user:secret@host/db",
-            "'mysql://.*@host/db' is not a database URL that tidings knows: use sqlite:///",
+            "mysql://user:h1dden@host/db",
+            "is for another kind of database: tidings supports only SQLite and PostgreSQL; use sqlite:///",
         ),
-        ("user:secret@host/db", "is not a database URL that tidings knows"),
-        ("shop.sqlite", "'shop.sqlite' is not a database URL that tidings knows"),
+        ("user:h1dden@host/db", "has an unknown scheme: it does not begin with sqlite:// or postgresql://"),
+        ("shop.sqlite", "has no scheme: if it is the path of an SQLite file, write sqlite:/// before it"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite://shop.sqlite", "third slash"),
         ("sqlite:///:memory:", "a database in memory is lost with its process"),
         ("sqlite:///file:x?mode=memory&cache=shared", "a database in memory is lost with its process"),
-        ("postgresql://user:secret@host:port/db", "PostgreSQL|postgresql"),
-        ("postgresql://user:secret@more@host/db", "write it as %40"),
-        ("postgresql://user:secret%@host/db", "percent-encoded"),
-        ("postgresql://host/db?password=secret&nonsense=1", "is not a PostgreSQL URL"),
+        ("postgresql://user:h1dden@host:port/db", "PostgreSQL|postgresql"),
+        ("postgresql://user:h1dden@more@host/db", "has more than one '@', .* percent-encode special characters"),
+        ("postgresql://user:h1dden%@host/db", "percent-encoded"),
+        ("postgresql://host/db?password=h1dden&nonsense=1", "has a parameter that PostgreSQL does not know"),
     ],
 )
 @pytest.mark.parametrize("by", ["configuration", "environment"])
@@ -1279,11 +1459,15 @@ def test_a_bad_database_url_is_refused_without_its_password(
         config["system_database_url"] = url
     else:
         monkeypatch.setenv("DBOS_SYSTEM_DATABASE_URL", url)
-    DBOS(config=config)
     threads = set(threading.enumerate())
-    with pytest.raises(DBOSInitializationError, match=reason) as raised:
+
+    def launch() -> None:
+        DBOS(config=config)
         DBOS.launch()
-    assert "secret" not in "".join(traceback.format_exception(raised.value))
+
+    with pytest.raises(DBOSInitializationError, match=reason) as raised:
+        launch()
+    assert PASSWORD not in "".join(traceback.format_exception(raised.value))
     assert Process.host is None
     assert set(threading.enumerate()) == threads
 
@@ -1313,10 +1497,10 @@ def _down(database_url: str, tmp_path: Path) -> list[tuple[str, str]]:
         ]
     port, parts = _free_port(), urlsplit(database_url)
     return [
-        (f"postgresql://u:secret@127.0.0.1:{port}/shop", f"PostgreSQL database 'shop' at 127.0.0.1:{port}: .*refused"),
+        (f"postgresql://u:h1dden@127.0.0.1:{port}/shop", f"PostgreSQL database 'shop' at 127.0.0.1:{port}: .*refused"),
         (parts._replace(path="/nobodys_database").geturl(), 'database "nobodys_database" does not exist'),
         (
-            parts._replace(netloc=f"nobody:secret@{parts.hostname}:{parts.port}").geturl(),
+            parts._replace(netloc=f"nobody:h1dden@{parts.hostname}:{parts.port}").geturl(),
             'role "nobody" does not exist',
         ),
     ]
@@ -1340,7 +1524,7 @@ async def test_a_database_that_is_down_at_launch_is_an_error_that_leaves_nothing
     for url, reason in _down(good_url, tmp_path):
         with pytest.raises(DBOSInitializationError, match=reason) as raised:
             await app.launch(system_database_url=url)
-        assert "secret" not in "".join(traceback.format_exception(raised.value))
+        assert PASSWORD not in "".join(traceback.format_exception(raised.value))
         assert Process.host is None
         with pytest.raises(DBOSShutdownError):
             await face.send(handle.workflow_id, "too early")

@@ -203,6 +203,6 @@ async def test_a_step_that_holds_up_the_loop_is_named_in_the_log_once(
     for number in range(2):
         with SetWorkflowID(f"order {number}"):
             await order()
-    said = [each for each in caplog.messages if "held up its event loop" in each]
+    said = [each for each in caplog.messages if "blocked its event loop" in each]
     assert len(said) == 1
-    assert said[0].startswith("step 'slow' of workflow 'order 0' held up its event loop for 0.3 s")
+    assert said[0].startswith("step 'slow' of workflow 'order 0' blocked its event loop for 0.3 s")

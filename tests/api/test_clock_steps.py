@@ -13,7 +13,7 @@ from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
 from tests.support.face import Face, Gate, off_loop
 from tidings import SetWorkflowTimeout
-from tidings.engine.clock import GRACE_MS
+from tidings.engine.waiting.clock import GRACE_MS
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSStepTimeoutError
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.sqlite.store import SqliteStore

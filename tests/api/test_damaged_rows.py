@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Face
-from tidings import DBOS, WorkflowHandle, WorkflowHandleAsync
+from tidings import DBOS, UndecodedValue, WorkflowHandle, WorkflowHandleAsync
 from tidings.error import (
     DBOSDamagedWorkflowError,
     DBOSException,
@@ -202,7 +202,8 @@ async def test_a_damaged_message_is_an_error_of_the_one_that_receives_it(app: Ap
     with pytest.raises(DBOSSerializationError, match="to workflow 'damaged'"):
         await face.get_result("damaged")
     assert await face.get_result("a") == await face.get_result("z") == [1, 2]
-    assert isinstance((await face.list_messages("damaged"))[0].value, DBOSSerializationError)
+    shown = (await face.list_messages("damaged"))[0].value
+    assert (type(shown), shown.text) == (UndecodedValue, body)
 
 
 EXECUTORS = {
@@ -242,6 +243,7 @@ SQLITE_DAMAGES = {
 }
 
 
+@pytest.mark.unmigrated
 @pytest.mark.parametrize("damage", SQLITE_DAMAGES.values(), ids=SQLITE_DAMAGES)
 async def test_bytes_in_an_sqlite_file_stop_their_own_workflow(
     sqlite_url: str, face: Face, log: Sightings, monkeypatch: pytest.MonkeyPatch, damage: tuple[str, str, str]
@@ -265,6 +267,7 @@ async def test_bytes_in_an_sqlite_file_stop_their_own_workflow(
         await app.close()
 
 
+@pytest.mark.unmigrated
 async def test_a_message_of_bytes_is_an_error_of_the_one_that_receives_it(
     sqlite_url: str, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,4 +139,4 @@ async def test_a_process_whose_own_row_is_deleted_goes_on_as_another(app: App, f
     for each in ("v", "w"):
         await face.send(each, 2, "t")
         assert await face.get_result(each) == [1, 2]
-    assert any("does not know this process any more" in line for line in log.seen)
+    assert any("has no row for this process" in line for line in log.seen)

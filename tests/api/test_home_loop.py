@@ -154,7 +154,7 @@ def test_after_the_loop_of_the_launch_was_stopped_workflows_run_in_the_backgroun
             await asyncio.to_thread(wait_until, has_begun_to_wait)
 
         def has_begun_to_wait() -> bool:
-            return bool(read_records(configured["system_database_url"]).entries)
+            return bool(read_records(str(configured["system_database_url"])).entries)
 
         loop.run_until_complete(main())
         with SetWorkflowID("after"):

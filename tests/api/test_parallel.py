@@ -1,6 +1,8 @@
 """Steps side by side in blocking workflows: `DBOS.run_parallel`; and threads that would not record them, refused."""
 
 import asyncio
+import errno
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import App
+from tests.support.app import App, Sightings
 from tests.support.engines import running
 from tests.support.records import read_records
+from tests.support.scarce import failing
 from tidings import DBOS, SetWorkflowID
 from tidings.engine.probes import Point
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSContextError
@@ -257,3 +260,76 @@ async def test_a_cancellation_ends_all_of_them(app: App) -> None:
     await DBOS.cancel_workflow_async("order")
     with pytest.raises(DBOSAwaitedWorkflowCancelledError):
         await DBOS.get_result_async("order")
+
+
+@pytest.mark.parametrize("colour", ["async", "blocking"])
+async def test_it_may_be_called_within_itself_and_replays_right(app: App, colour: str) -> None:
+    told: list[list[Any]] = []
+
+    def inner(name: str) -> list[Any]:
+        found = [DBOS.run_step({"name": f"{name} before"}, lambda: f"{name} before")]
+        found += DBOS.run_parallel(*(partial(leaf, f"{name}{number}") for number in range(2)))
+        return [*found, DBOS.run_step({"name": f"{name} after"}, lambda: f"{name} after")]
+
+    def leaf(name: str) -> str:
+        return DBOS.run_step({"name": name}, lambda: name)
+
+    def only_inner() -> list[str]:
+        return DBOS.run_parallel(partial(leaf, "x"), partial(leaf, "y"))
+
+    def all_of_them() -> list[Any]:
+        return DBOS.run_parallel(partial(inner, "a"), partial(inner, "b"), only_inner)
+
+    @DBOS.workflow(name="order")
+    def order() -> None:
+        told.append(all_of_them())
+        DBOS.recv("go", FOREVER)
+
+    @DBOS.workflow(name="async order")
+    async def async_order() -> None:
+        told.append(await asyncio.to_thread(all_of_them))
+        await DBOS.recv_async("go", FOREVER)
+
+    with SetWorkflowID("order"):
+        await DBOS.start_workflow_async(order if colour == "blocking" else async_order)
+    await app.waiting("message", "order", "go")
+    branches = {entry.name: entry.branch for entry in read_records(app.database_url).entries}
+    assert branches["a1"] == f"{branches['a before']}.t2"
+    await app.crash_and_restart()
+    await DBOS.send_async("order", None, "go")
+    await DBOS.get_result_async("order", timeout_seconds=30)
+    first, again = told
+    assert first == again == [*([f"{n} before", f"{n}0", f"{n}1", f"{n} after"] for n in "ab"), ["x", "y"]]
+
+
+async def test_one_within_another_fails_with_the_error_of_its_function_and_needs_no_more_threads(app: App) -> None:
+    def fail() -> None:
+        raise ValueError(DBOS.run_step({"name": "why"}, lambda: "no"))
+
+    def inner() -> str:
+        try:
+            DBOS.run_parallel(fail, partial(pay, 1))
+        except ValueError as error:
+            return f"caught {error}"
+        return "nothing"
+
+    @DBOS.workflow(name="order")
+    def order() -> list[Any]:
+        return DBOS.run_parallel(inner, inner)
+
+    await app.relaunch(max_executor_threads=1)
+    handle = await DBOS.start_workflow_async(order)
+    assert await handle.get_result(timeout_seconds=30) == ["caught no"] * 2
+
+
+async def test_n2_it_waits_for_descriptors_and_its_workflow_sees_nothing_of_it(app: App, log: Sightings) -> None:
+    @DBOS.workflow(name="order")
+    def order() -> list[int]:
+        return DBOS.run_parallel(partial(pay, 1), partial(pay, 2))
+
+    with failing(socket, "socketpair", lambda: OSError(errno.EMFILE, "Too many open files")) as refused:
+        handle = await DBOS.start_workflow_async(order)
+        await refused.until(lambda seen: len(seen) > 2)
+    assert await handle.get_result(timeout_seconds=30) == [1, 2]
+    await log.until(lambda seen: any("works again" in each for each in seen))
+    assert sum("event loop for DBOS.run_parallel has failed" in each for each in log.seen) == 1

@@ -157,11 +157,11 @@ async def test_a_program_under_a_new_name_is_told_of_its_workflows(app: App, fac
     await app.crash()
     app.rows.run("delete from {executors}")
     await app.launch(name="renamed")
-    await log.until(lambda seen: any("belong to the program 'test', of which no process runs" in each for each in seen))
-    [said] = [each for each in log.seen if "belong to the program" in each]
-    assert "1 pending workflows of 'process' are not recovered here, for example 'w'" in said
+    await log.until(lambda seen: any("belongs to the program 'test', which is not running" in each for each in seen))
+    [said] = [each for each in log.seen if "belongs to the program" in each]
+    assert "1 pending workflow of 'process' is not recovered here, for example 'w'" in said
     assert "this is 'renamed'" in said
-    assert "set 'name' to the old one" in said
+    assert "set 'name' to the old name" in said
 
 
 PROGRAM = """

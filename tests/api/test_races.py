@@ -102,7 +102,10 @@ async def by_hops(branches: list[Branch], seen: Seen) -> None:
     async def within(branch: Branch) -> str:
         return (await asyncio.gather(asyncio.shield(hop(branch))))[0]
 
-    await by_wait([lambda _, each=each: within(each) for each in branches], seen)  # type: ignore[misc]
+    tasks = {asyncio.create_task(within(branch)) for branch in branches}
+    for task in tasks:  # After a crash nobody awaits them, and asyncio would say so.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    await first_by_first(tasks, seen)
 
 
 async def by_eager_tasks(branches: list[Branch], seen: Seen) -> None:

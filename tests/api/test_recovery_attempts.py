@@ -47,13 +47,13 @@ async def test_past_its_attempts_a_workflow_is_a_dead_letter(
         status = await face.get_workflow_status("w")
         assert (status.status, status.recovery_attempts) == ("PENDING", deaths - 1)
         await app.crash_and_restart()
-    with pytest.raises(MaxRecoveryAttemptsExceededError, match=r"'w' is recovered no more.* 3 times") as caught:
+    with pytest.raises(MaxRecoveryAttemptsExceededError, match=r"'w' is not recovered again.* 3 times") as caught:
         await face.get_result("w", timeout_seconds=3_600)
     assert (caught.value.workflow_id, caught.value.attempts) == ("w", 3)
     status = await face.get_workflow_status("w")
     assert status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
     assert isinstance(status.error, MaxRecoveryAttemptsExceededError)
-    await log.until(lambda seen: any("is recovered no more" in line for line in seen))
+    await log.until(lambda seen: any("is not recovered again" in line for line in seen))
     # Its stream has ended with it, and whoever waits for more of it learns that.
     assert await face.read("w", "log") == ["first"]
     with pytest.raises(DBOSStreamClosedError):
@@ -120,12 +120,16 @@ async def test_a_workflow_that_gets_on_between_deaths_is_recovered_as_often_as_i
     assert await face.get_result("w", timeout_seconds=3_600) == "done"
 
 
+def _order() -> None:
+    """Be something that could be a workflow."""
+
+
 @pytest.mark.parametrize("wrong", [True, 1.5, "3"])
 def test_attempts_are_a_whole_number(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="max_recovery_attempts must be a whole number"):
-        DBOS.workflow(max_recovery_attempts=wrong)
+    with pytest.raises(TypeError, match="workflow 'order': max_recovery_attempts must be a whole number"):
+        DBOS.workflow(name="order", max_recovery_attempts=wrong)(_order)
 
 
 def test_attempts_are_not_negative() -> None:
-    with pytest.raises(DBOSLimitError, match="max_recovery_attempts must be 0 or more"):
-        DBOS.workflow(max_recovery_attempts=-1)
+    with pytest.raises(DBOSLimitError, match="workflow 'order': max_recovery_attempts must be 0 or more"):
+        DBOS.workflow(name="order", max_recovery_attempts=-1)(_order)

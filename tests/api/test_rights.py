@@ -140,13 +140,13 @@ async def test_of_what_runs_only_what_needs_a_lost_right_waits(
         await face.start(box, workflow_id="box")
         owner.run(f"revoke {right} from {USER}")
         waiting = [await face.start(needs_it, workflow_id=each) for each in ("v", "w")]
-        await log.until(lambda seen: any("only what needs it waits" in line for line in seen))
+        await log.until(lambda seen: any("only what needs this right waits" in line for line in seen))
         for _ in range(3):
             assert await (await face.start(other)).get_result() == [0, 1, 2]
         assert [(await each.get_status()).status for each in waiting] == ["PENDING", "PENDING"]
         owner.run(f"grant {right} to {USER}")
         assert [await each.get_result() for each in waiting] == [[1, 2], [1, 2]]
-        assert len([line for line in log.seen if "only what needs it waits" in line]) == 1
+        assert len([line for line in log.seen if "only what needs this right waits" in line]) == 1
     finally:
         await app.close()
 
@@ -170,7 +170,7 @@ async def test_of_questions_only_what_needs_a_lost_right_waits(postgres_url: str
         await (await face.start(publish, workflow_id="w")).get_result()
         owner.run(f"revoke select on tidings.events from {USER}")
         looking = await face.start(look, "w")
-        await log.until(lambda seen: any("only what needs it waits" in line for line in seen))
+        await log.until(lambda seen: any("only what needs this right waits" in line for line in seen))
         assert await face.get_result("w") == 1
         owner.run(f"grant select on tidings.events to {USER}")
         assert await looking.get_result() == 1
@@ -191,7 +191,7 @@ async def test_a_shutdown_does_not_wait_for_a_right(postgres_url: str, face: Fac
 
     owner.run(f"revoke insert on tidings.events from {USER}")
     await face.start(publish, workflow_id="w")
-    await log.until(lambda seen: any("only what needs it waits" in line for line in seen))
+    await log.until(lambda seen: any("only what needs this right waits" in line for line in seen))
     await app.relaunch(system_database_url=postgres_url)  # as the owner, who has it
     assert await face.get_result("w") == 1
     assert await face.get_event("w", "key", 0) == 1

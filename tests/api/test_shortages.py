@@ -19,8 +19,8 @@ from tests.support.face import Awaiting, Face, off_loop
 from tests.support.scarce import failing, no_threads
 from tidings import DBOS
 from tidings.core.operations import recorded
-from tidings.engine import supervisor
-from tidings.engine.runner import Runner
+from tidings.engine.ownership import supervisor
+from tidings.engine.runs.runner import Runner
 from tidings.engine.settings import Connection
 from tidings.error import DBOSInitializationError
 from tidings.model import Status
@@ -297,7 +297,7 @@ async def test_n2_recovered_workflows_wait_for_a_thread(app: App, is_async: bool
         assert await _statuses() == {"PENDING"}
     for number, each in enumerate(handles):
         assert await DBOS.get_result_async(each.workflow_id) == number
-    assert _said(log, "could not be executed") == 0
+    assert _said(log, "recovering workflow") == 0
 
 
 async def test_n2_a_step_whose_own_code_lacks_something_fails_as_its_retries_say(app: App, face: Face) -> None:
@@ -431,7 +431,7 @@ async def test_n2_a_recovery_waits_for_memory(
         assert await DBOS.get_result_async(each.workflow_id) == [number, "on"]
     assert sorted(ran) == [0, 1, 2]
     assert _said(log, "stays PENDING") == _said(log, "looking for workflows to recover failed") == 0
-    doing = "storing or rebuilding a value for an operation" if step == "result" else "preparing workflows to go on"
+    doing = "storing or rebuilding a value for an operation" if step == "result" else "preparing workflows to continue"
     await log.until(lambda _: _said(log, f"{doing} works again") > 0)
 
 
@@ -475,6 +475,6 @@ async def test_n2_a_launch_that_lacks_threads_says_so_and_leaves_nothing_behind(
     await DBOS.destroy_async()
     names = ["tidings-committer", "tidings-reader", "tidings-timers", "tidings-listener", "tidings-supervisor"]
     for name in names:
-        with no_threads(name), pytest.raises(DBOSInitializationError, match="can't start new thread: see the limit"):
+        with no_threads(name), pytest.raises(DBOSInitializationError, match="can't start new thread: check the limit"):
             await app.launch()
     await app.launch()

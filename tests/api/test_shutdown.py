@@ -369,8 +369,8 @@ async def test_destroy_says_once_which_step_it_cuts_off(
     await DBOS.destroy_async()
     [line] = said_of(log)
     assert line == (
-        f"1 running step is cut off, for tidings is shut down{after}: step 'charge' of workflow 'w1'; "
-        "each runs again when its workflow goes on"
+        f"1 running step is cut off, because tidings is shut down{after}: step 'charge' of workflow 'w1'; "
+        "each runs again when its workflow continues"
     )
 
 

@@ -14,7 +14,7 @@ from tests.support.app import App, Sightings
 from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Face, off_loop
 from tidings import DBOS
-from tidings.engine.lanes import MOST_LANES
+from tidings.engine.database.lanes import MOST_LANES
 from tidings.error import DBOSException
 
 pytestmark = pytest.mark.direct("sets a time-out of its own")
@@ -61,7 +61,7 @@ async def test_a_question_that_is_always_cut_off_is_an_error_of_who_asks(
         await (await face.start(publish, workflow_id="w")).get_result()
         with (
             locked(postgres_url, "workflows"),
-            pytest.raises(DBOSException, match=r"cut the question off.*statement_timeout"),
+            pytest.raises(DBOSException, match=r"cancelled the query each time.*statement_timeout"),
         ):
             await question(face)
         await question(face)
@@ -100,7 +100,7 @@ async def test_who_leaves_takes_the_question_along(
 ) -> None:
     app = await launch(postgres_url + CUT_OFF_AT_ONCE)
     try:
-        monkeypatch.setattr("tidings.engine.outage.MOST_CUT_OFF", 10**9)  # It would be asked for ever.
+        monkeypatch.setattr("tidings.engine.database.outage.MOST_CUT_OFF", 10**9)  # It would be asked for ever.
 
         @DBOS.workflow(name="one")
         async def one() -> int:

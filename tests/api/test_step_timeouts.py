@@ -6,7 +6,6 @@ thread for an awaiting one.
 
 import asyncio
 import contextvars
-import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -18,7 +17,7 @@ from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Blocking, Face, Gate, off_loop
 from tidings import DBOS, StepOptions
-from tidings.engine import scope as scopes
+from tidings.engine.runs import scope as scopes
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSContextError,
@@ -177,13 +176,10 @@ async def test_w3_the_limit_is_for_each_try_and_the_pauses_between_do_not_count(
     assert await handle.get_result() == 3
 
 
-@pytest.mark.parametrize("timeout_seconds", [None, math.inf, 10**400], ids=["None", "inf", "10**400"])
-async def test_w3_without_a_limit_a_blocking_step_runs_where_it_is_called(
-    app: App, timeout_seconds: float | None
-) -> None:
+async def test_w3_without_a_limit_a_blocking_step_runs_where_it_is_called(app: App) -> None:
     face = Blocking()
 
-    @face.step(timeout_seconds=timeout_seconds)
+    @face.step(timeout_seconds=None)
     async def where() -> int:
         return threading.get_ident()
 
@@ -487,31 +483,152 @@ async def test_w3_an_async_step_past_its_limit_cleans_up(app: App, clock: Manual
     assert cleaned == [1]
 
 
-@pytest.mark.parametrize("what", ["a value", "an error", "a timeout of its own"])
-async def test_w3_what_an_async_step_makes_of_its_cancellation_counts(app: App, clock: ManualClock, what: str) -> None:
-    @DBOS.step(timeout_seconds=5, retries_allowed=True, should_retry=lambda _: False)
-    async def work() -> str:
+@pytest.mark.parametrize("tries", [1, 3])
+@pytest.mark.parametrize(
+    "what", ["a value", "None", "an error", "a timeout of its own", "a task's error", "the limit's error"]
+)
+async def test_w3_what_an_async_step_makes_of_its_cancellation_is_late(
+    app: App, face: Face, clock: ManualClock, what: str, tries: int
+) -> None:
+    """The step has failed with its limit, in each try. A blocking workflow runs it on another loop."""
+
+    async def swallow() -> str | None:
         try:
+            if what == "a task's error":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fail_when_cancelled())
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
+            await asyncio.sleep(0)  # It goes on for a while.
             if what == "an error":
                 raise ConnectionError(what) from None
             if what == "a timeout of its own":
                 raise TimeoutError(what) from None
+            if what == "the limit's error":
+                raise DBOSStepTimeoutError("another", "workflow", 7, 1) from None
+        return None if what == "None" else "a value"
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            raise ConnectionError(what) from None
+
+    options = LIMIT | StepOptions(retries_allowed=True, max_attempts=tries, interval_seconds=0)
+
+    @face.workflow()
+    async def order() -> list[Any]:
+        with pytest.raises((DBOSStepTimeoutError, DBOSMaxStepRetriesExceeded)) as raised:
+            await face.run_step(options, swallow)
+        errors = raised.value.errors if isinstance(raised.value, DBOSMaxStepRetriesExceeded) else [raised.value]
+        task = asyncio.current_task() if isinstance(face, Awaiting) else None
+        still_cancelled = 0 if task is None else task.cancelling()
+        await face.recv("go", FOREVER)
+        return [*map(str, errors), still_cancelled, await face.run_step(None, str, "goes on")]
+
+    handle = await face.start(order, workflow_id="order")
+    for number in range(tries):
+        await clock.waits.until(lambda seen: seen.count(clock.now_ms() + 5_000) > 0)
+        clock.advance(5 + number)  # So that each limit ends at a time of its own.
+    await app.waiting("message", "order", "go")
+    await app.crash_and_restart()
+    await face.send("order", None, "go")
+    given_up = [
+        f"try {number} of step 'step' in workflow 'order' was given up, because it was not done within 5 s; allow "
+        "more time (timeout_seconds=) or further tries (retries_allowed=True)"
+        for number in range(1, tries + 1)
+    ]
+    assert await face.get_result("order") == [*given_up, 0, "goes on"]
+    assert handle.workflow_id == "order"
+
+
+@pytest.mark.parametrize("what", ["a value", "an error", "a value after a pause", "an error after a pause"])
+async def test_w3_a_step_that_blocks_its_event_loop_past_its_time_has_failed(
+    app: App, face: Face, clock: ManualClock, what: str
+) -> None:
+    """Nobody can cancel it meanwhile. The time passes while its code holds the loop, or the thread, up."""
+    tries: list[int] = []
+
+    async def work() -> str:
+        if "after a pause" in what and not tries:
+            await asyncio.sleep(0)
+        tries.append(1)
+        clock.advance(5)
+        if "an error" in what:
+            raise ConnectionError(what)
+        return what
+
+    @face.workflow()
+    async def order() -> list[str]:
+        with pytest.raises(DBOSStepTimeoutError) as raised:
+            await face.run_step(LIMIT, work)
+        await face.recv("go", FOREVER)
+        return [type(raised.value).__name__, str(raised.value)[:33]]
+
+    await face.start(order, workflow_id="order")
+    await app.waiting("message", "order", "go")
+    await app.crash_and_restart()
+    await face.send("order", None, "go")
+    assert await face.get_result("order") == ["DBOSStepTimeoutError", "try 1 of step 'step' in workflow "]
+    assert tries == [1]
+
+
+async def test_w3_a_function_in_a_thread_that_is_done_after_its_time_has_failed(
+    app: App, face: Face, clock: ManualClock
+) -> None:
+    """Also where its end is noticed before the end of its time is."""
+
+    def work() -> str:
+        clock.pass_unnoticed(5)
+        return "late"
+
+    @face.workflow()
+    async def order() -> None:
+        await face.run_step(LIMIT, work)
+
+    with pytest.raises(DBOSStepTimeoutError):
+        await (await face.start(order)).get_result()
+
+
+async def test_w3_what_a_step_leaves_behind_that_swallows_its_limit_writes_nothing(
+    app: App, face: Face, clock: ManualClock
+) -> None:
+    """While the step cleans up it writes as any try that fails. After that its tasks write nothing."""
+    left: list[asyncio.Task[str]] = []
+    go_on = Gate()
+
+    async def write_later() -> str:
+        await go_on.opened()
+        try:
+            await DBOS.set_event_async("key", "late")
+        except DBOSContextError as error:
+            return str(error)
+        return "written"
+
+    async def swallow() -> str:
+        left.append(asyncio.create_task(write_later()))
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await DBOS.set_event_async("key", "cleaning up")
         return "a value"
 
-    @DBOS.workflow()
-    async def order() -> list[Any]:
-        try:
-            value = await work()
-        except (ConnectionError, TimeoutError) as error:
-            value = str(error)
-        # It is not cancelled any more.
-        return [value, await DBOS.run_step_async(None, str, "goes on")]
+    @face.workflow()
+    async def order() -> None:
+        with pytest.raises(DBOSStepTimeoutError):
+            await face.run_step(LIMIT, swallow)
+        await face.recv("go", FOREVER)
 
-    handle = await DBOS.start_workflow_async(order)
+    handle = await face.start(order, workflow_id="order")
     await let_time_pass(clock)
-    assert await handle.get_result() == [what, "goes on"]
+    await app.waiting("message", "order", "go")
+    go_on.open()
+    loop = left[0].get_loop()
+    refused = asyncio.run_coroutine_threadsafe(asyncio.wait_for(asyncio.shield(left[0]), FOREVER), loop)
+    assert "try 1 of step 'step' is over, so it can write no more" in await asyncio.wrap_future(refused)
+    await face.send("order", None, "go")
+    await handle.get_result()
+    assert await face.get_all_events("order") == {"key": "cleaning up"}
 
 
 async def test_w3_each_of_parallel_steps_has_its_own_limit(app: App, clock: ManualClock) -> None:
@@ -708,7 +825,7 @@ async def test_w7_a_run_whose_loop_was_closed_within_a_step_with_a_limit_runs_th
 async def test_w3_what_takes_so_long_to_store_that_the_try_is_over_is_not_sent(
     app: App, face: Face, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    place = f"tidings.{'api.messages' if what == 'send' else 'engine.starting'}"
+    place = f"tidings.{'api.messages' if what == 'send' else 'engine.runs.starting'}"
     real_dump = dump
 
     def slow_dump(*arguments: Any) -> str:

@@ -350,7 +350,7 @@ async def test_s5_the_timeout_is_for_each_value(app: App, face: Face, clock: Man
     clock.advance(9.999)
     assert not reading.done()
     clock.advance(0.001)
-    message = "no value came to offset 2 of the stream 'log' of workflow 'w' within 10 seconds"
+    message = "no value was written at offset 2 of the stream 'log' of workflow 'w' within 10 seconds"
     with pytest.raises(DBOSStreamTimeoutError, match=message):
         await reading
     with pytest.raises(DBOSStreamTimeoutError, match="offset 2"):
@@ -445,7 +445,10 @@ async def test_s6_writing_to_a_closed_stream_is_an_error_and_closing_twice_is_ha
     assert await face.read("w", "log") == [1]
     await app.crash_and_restart()
     await face.send("w", None, "go")
-    refusal = "the stream 'log' of workflow 'w' is closed, so nothing more can be written to it; nothing was written"
+    refusal = (
+        "the stream 'log' of workflow 'w' is closed, so nothing was written; write before DBOS.close_stream, or to "
+        "another stream"
+    )
     assert await face.get_result("w") == [refusal, refusal]
     assert await face.read("w", "log") == [1]
     assert await face.read("w", "other") == ["is open"]
@@ -687,7 +690,7 @@ async def test_s5_a_reader_whose_time_was_up_can_be_asked_again(app: App, face: 
 
 
 async def test_writers_wait_when_too_much_is_in_flight(app: App, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidings.engine.committer.MAX_UNITS_IN_FLIGHT", 100)
+    monkeypatch.setattr("tidings.engine.database.committer.MAX_UNITS_IN_FLIGHT", 100)
     most: list[int] = []
 
     def note(_: Any) -> None:
@@ -776,5 +779,5 @@ async def test_a_value_that_cannot_be_rebuilt_is_an_error_behind_those_before_it
 
 
 async def test_a_blocking_reader_on_a_running_loop_names_the_form_to_await(app: App) -> None:
-    with pytest.raises(RuntimeError, match=r"use: await DBOS\.read_stream_async\("):
+    with pytest.raises(RuntimeError, match=r"use: async for value in DBOS\.read_stream_async\("):
         DBOS.read_stream("w", "log")

@@ -129,9 +129,7 @@ def test_the_branches_of_threads_do_not_depend_on_which_is_quicker(
 
 
 @pytest.mark.parametrize("point", [Point.BATCH_TAKEN, Point.BATCH_COMMITTED])
-async def test_what_threads_call_replays_right_whenever_the_process_dies(
-    app: App, in_thread: InThread, point: Point
-) -> None:
+async def test_what_threads_call_replays_right_whenever_the_process_dies(app: App, point: Point) -> None:
     runs: list[str] = []
 
     @DBOS.step(name="weather")
@@ -161,6 +159,7 @@ async def test_what_threads_call_replays_right_whenever_the_process_dies(
 
     @DBOS.workflow(name="agent")
     async def agent(name: str) -> list[Any]:
+        in_thread = app.in_turn(HOW, point, name)
         found = [await in_thread(weather, f"{name} alone")]
         found += await asyncio.gather(*(in_thread(tool, name, number) for number in range(2)))
         await DBOS.set_event_async("found", found)

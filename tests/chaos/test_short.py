@@ -16,7 +16,7 @@ from chaos import faults
 from chaos.conductor import Plan, Report, conduct
 from chaos.databases import Database, postgres_database, sqlite_file
 
-SECONDS = 11.0
+SECONDS = 8.0
 FIRST = (faults.KILL, faults.PAUSE, faults.KILL, faults.TERMINATE)
 ON_SQLITE = (faults.LOCK, faults.KILL_CLIENT)
 ON_POSTGRESQL = (faults.RESTART, faults.CUT, faults.CRASH, faults.HOLE)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tidings.core.effects import Barrier, Call, Commit, Due, Failed, Now, Wait
 from tidings.core.history import Run
-from tidings.core.lifecycle import TRANSITIONS, has_ended
 from tidings.core.operations.steps import step
 from tidings.core.retry import MAX_INTERVAL_SECONDS, NO_RETRIES, RetryPolicy
 from tidings.error import DBOSMaxStepRetriesExceeded
+from tidings.lifecycle import FIRST, TRANSITIONS, has_ended, is_active, may_become
 from tidings.model import APPLIED, Status
 from tidings.serialization import JSONSerializer
 
@@ -27,6 +27,9 @@ def test_every_status_is_in_the_table_and_only_pending_ever_changes() -> None:
     for status in Status:
         assert has_ended(status) == (status is not Status.PENDING)
         assert has_ended(status) == (TRANSITIONS[status] == set())
+        assert is_active(status) == may_become(status, Status.CANCELLED) == (status is FIRST)
+    assert not is_active("of a newer version")
+    assert not may_become("of a newer version", Status.CANCELLED)
 
 
 # --- pauses ----------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from tidings.core.effects import (
     Defer,
     Failed,
     FindAllEvents,
+    FindEnds,
     FindEvent,
-    FindStatuses,
+    FindPendingBelow,
     FindWorkflow,
     Lack,
     ListExecutors,
@@ -54,9 +55,9 @@ from tidings.model import (
     EntryState,
     EventRead,
     History,
-    Message,
     NewWorkflow,
     NoSuchWorkflow,
+    OutgoingMessage,
     Place,
     RecordedEntry,
     Status,
@@ -164,8 +165,8 @@ class Arrival:
         self.may_board = True
         self.has_taken = False
 
-    def stands_no_more(self, _: Callable[[], None]) -> bool:
-        """See `core.effects.Standing`."""
+    def stop_waiting(self, _: Callable[[], None]) -> bool:
+        """See `core.effects.WaitingReceive`."""
         self.may_board = False
         return self.has_taken
 
@@ -288,7 +289,8 @@ class World:
                 )
             case (
                 FindAllEvents()
-                | FindStatuses()
+                | FindEnds()
+                | FindPendingBelow()
                 | ListWorkflows()
                 | ListSteps()
                 | ListMessages()
@@ -413,7 +415,8 @@ class _Executor:
             if isinstance(op, Parallel):
                 branches = [branch.open_child(None) for _ in op.branches]
                 for _ in branches:
-                    self.run.branch_opens()
+                    self.run.ahead.branch_opens()
+                    self.run.takes_turns()
                 yield (
                     "spawn",
                     [self.task(each, branches[number], f"{here}.{number}") for number, each in enumerate(op.branches)],
@@ -429,7 +432,9 @@ class _Executor:
         received: list[Any] = []
         while True:
             slot = self.run.begin(branch, messages.RECV)
-            message = yield from self._drive(messages.receive(slot, f"topic {path}", op.timeout_seconds), op, path)
+            message = yield from self._drive(
+                messages.receive(slot, f"topic {path}", op.timeout_seconds, _say_nothing), op, path
+            )
             if message is None:
                 return received
             received.append(message.value)
@@ -442,7 +447,9 @@ class _Executor:
             if isinstance(op, Child):
                 self.world.order.append(path)
                 value = yield from self._drive(
-                    results.get_result_recorded(self.run.begin(branch, results.GET_RESULT), value.workflow_id, None),
+                    results.get_result_recorded(
+                        self.run.begin(branch, results.GET_RESULT), value.workflow_id, None, lambda *_: ""
+                    ),
                     op,
                     path,
                 )
@@ -474,7 +481,7 @@ class _Executor:
                 return messages.send(self.run.begin(branch, messages.SEND), _letter(to, path))
             case Receive(_, timeout_seconds, gives_up):
                 timeout = None if gives_up else timeout_seconds
-                return messages.receive(self.run.begin(branch, messages.RECV), f"topic {path}", timeout)
+                return messages.receive(self.run.begin(branch, messages.RECV), f"topic {path}", timeout, _say_nothing)
             case Publish(key):
                 own = f"{key} of {branch.path}"
                 slot = self.run.begin(branch, SET_EVENT, key=own)
@@ -576,13 +583,17 @@ class _Executor:
         return self.world.apply(unit)
 
 
-def _letter(to: str, path: str) -> Callable[[int], tuple[Message, ...]]:
-    return lambda now_ms: (Message(to, "topic", JSON.serialize(path), WORKFLOW, None, now_ms),)
+def _letter(to: str, path: str) -> Callable[[int], tuple[OutgoingMessage, ...]]:
+    return lambda now_ms: (OutgoingMessage(to, "topic", JSON.serialize(path), WORKFLOW, None, now_ms),)
 
 
-def _late(path: str) -> Message:
-    return Message(WORKFLOW, f"topic {path}", JSON.serialize(f"message {path}"), None, None, 0)
+def _late(path: str) -> OutgoingMessage:
+    return OutgoingMessage(WORKFLOW, f"topic {path}", JSON.serialize(f"message {path}"), None, None, 0)
 
 
 def _child(name: str, path: str) -> Callable[[int], NewWorkflow]:
     return lambda now_ms: NewWorkflow(f"child {path}", name, "", "", "", WORKFLOW, now_ms)
+
+
+def _say_nothing(*_: object) -> None:
+    """Hear that a receive has timed out."""

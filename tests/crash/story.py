@@ -2,8 +2,8 @@
 
 `left` is async and has parallel branches; `right` is told twice, once in each face. They exchange messages
 on topics and without, some of which are drained, events, steps, sleeps, a child each, refusals, timeouts and
-an abandoned receive. All that they compute follows from what they receive, so however often the process dies,
-the end is the same.
+an abandoned receive; `right` loops over a crew, of one child so that there is one order, and cancels another. All that
+they compute follows from what they receive, so however often the process dies, the end is the same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,16 @@ ENDS: dict[str, Any] = {
         "nothing": "late",
         "child": 8,
     },
-    RIGHT: {"status": "begun", "child": 41, "refused": ["nobody"], "bye": None, "never": "ended", "failed": "40"},
+    RIGHT: {
+        "status": "begun",
+        "child": 41,
+        "refused": ["nobody"],
+        "bye": None,
+        "never": "ended",
+        "failed": "40",
+        "crew": [41],
+        "stopped": [1, 0],
+    },
 }
 
 # Each run of a step's code, in order. A step that is recorded must not come up again.
@@ -124,6 +133,9 @@ def right_blocking(left_id: str) -> Any:
     DBOS.sleep(0.001)
     child = DBOS.start_workflow(child_blocking, "right child", total + 1).get_result()
     DBOS.send_bulk(_gifts(left_id))
+    crew = [DBOS.start_workflow(child_blocking, "crew", total + 1)]
+    found = [handle.get_result() for handle in DBOS.as_completed(crew)]
+    report = DBOS.cancel_workflow(DBOS.start_workflow(idle).workflow_id, cancel_children=True)
     try:
         DBOS.send("nobody", 1)
         refused: tuple[str, ...] = ()
@@ -142,7 +154,15 @@ def right_blocking(left_id: str) -> Any:
         "bye": bye,
         "never": never,
         "failed": failed,
+        "crew": found,
+        "stopped": [len(report.cancelled), len(report.already_ended)],
     }
+
+
+@DBOS.workflow(name="story.idle")
+def idle() -> Any:
+    """Wait to be cancelled."""
+    return DBOS.recv("never", FOREVER)
 
 
 @DBOS.workflow(name="story.child_blocking")
@@ -166,6 +186,10 @@ async def right_async(left_id: str) -> Any:
     handle = await DBOS.start_workflow_async(child_async, "right child", total + 1)
     child = await handle.get_result()
     await DBOS.send_bulk_async(_gifts(left_id))
+    crew = [await DBOS.start_workflow_async(child_async, "crew", total + 1)]
+    found = [await each.get_result() async for each in DBOS.as_completed_async(crew)]
+    idler = await DBOS.start_workflow_async(idle)
+    report = await DBOS.cancel_workflow_async(idler.workflow_id, cancel_children=True)
     try:
         await DBOS.send_async("nobody", 1)
         refused: tuple[str, ...] = ()
@@ -184,6 +208,8 @@ async def right_async(left_id: str) -> Any:
         "bye": bye,
         "never": never,
         "failed": failed,
+        "crew": found,
+        "stopped": [len(report.cancelled), len(report.already_ended)],
     }
 
 
@@ -213,4 +239,4 @@ def _tell_on_a_loop() -> dict[str, Any]:
 
 
 TELL: dict[Face, Callable[[], dict[str, Any]]] = {"blocking": tell_blocking, "async": _tell_on_a_loop}
-WORKFLOWS = (left, child_async, right_blocking, child_blocking, right_async)
+WORKFLOWS = (left, child_async, right_blocking, child_blocking, right_async, idle)

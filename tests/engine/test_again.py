@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidings.engine.again import Again
+from tidings.engine.runs.again import Again
 
 
 @pytest.mark.parametrize("thread", ["new thread", "new process"])

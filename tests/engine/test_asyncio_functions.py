@@ -9,8 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from tidings.engine import asyncio_functions
-from tidings.engine.asyncio_functions import settle_asyncio
+from tidings.engine.runs import asyncio_functions
+from tidings.engine.runs.asyncio_functions import settle_asyncio
 
 FUNCTIONS = {"wait_for": asyncio_functions._WAIT_FOR, "as_completed": asyncio_functions._AS_COMPLETED}
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tidings.core.effects import Due
-from tidings.engine import clock as clocks
-from tidings.engine.clock import GRACE_MS, SystemClock
+from tidings.engine.waiting import clock as clocks
+from tidings.engine.waiting.clock import GRACE_MS, SystemClock
 
 HOUR_MS = 3_600_000
 

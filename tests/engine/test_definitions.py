@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from tests.support import programs
 from tidings.core.retry import NO_RETRIES
-from tidings.engine.registry import Registry, StepFunction, WorkflowFunction
+from tidings.engine.runs.registry import Registry, StepFunction, WorkflowFunction
 from tidings.error import DBOSConflictingRegistrationError
 
 NAN = float("nan")

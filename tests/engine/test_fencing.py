@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 
@@ -14,8 +15,8 @@ from tests.support.engines import VERSION, aside, launched, make_engine, running
 from tests.support.faulty import PATIENCE_SECONDS, move_fence
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
-from tidings.engine.chain import Chain
-from tidings.engine.live import LiveRun
+from tidings.engine.database.chain import Chain
+from tidings.engine.runs.live import LiveRun
 from tidings.error import DBOSException
 from tidings.model import Unit
 from tidings.store import open as open_store
@@ -225,8 +226,13 @@ def test_a_claim_that_meets_a_moved_fence_is_made_again(database_url: str, other
         assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "home"
 
 
+@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("landed", [True, False])
-def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, landed: bool) -> None:
+def test_a_claim_whose_answer_is_lost_loses_no_workflow(
+    database_url: str, landed: bool, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each that landed has moved the fence, so that the next one finds it moved."""
+
     @DBOS.workflow(name="orphan")
     def orphan() -> str:
         return str(DBOS.recv("go", None))
@@ -236,10 +242,11 @@ def test_a_claim_whose_answer_is_lost_loses_no_workflow(database_url: str, lande
             DBOS.start_workflow(orphan)
         first.await_waiting(1)
     second = make_engine(database_url, lease_ms=300)  # What nobody executes is found at the second look.
-    second.store.lose("claim", landed=landed)
+    second.store.lose("claim", landed=landed, times=times)
     with launched(second):
         DBOS.send("w", "found", "go")
         assert DBOS.get_result("w", timeout_seconds=PATIENCE_SECONDS) == "found"
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_what_is_taken_over_between_claim_and_execution_is_not_executed(database_url: str, other: Store) -> None:

@@ -191,7 +191,7 @@ def test_with_every_wake_up_lost_everything_arrives_all_the_same(
     database_url: str, neighbour: FaultyEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     neighbour.store.is_audible = hears_only_probes
-    monkeypatch.setattr("tidings.engine.waiters.Waiters.take_named", lambda *_: [])
+    monkeypatch.setattr("tidings.engine.waiting.waiters.Waiters.take_named", lambda *_: [])
     seldom: dict[str, Any] = {"recheck_seconds": 0.05, "polling_interval_seconds": HOUR}
     neighbour.engine.hearing._recheck_seconds = 0.05
     neighbour.engine.hearing._recheck_at = 0
@@ -222,11 +222,11 @@ def test_where_nothing_is_heard_who_waits_polls_and_the_log_says_so_once(
         # Of these two the neighbour hears: only what is done here has to be.
         talk(here, neighbour)
         assert not here.engine.hearing.is_proven
-        assert [each.levelname for each in caplog.records if "not heard" in each.message] == ["WARNING"]
-        [said] = [each.message for each in caplog.records if "not heard" in each.message]
+        assert [each.levelname for each in caplog.records if "do not arrive" in each.message] == ["WARNING"]
+        [said] = [each.message for each in caplog.records if "do not arrive" in each.message]
         assert ("PgBouncer" in said) == database_url.startswith("postgres")
         here.store.is_audible = lambda name: True
-        wait_until(lambda: len([each for each in caplog.records if "heard again" in each.message]) == 1)
+        wait_until(lambda: len([each for each in caplog.records if "arrive again" in each.message]) == 1)
 
 
 def test_listening_can_be_switched_off(
@@ -325,7 +325,7 @@ def test_a_listening_thread_outlives_a_defect(database_url: str, neighbour: Faul
 def test_stopping_does_not_wait_for_a_listener_that_connects(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.engine.hearing._STOP_SECONDS", 0.01)
+    monkeypatch.setattr("tidings.engine.database.hearing._STOP_SECONDS", 0.01)
     with running(database_url, **ONLY_HEARD) as here:
         gate = here.store.hold("listen")
         here.store.lose("hear")
@@ -383,7 +383,7 @@ def test_a_client_hears_everything_at_once(client: DBOSClient, neighbour: Faulty
 def test_with_every_wake_up_lost_everything_arrives_at_a_client_all_the_same(
     client: DBOSClient, neighbour: FaultyEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.engine.waiters.Waiters.take_named", lambda *_: [])
+    monkeypatch.setattr("tidings.engine.waiting.waiters.Waiters.take_named", lambda *_: [])
     for hearing in (client._engine.hearing, neighbour.engine.hearing):
         hearing._recheck_seconds = 0.05
         hearing._recheck_at = 0

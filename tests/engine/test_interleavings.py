@@ -16,10 +16,11 @@ from tests.support.engines import FaultyEngine, aside, launched, make_engine, ru
 from tests.support.faulty import PATIENCE_SECONDS, Gate, Killed, Moment, Trap
 from tests.support.records import read_records
 from tidings import DBOS, SendMessage, SetWorkflowID
-from tidings.engine import committer as committers
-from tidings.engine.chain import Chain
+from tidings.engine.database import committer as committers
+from tidings.engine.database.chain import Chain
 from tidings.engine.probes import Point
-from tidings.engine.ticket import Ticket
+from tidings.engine.waiting.jobs import Job
+from tidings.engine.waiting.ticket import Ticket
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSConflictingWorkflowError,
@@ -280,7 +281,7 @@ def _count_cancelled(here: FaultyEngine) -> Callable[[], int]:
     asked: list[object] = []
     withdraw = here.engine.committer.withdraw
 
-    def counting(job: committers.Job) -> bool:
+    def counting(job: Job) -> bool:
         withdrawn = withdraw(job)
         asked.append(job)
         return withdrawn
@@ -447,7 +448,7 @@ def test_of_a_cancellation_and_an_end_one_wins(database_url: str, first: str, to
             assert handle.get_result() == "ended"
         if not together:
             assert status == (Status.CANCELLED if first == "cancel" else Status.SUCCESS)
-        batches = [batch for batch in here.store.batches if any(unit.cancel or unit.outcome for unit in batch.units)]
+        batches = [batch for batch in here.store.batches if any(unit.cancels or unit.outcome for unit in batch.units)]
         assert len(batches) == 1 if together else len(batches) >= 1
         assert len(here.engine.waiters) == 0
 
@@ -544,7 +545,7 @@ def test_draining_waits_for_no_commit_that_hangs(database_url: str) -> None:
 def test_a_query_that_hangs_when_tidings_stops_closes_the_store_when_it_ends(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.engine.reader._STOP_SECONDS", 0.05)
+    monkeypatch.setattr("tidings.engine.database.reader._STOP_SECONDS", 0.05)
     here = make_engine(database_url)
     with launched(here):
         gate = here.store.hold("latest_events")
@@ -563,7 +564,7 @@ def test_stopping_does_not_wait_for_a_store_that_takes_long_to_close(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As an SQLite file does whose side lock others hold."""
-    monkeypatch.setattr("tidings.engine.reader._STOP_SECONDS", 0.05)
+    monkeypatch.setattr("tidings.engine.database.reader._STOP_SECONDS", 0.05)
     here = make_engine(database_url)
     with launched(here):
         gate = here.store.hold("close")

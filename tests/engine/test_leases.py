@@ -22,15 +22,15 @@ from tests.support.clock import ManualClock
 from tests.support.engines import die, running
 from tests.support.faulty import move_fence
 from tidings import DBOS, SetWorkflowID
-from tidings.engine import leases
-from tidings.engine.leases import Lease, Watch, forget, has_died_here, sweep
+from tidings.engine.ownership import leases
+from tidings.engine.ownership.leases import Lease, LeaseObserver, forget, has_died_here, sweep
 from tidings.model import Executor
 from tidings.store import open as open_store
 from tidings.store.protocol import Store
 
 _HOLD = """
 import sys
-from tidings.engine.leases import _lock, _path
+from tidings.engine.ownership.leases import _lock, _path
 held = _lock(_path(sys.argv[1]), create=True)
 print("held", flush=True)
 sys.stdin.read()
@@ -102,19 +102,23 @@ def elsewhere(lease_until_ms: int = 0, *, name: str = "elsewhere", lease_ms: int
 
 def test_on_another_host_a_lease_without_a_sign_of_life_tells_whatever_its_clock_says() -> None:
     for lease_until_ms in (0, 10**15):
-        watch, row = Watch(900), elsewhere(lease_until_ms)
+        watch, row = LeaseObserver(900), elsewhere(lease_until_ms)
         looks = [watch.find_dead([row], now_ms) for now_ms in range(5_000, 6_000, 100)]
         assert looks == [[]] * 9 + [[row]]
 
 
 def test_any_sign_of_life_begins_the_time_anew() -> None:
-    watch = Watch(900)
+    watch = LeaseObserver(900)
     for now_ms in range(0, 5_000, 100):
         assert watch.find_dead([elsewhere(now_ms // 800)], now_ms) == []
 
 
 def test_who_watches_waits_for_the_lease_of_whom_it_watches() -> None:
-    watch, slow, quick = Watch(900), elsewhere(name="slow", lease_ms=2_000), elsewhere(name="quick", lease_ms=300)
+    watch, slow, quick = (
+        LeaseObserver(900),
+        elsewhere(name="slow", lease_ms=2_000),
+        elsewhere(name="quick", lease_ms=300),
+    )
     died: dict[str, int] = {}
     for now_ms in range(0, 2_500, 100):
         for each in watch.find_dead([slow, quick], now_ms):
@@ -123,7 +127,7 @@ def test_who_watches_waits_for_the_lease_of_whom_it_watches() -> None:
 
 
 def test_after_an_outage_nobody_counts_as_dead_before_all_had_time_to_come_back() -> None:
-    watch, row = Watch(900), elsewhere()
+    watch, row = LeaseObserver(900), elsewhere()
     for now_ms in range(0, 900, 100):
         assert watch.find_dead([row], now_ms) == []
     # The database, or this very process, was away for an hour.
@@ -133,7 +137,7 @@ def test_after_an_outage_nobody_counts_as_dead_before_all_had_time_to_come_back(
 
 
 def test_a_clock_that_was_set_back_begins_the_time_anew_and_no_more() -> None:
-    watch, row = Watch(900), elsewhere()
+    watch, row = LeaseObserver(900), elsewhere()
     for now_ms in (10_000, 10_400):
         assert watch.find_dead([row], now_ms) == []
     for now_ms in (1_000, 1_400, 1_800):
@@ -180,7 +184,7 @@ def warnings() -> Iterator[list[str]]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "there is no lock file" in record.getMessage():
+            if "this process has no lock file" in record.getMessage():
                 said.append(record.getMessage())
 
     handler, logger = Handler(), logging.getLogger("tidings")
@@ -200,7 +204,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
                 raise OSError(code, os.strerror(code), str(path))
             return real_open(path, *more, **others)
 
-        monkeypatch.setattr("tidings.engine.leases.os.open", refuse)
+        monkeypatch.setattr("tidings.engine.ownership.leases.os.open", refuse)
 
     def no_directory() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
@@ -210,7 +214,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
 
     match trouble:
         case "no directory":
-            monkeypatch.setattr("tidings.engine.leases.tempfile.gettempdir", no_directory)
+            monkeypatch.setattr("tidings.engine.ownership.leases.tempfile.gettempdir", no_directory)
         case "read-only":
             fail(errno.EROFS)
         case "not allowed":
@@ -220,7 +224,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
         case "no descriptor":
             fail(errno.EMFILE)
         case _:
-            monkeypatch.setattr("tidings.engine.leases.tempfile.gettempdir", lambda: str(tmp_path))
+            monkeypatch.setattr("tidings.engine.ownership.leases.tempfile.gettempdir", lambda: str(tmp_path))
             monkeypatch.setattr(leases, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=0, LOCK_NB=0))
 
 

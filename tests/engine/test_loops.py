@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.support.engines import aside, running, wait_until
+from tests.support.face import Gate
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
-from tidings.engine import loops
-from tidings.engine.loops import BackgroundLoop, is_closing, watch_loop
+from tidings.engine.runs import loops
+from tidings.engine.runs.loops import BackgroundLoop, is_closing, watch_loop
 
 FOREVER = 3_600.0
 
@@ -214,3 +218,135 @@ def test_the_end_of_the_background_loop_closes_its_async_generators(database_url
         else:
             assert DBOS.get_result("w") == "ready"
     assert closed == [how]
+
+
+class Hanging:
+    """What keeps a loop from being closed, each in its way. Everything else on the loop is closed all the same."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.is_over = False
+        self.tasks: list[asyncio.Task[None]] = []
+        self.closed: list[str] = []
+        self.streams: list[AsyncGenerator[str, None]] = []
+        self.loops: list[asyncio.AbstractEventLoop] = []
+
+    async def source(self, name: str, hang: Callable[[], Awaitable[None]] | None = None) -> AsyncGenerator[str, None]:
+        try:
+            yield name
+        finally:
+            self.closed.append(f"{name} begins")
+            if hang is not None:
+                await hang()
+            self.closed.append(name)
+
+    async def open(self, name: str, hang: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Leave a generator open on this loop."""
+        self.loops.append(asyncio.get_running_loop())
+        stream = self.source(name, hang)
+        self.streams.append(stream)  # Referred to from here, so that its end is not that of the last reference.
+        assert await anext(stream) == name
+
+    async def for_ever(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def stubbornly(self) -> None:
+        while not self.is_over:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+
+    async def badly(self) -> None:
+        raise RuntimeError("cannot be closed")
+
+    async def in_a_thread(self) -> None:
+        await asyncio.to_thread(self.gate.wait)
+
+    async def blocking(self) -> None:
+        self.gate.wait()
+
+
+HANGS = {
+    "for ever": Hanging.for_ever,
+    "stubbornly": Hanging.stubbornly,
+    "badly": Hanging.badly,
+    "in a thread": Hanging.in_a_thread,
+}
+
+
+def of_background() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "tidings-loop"]
+
+
+@pytest.mark.parametrize("how", HANGS)
+@pytest.mark.parametrize("what", ["a generator", "a task"])
+def test_what_hangs_at_the_end_of_the_background_loop_keeps_nothing_else_open(
+    database_url: str, what: str, how: str
+) -> None:
+    hanging = Hanging()
+    hang = partial(HANGS[how], hanging)
+
+    @DBOS.workflow(name="reader")
+    async def reader() -> None:
+        await hanging.open("good")
+        if what == "a generator":
+            await hanging.open("hangs", hang)
+        else:
+            hanging.tasks.append(asyncio.ensure_future(end_badly()))
+            await asyncio.sleep(0)
+
+    async def end_badly() -> None:
+        try:
+            await hanging.for_ever()
+        finally:
+            await hang()
+
+    with running(database_url):
+        DBOS.start_workflow(reader).get_result()
+        threads = of_background()
+    assert "good" in hanging.closed
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+    assert all(loop.is_closed() for loop in hanging.loops)
+    hanging.is_over = True
+    hanging.gate.open()
+
+
+def test_a_cleanup_that_blocks_the_background_loop_does_not_hold_up_the_shutdown(database_url: str) -> None:
+    hanging = Hanging()
+
+    @DBOS.workflow(name="reader")
+    async def reader() -> None:
+        await hanging.open("blocks", hanging.blocking)
+
+    with running(database_url):
+        DBOS.start_workflow(reader).get_result()
+        (thread,) = of_background()
+    assert thread.is_alive(), "the shutdown has returned, though the loop is held up"
+    hanging.gate.open()
+    thread.join(PATIENCE_SECONDS)
+    assert hanging.loops[0].is_closed()
+
+
+def test_functions_in_threads_may_end_with_the_background_loop(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("_THREADS_SECONDS", "_STOP_SECONDS"):
+        monkeypatch.setattr(loops, bound, PATIENCE_SECONDS)
+    ended = threading.Event()
+    begun = Gate()
+    working: list[asyncio.Future[None]] = []
+
+    def work() -> None:
+        begun.open()
+        ended.wait(0.05)
+        ended.set()
+
+    @DBOS.workflow(name="reader")
+    async def reader() -> None:
+        working.append(asyncio.get_running_loop().run_in_executor(None, work))
+        await asyncio.to_thread(begun.wait)
+
+    with running(database_url):
+        DBOS.start_workflow(reader).get_result()
+    assert ended.is_set()

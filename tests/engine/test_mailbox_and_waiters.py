@@ -9,8 +9,8 @@ import pytest
 from tests.support.engines import aside
 from tests.support.faulty import PATIENCE_SECONDS
 from tidings.core.operations.messages import MESSAGE
-from tidings.engine.mailbox import Mailbox
-from tidings.engine.waiters import Waiters
+from tidings.engine.database.mailbox import Mailbox
+from tidings.engine.waiting.waiters import Waiters
 
 # --- mailbox ---------------------------------------------------------------------------------------------
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from tidings.core.retry import NO_RETRIES
-from tidings.engine.registry import Registry, StepFunction, WorkflowFunction
+from tidings.engine.runs.registry import Registry, StepFunction, WorkflowFunction
 from tidings.error import DBOSConflictingRegistrationError
 
 
 def _module(tmp_path: Path, name: str, source: str) -> Any:
+    """Import a file of this source.
+
+    Python keeps nothing compiled of it: to its cache, two versions of one length, written in one second, are the same.
+    """
     path = tmp_path / f"{name}.py"
     path.write_text(source)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with patch.object(sys, "dont_write_bytecode", True):
+        spec.loader.exec_module(module)
     return module
 
 

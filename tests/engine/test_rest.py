@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import pytest
+import uvloop
 
-from tidings import JSONSerializer
+from tests.support.engines import running
+from tidings import DBOS, JSONSerializer
 from tidings.core.history import Run
-from tidings.engine import rest
-from tidings.engine.rest import Rest
-from tidings.engine.stuck import Motion
+from tidings.engine.runs import libraries, rest, scope
+from tidings.engine.runs.rest import Rest
 
 _HERE: ContextVar[Run | None] = ContextVar("here", default=None)
 
@@ -29,7 +31,7 @@ class Asking:
     def __init__(self) -> None:
         self.run = Run("w", 1, "flow", JSONSerializer())
         self.rested = asyncio.Event()
-        self.motions = 0
+        self.looks = 0
         self.inside: set[asyncio.Task[Any]] = set()
         self.context = copy_context()
         self.context.run(_HERE.set, self.run)
@@ -40,9 +42,9 @@ class Asking:
     def is_inside(self, task: asyncio.Task[Any]) -> bool:
         return task in self.inside
 
-    def motion(self) -> Motion:
-        self.motions += 1
-        return Motion.WAITS
+    def moves(self, tasks: list[asyncio.Task[Any]]) -> bool:
+        self.looks += 1
+        return False
 
 
 async def test_it_rests_when_its_last_callback_has_run() -> None:
@@ -96,7 +98,87 @@ async def test_a_loop_that_does_not_show_what_is_ready_is_watched_for_longer(mon
     assert not looking.all_rest()
     looking.ask(asking)
     await asking.rested.wait()
-    assert asking.motions == rest._QUIET_LOOKS
+    assert asking.looks == rest._QUIET_LOOKS
+
+
+def test_a_loop_that_does_not_show_what_is_ready_notes_what_it_is_given() -> None:
+    """Its tasks are never gone over, and a run with code that is about to run is not at rest."""
+    libraries.settle_libraries()
+    left, looked = [5], [0]
+
+    async def main() -> None:
+        loop, asking = asyncio.get_running_loop(), Asking()
+        elsewhere = threading.Thread(target=loop.call_soon_threadsafe, args=(lambda: None,))
+
+        def hop() -> None:
+            left[0] -= 1
+            if left[0]:
+                loop.call_soon(hop, context=asking.context)
+
+        loop.call_soon(hop, context=asking.context)
+        Rest(loop, _code_of).ask(asking)
+        elsewhere.start()
+        await asking.rested.wait()
+        elsewhere.join()
+        looked[0] = asking.looks
+
+    uvloop.run(main())
+    assert left == [0]
+    assert looked == [0]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_the_work_of_many_branches_grows_with_their_number(
+    database_url: str, run: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = 0
+
+    def code_of(context: Context) -> Run | None:
+        nonlocal contexts
+        contexts += 1
+        return plainly(context)
+
+    plainly = scope.code_of
+    monkeypatch.setattr(scope, "code_of", code_of)
+
+    def work(count: int) -> int:
+        @DBOS.workflow(name=f"{count} branches")
+        def order() -> None:
+            run(main())
+
+        async def step() -> None:
+            await DBOS.run_step_async({"name": "step"}, lambda: asyncio.sleep(0))
+
+        async def main() -> None:
+            await asyncio.gather(*(step() for _ in range(count)))
+
+        nonlocal contexts
+        contexts = 0
+        order()
+        return contexts
+
+    with running(database_url):
+        assert work(120) < 3 * work(60) + 500
+
+
+async def test_the_looks_of_two_loops_do_not_disturb_each_other() -> None:
+    """Blocking workflows run event loops of their own, each in its thread."""
+    here, elsewhere = Asking(), Asking()
+
+    async def rest_elsewhere() -> None:
+        Rest(asyncio.get_running_loop(), _code_of).ask(elsewhere)
+        await asyncio.wait_for(elsewhere.rested.wait(), 20)
+
+    def comes_to_rest() -> None:  # Within a look.
+        thread = threading.Thread(target=asyncio.run, args=(rest_elsewhere(),))
+        thread.start()
+        thread.join()
+        here.rested.set()
+
+    here.comes_to_rest = comes_to_rest  # type: ignore[method-assign]
+    Rest(asyncio.get_running_loop(), _code_of).ask(here)
+    await here.rested.wait()
+    assert elsewhere.rested.is_set()
 
 
 async def test_nothing_at_all_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ def test_what_the_database_has_when_it_is_back_counts(
         assert here.executor_id != former
         assert _steps == {("both", 0): 1, ("both", 1): 2, ("both", 2): 1, ("lost", 0): 1}
         [said] = losses(caplog)
-        assert "has lost what it had acknowledged" in said
+        assert "has lost changes that it had confirmed" in said
         assert not here.engine.are_there()
     assert [(each.workflow_id, each.status) for each in read_records(database_url).workflows] == [("both", "SUCCESS")]
 
@@ -197,7 +197,7 @@ def test_a_process_that_is_not_even_known_any_more_says_so_too(
         client.send("w", "one", "other")
         client.destroy()
         [said] = losses(caplog)
-    assert re.search(r"it does not know this process any more, and it had acknowledged batches up to \d+", said)
+    assert re.search(r"it has no row for this process, and it had confirmed batches up to \d+", said)
     assert [each.body for each in read_records(database_url).messages] == ['"one"']
 
 

@@ -147,6 +147,8 @@ def test_wait_for_is_no_branch_on_any_python(database_url: str) -> None:
         ("7.2", 1, "c right"),
         ("8", 1, "a: a task of before"),
         ("9", 1, "c: a task of before"),
+        ("limits", 7, "a time limit"),  # Once there were branches.
+        ("limits", 8, "a time limit"),
     ]
 
 
@@ -174,7 +176,10 @@ def test_another_thread_may_call_no_operation_of_a_workflow(database_url: str) -
     @DBOS.workflow(name="threaded")
     def threaded() -> str:
         context = contextvars.copy_context()
-        with pytest.raises(DBOSContextError, match="'w' is called from a thread or event loop that is not its own"):
+        with pytest.raises(
+            DBOSContextError,
+            match="operation of workflow 'w' was called from a thread or event loop that is not its own",
+        ):
             aside(lambda: context.run(DBOS.set_event, "key", 1)).result()
         with pytest.raises(DBOSContextError, match="not its own"):
             aside(lambda: contextvars.copy_context().run(context.run, DBOS.recv, None, 0)).result()

@@ -27,9 +27,9 @@ from tidings.core.operations.results import end_key
 from tidings.engine import sharing
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
+from tidings.engine.ownership.supervisor import Supervisor
 from tidings.engine.settings import Connection
-from tidings.engine.supervisor import Supervisor
-from tidings.engine.ticket import Ticket
+from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.store.protocol import Batch
 
@@ -255,7 +255,7 @@ def test_an_opening_that_fails_leaves_nothing(database_url: str, monkeypatch: py
     def fail(*_: object) -> None:
         raise ValueError("a defect")
 
-    for broken in ("tidings.engine.registry.Registry.version", "tidings.engine.engine.Engine.admit"):
+    for broken in ("tidings.engine.runs.registry.Registry.version", "tidings.engine.engine.Engine.admit"):
         with monkeypatch.context() as patched:
             patched.setattr(broken, fail)
             with pytest.raises(ValueError, match="a defect"):
@@ -466,7 +466,7 @@ def test_a_recovery_that_races_with_destroy_leaves_nothing_owned_and_executes_no
         gate.open()
         destroying.result(20)
     else:  # The supervisor is left behind, with what it has claimed or is about to.
-        monkeypatch.setattr("tidings.engine.supervisor._STOP_SECONDS", 0.01)
+        monkeypatch.setattr("tidings.engine.ownership.supervisor._STOP_SECONDS", 0.01)
         gate.await_reached()
         DBOS.destroy()
         gate.open()

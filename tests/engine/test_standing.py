@@ -12,7 +12,7 @@ from tests.support.clock import ManualClock
 from tests.support.engines import FaultyEngine, aside, running, wait_until
 from tests.support.faulty import PATIENCE_SECONDS, Gate
 from tidings import DBOS, SendMessage, SetWorkflowID
-from tidings.engine.arrivals import Arrival
+from tidings.engine.waiting.arrivals import Arrival
 from tidings.error import DBOSNonExistentWorkflowError, DBOSWorkflowCancelledError
 from tidings.store.protocol import PROBE, Batch
 

@@ -18,8 +18,8 @@ from tests.support.faulty import move_fence
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
 from tidings.api.workflows import REGISTRY
-from tidings.engine.chain import Chain
-from tidings.engine.live import LiveRun
+from tidings.engine.database.chain import Chain
+from tidings.engine.runs.live import LiveRun
 from tidings.error import DBOSWorkflowFunctionNotFoundError
 from tidings.model import Unit
 from tidings.store.protocol import Store

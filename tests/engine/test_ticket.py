@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.engines import aside
 from tests.support.faulty import PATIENCE_SECONDS
-from tidings.engine.ticket import Ticket, settle_all
+from tidings.engine.waiting.ticket import Ticket, settle_all
 
 # Long enough for the races to happen, short enough to run with every change.
 ROUNDS = 1_500

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.engines import running, wait_until
-from tidings.engine import clock as clocks
 from tidings.engine.probes import Point
+from tidings.engine.waiting import clock as clocks
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.sqlite.store import SqliteStore
 
@@ -44,13 +44,15 @@ def test_an_idle_process_renews_its_lease_whatever_becomes_of_the_clock(
     hasty: dict[str, Any] = {"prepare": lambda _: None}  # One that does not listen never hears a probe.
     with running(database_url, clock=clock, lease_ms=LEASE_MS, use_listen_notify=listens, **hasty) as here:
         clock.step(seconds)
+        stepped_ms = clock.store_ms()
         go_on(clock, lambda: clock.knows)
         for _ in range(3):
             renewed_ms = here.engine.committer.renewed_until_ms
             asked = clock.own_ms()
             go_on(clock, lambda before=renewed_ms: here.engine.committer.renewed_until_ms != before)  # type: ignore[misc]
             assert here.engine.committer.lease_ends_ms > asked
-            assert here.engine.committer.renewed_until_ms == pytest.approx(clock.store_ms() + LEASE_MS, abs=LEASE_MS)
+            # Time goes on while it renews: for very long where the machine is busy.
+            assert stepped_ms <= here.engine.committer.renewed_until_ms - LEASE_MS <= clock.store_ms()
 
 
 @pytest.mark.parametrize("seconds", [-3_600, 20, 3_600])

@@ -10,8 +10,8 @@ from tests.support.clock import ManualClock
 from tests.support.engines import aside, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
 from tidings.core.effects import Due
-from tidings.engine.ticket import Ticket
-from tidings.engine.timers import Timers
+from tidings.engine.waiting.ticket import Ticket
+from tidings.engine.waiting.timers import Timers
 
 
 @pytest.fixture

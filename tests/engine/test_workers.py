@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.engines import aside, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
-from tidings.engine.ticket import Ticket
-from tidings.engine.workers import Seat, Workers
+from tidings.engine.runs.workers import Seat, Workers
+from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSShutdownError
 
 

@@ -18,7 +18,7 @@ from tests.support.proxy import Proxy
 from tests.support.rows import Rows
 from tidings import DBOS, DBOSClient
 from tidings.api.caller import Process
-from tidings.engine import outage
+from tidings.engine.database import outage
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.store.postgres import patience
 from tidings.store.postgres.connect import Database
@@ -29,11 +29,11 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what takes seconds take less, and what would end a wait by itself take an hour."""
     monkeypatch.setattr(outage, "HELD_UP_SECONDS", 0.2)
     monkeypatch.setattr(outage, "SAY_HELD_UP_SECONDS", 0.3)
-    monkeypatch.setattr("tidings.engine.committer.HELD_UP_SECONDS", 0.2)
-    monkeypatch.setattr("tidings.engine.committer.STOP_SECONDS", 0.5)
-    monkeypatch.setattr("tidings.engine.reader._STOP_SECONDS", 0.2)
-    monkeypatch.setattr("tidings.engine.hearing._STOP_SECONDS", 0.2)
-    monkeypatch.setattr("tidings.engine.supervisor._STOP_SECONDS", 0.2)
+    monkeypatch.setattr("tidings.engine.database.committer.HELD_UP_SECONDS", 0.2)
+    monkeypatch.setattr("tidings.engine.database.committer.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("tidings.engine.database.reader._STOP_SECONDS", 0.2)
+    monkeypatch.setattr("tidings.engine.database.hearing._STOP_SECONDS", 0.2)
+    monkeypatch.setattr("tidings.engine.ownership.supervisor._STOP_SECONDS", 0.2)
     monkeypatch.setattr(patience, "ANSWER_TIMEOUT_SECONDS", HOUR)
 
 
@@ -61,7 +61,7 @@ async def test_the_log_says_for_how_long_it_has_not_answered_and_work_goes_on(
     await load.check(app.rows)
     said = [each for each in log.seen if "has failed" in each]
     assert all("it does not answer" in each and "nothing is lost" in each for each in said)
-    assert all("postgresql://***@127.0.0.1" in each for each in said)
+    assert all("PostgreSQL database 'tidings_" in each and " at 127.0.0.1:" in each for each in said)
 
 
 async def test_a_batch_that_lands_long_after_it_was_given_up_lands_once(

@@ -21,7 +21,7 @@ from tests.support.proxy import Proxy
 from tidings import store as stores
 from tidings.core.operations.events import event_key
 from tidings.core.operations.messages import arrival_key
-from tidings.engine.waiters import wake_name
+from tidings.engine.waiting.waiters import wake_name
 from tidings.model import Executor, Unit
 from tidings.store.protocol import Batch, Store
 
@@ -114,17 +114,17 @@ async def test_a_pooler_that_swallows_notifications_is_noticed_and_who_waits_pol
         await app.waiting("event", "o", f"key{number}")
         await off_loop(other.publish, "o", f"key{number}", f"{number}")
         assert await reading == number  # By polling: nothing is heard.
-        await log.until(lambda seen: any("wake-ups from other processes are not heard" in each for each in seen))
+        await log.until(lambda seen: any("wake-ups from other processes do not arrive" in each for each in seen))
     # It tries again now and then, and says nothing more of it.
     listened = proxy.accepted
     await off_loop(wait_until, lambda: proxy.accepted > listened)
-    [said] = [each for each in log.seen if "not heard" in each]
+    [said] = [each for each in log.seen if "do not arrive" in each]
     assert "WARNING" in said
     assert "PgBouncer" in said
-    assert "looks every 0.02 s" in said
+    assert "poll every 0.02 s" in said
     proxy.swallow_notifications = False
-    await log.until(lambda seen: any("heard again" in each for each in seen))
-    assert len([each for each in log.seen if "not heard" in each or "heard again" in each]) == 2
+    await log.until(lambda seen: any("arrive again" in each for each in seen))
+    assert len([each for each in log.seen if "do not arrive" in each or "arrive again" in each]) == 2
     await app.close()
 
 
@@ -140,9 +140,9 @@ async def test_a_pooler_that_loses_prepared_statements_is_no_outage(
 
     await load.run(forget)
     await load.check(app.rows)
-    [said] = [each for each in log.seen if "from now on statements are not prepared" in each]
+    [said] = [each for each in log.seen if "From now on tidings does not prepare statements" in each]
     assert said.startswith("WARNING PostgreSQL database")
-    assert not [each for each in log.seen if "has failed for" in each]
+    assert not [each for each in log.seen if "; trying again, nothing is lost" in each]
 
 
 async def test_every_wake_up_behind_a_swallowing_pooler_under_load(proxy: Proxy, postgres_url: str, face: Face) -> None:

@@ -229,7 +229,9 @@ async def test_what_the_standby_had_counts_and_every_process_says_what_is_lost(
         said = alarms(log)
         assert len(said) == 2, said
         for each in said:
-            found = re.search(r"it has the batches up to (\d+), and it had acknowledged batches up to (\d+)", each)
+            found = re.search(
+                r"it has the batches of this process up to (\d+), and it had confirmed batches up to (\d+)", each
+            )
             assert found, each
             assert int(found[1]) < int(found[2])
         # Numbers that were drawn and lost may leave a gap; none is drawn again that is there.
@@ -311,7 +313,7 @@ async def test_where_two_servers_take_writes_a_process_stays_with_one(
         await face.send("w", "one", "topic")
         assert await face.get_event("w", "after", HOUR) == 2
         await off_loop(asynchronous.primary.start)
-        with pytest.raises(DBOSInitializationError, match="or two of its servers take writes"):
+        with pytest.raises(DBOSInitializationError, match="or two of its servers accept writes"):
             await off_loop(lambda: DBOSClient(system_database_url=asynchronous.url))
 
         # Whichever of its connections is lost, it comes back to the server where the others are.

@@ -1,4 +1,5 @@
-"""The whole suite on every platform that tidings promises to run on, as far as each can be had: `make matrix`.
+"""Runs the whole suite on every platform that tidings supports, as far as it is available: `make matrix`.
 
-A row is one platform; `rows.py` lists them. One that cannot be had here is named with the reason, and never left out.
+A row is one platform; `rows.py` lists them. A platform that is not available here is shown with the reason, and never
+left out.
 """

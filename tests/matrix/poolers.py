@@ -1,8 +1,8 @@
-"""Finds PgBouncer: the one of this system, and the newest, which Debian unstable has.
+"""Finds PgBouncer: this system's, and the newest, from Debian unstable.
 
-That of the system is installed where it is missing, as root and by apt; nothing of it is started but what the tests
-start. That of Debian unstable is not installed: its packages are unpacked in the workshop with the libraries that they
-need, and it runs on those, so that nothing of the machine changes.
+If the system has none, root installs it with apt; no service is started. The PgBouncer of Debian unstable is not
+installed: its packages and the libraries that they need are unpacked in the workshop and run from there. So the machine
+does not change.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _PACKAGE: Final = "pgbouncer"
 _NEWEST: Final = WORKSHOP / "pgbouncer-unstable"
 _KEYS: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# What PgBouncer's package depends on and a system has anyway, or needs for a service: not unpacked.
+# Dependencies of PgBouncer's package that are not unpacked: a system has them anyway, or only a service needs them.
 _NOT_NEEDED: Final = ("debconf", "perl", "postgresql", "systemd_", "python3", "ssl-cert", "ucf", "adduser", "passwd")
 
-# Its own loader and libraries: those of the machine may be years older.
+# Use the unpacked loader and libraries: the machine's own may be years older.
 _START: Final = """#!/bin/sh
 root=$(dirname "$(readlink -f "$0")")
 loader=$(echo "$root"/root/usr/lib/*/ld-linux-*.so.*)
@@ -33,10 +33,10 @@ exec "$loader" --library-path "$(dirname "$loader")" "$root/root/usr/sbin/pgboun
 
 
 def find_or_install_pgbouncer() -> tuple[Path, str]:
-    """Return PgBouncer's program of this system, installed now if need be and possible, and where it comes from.
+    """Return this system's PgBouncer and its origin. It is installed if it is missing and that is possible.
 
     Raises:
-        Missing: It is not there and cannot be installed; says what to do.
+        Missing: It is missing and cannot be installed. The error says what to do.
     """
     try:
         return find_program(), "the system"
@@ -44,7 +44,7 @@ def find_or_install_pgbouncer() -> tuple[Path, str]:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise Missing(f"{error} Only root can install it here, and only with apt-get") from None
     run(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "update"])
-    # Debian starts the service of what is installed, unless this program says that it must not.
+    # Debian starts the service of an installed package, unless this program forbids it.
     policy = Path("/usr/sbin/policy-rc.d")
     is_ours = not policy.exists()
     if is_ours:
@@ -63,10 +63,10 @@ def find_or_install_pgbouncer() -> tuple[Path, str]:
 
 
 def newest_pgbouncer() -> tuple[Path, str]:
-    """Return the program of Debian unstable, unpacked now unless it was before, and where it comes from.
+    """Return the program of Debian unstable and its origin. It is unpacked if it is not there yet.
 
     Raises:
-        Missing: This is no Debian with a mirror of it, or the packages cannot be had.
+        Missing: This is no Debian with a mirror, or the packages are not available.
     """
     program = _NEWEST / _PACKAGE
     if not program.exists():
@@ -82,7 +82,7 @@ def newest_pgbouncer() -> tuple[Path, str]:
 
 
 def _unpack(mirror: str) -> None:
-    """Let an apt of its own, which knows of no installed package, fetch all that PgBouncer needs; and unpack it."""
+    """Fetch and unpack all that PgBouncer needs, with a separate apt that knows of no installed package."""
     shutil.rmtree(_NEWEST, ignore_errors=True)
     for directory in ("state/lists/partial", "cache/archives/partial", "root"):
         (_NEWEST / directory).mkdir(parents=True)

@@ -23,7 +23,7 @@ def find_python(version: str) -> Interpreter:
     """Find a Python of this version: `3.13`, or `3.14t` for the free-threaded one.
 
     Raises:
-        Missing: There is none on this machine, and none can be installed on it.
+        Missing: This machine has none, and none can be installed.
     """
     for command, source in _local(version):
         if found := _version_of(command, version):
@@ -44,7 +44,7 @@ def _local(version: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _version_of(command: tuple[str, ...], wanted: str) -> str | None:
-    """Return the full version of this interpreter if it runs, is one of `wanted`, and can make environments."""
+    """Return the full version of this interpreter if it runs, is a `wanted` one, and can create environments."""
     try:
         found = run([*command, "-c", _VERSION], timeout=60).strip()
     except Missing:

@@ -1,4 +1,4 @@
-"""The rows: each prepares one platform, and says what of the suite runs there."""
+"""The rows: each prepares one platform, and selects the tests that run there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15")
 POSTGRES: Final = ("14", "15", "16", "17", "18")
 MODES: Final = ("transaction", "session")
 
-# Its tests make their own pair; the others would not notice one.
+# Its tests create their own pair; to the other tests it makes no difference.
 _REPLICATION: Final = "tests/faults/test_replication.py"
 
 
@@ -25,10 +25,10 @@ class Row:
     """One platform.
 
     Attributes:
-        name: What `--row` names it by.
-        title: What it is meant to be, for the table when it cannot be had.
+        name: Its name for `--row`.
+        title: Its description, for the table if it is not available.
         prepare: Finds or installs it, or raises `Missing`.
-        selected: The tests that run there; all of them if there is none.
+        selected: The tests that run there; empty for all.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Row:
 
 
 def rows() -> Iterator[Row]:
-    """Give every row, in the order of the table."""
+    """Return every row, in the order of the table."""
     for version in PYTHONS:
         yield Row(f"python-{version}", f"Python {version}", partial(_on_python, version))
     for major in POSTGRES:

@@ -1,4 +1,4 @@
-"""Runs the suite on one platform and counts what came of it."""
+"""Runs the suite on one platform and counts the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.matrix.rows import Row
 LOGS: Final = WORKSHOP / "logs"
 
 _PATIENCE_SECONDS: Final = 60
-# Settings of the one who runs the matrix, which would make two rows alike.
+# The user's own settings, which could make two rows alike.
 _OURS: Final = ("TEST_POSTGRES_", "TEST_PGBOUNCER_")
 
 _VERSIONS: Final = """
@@ -33,15 +33,15 @@ print(f"Python {sys.version.split()[0]}{free}, SQLite {sqlite3.sqlite_version}, 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a row.
+    """The result of a row.
 
     Attributes:
         row: Which row.
-        versions: What it ran on, as it said itself.
-        source: Where the part came from that makes this row differ from others.
+        versions: The versions it ran on, as the run itself reported them.
+        source: The origin of the part in which this row differs from others.
         outcome: The counts, or why it did not run.
         seconds: How long it took; `None` if it did not run.
-        failed: The tests that failed, or one sentence about a run that came to no end.
+        failed: The tests that failed, or one sentence about a run that did not finish.
     """
 
     row: Row
@@ -61,7 +61,7 @@ def run_row(row: Row, arguments: Sequence[str], limit_seconds: float) -> Result:
         versions = run([*platform.interpreter.command, "-c", _VERSIONS], environment=environment, timeout=60).strip()
     except Missing as error:
         return Result(row, row.title, "", f"not run: {error}")
-    except Exception as error:  # A mistake in the preparation of one row keeps no other from running.
+    except Exception as error:  # An error in the preparation of one row must not stop the others.
         return Result(row, row.title, "", "not run", failed=(f"its preparation failed: {error!r}",))
     versions = ", ".join(filter(None, [platform.besides, versions]))
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,8 @@ def run_row(row: Row, arguments: Sequence[str], limit_seconds: float) -> Result:
 
 
 def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], log: Path, limit: float) -> str | None:
-    """Run pytest with its output in `log`. Return what was wrong with its end: `None` if all passed or tests failed."""
+    """Run pytest with its output in `log`. Return why it did not finish, or `None` if it did, with or without
+    failures."""
     with log.open("wb") as output, _group() as group:
         process = subprocess.Popen(
             command,
@@ -102,9 +103,9 @@ def _run_to_its_end(command: Sequence[str], environment: Mapping[str, str], log:
 
 @contextmanager
 def _group() -> Iterator[int]:
-    """Give a process group. What is in it ends after the block, and with this process, however this one ends.
+    """Yield a process group. Its processes end after the block, and with this process, however this one ends.
 
-    A guard leads the group and holds the other end of a pipe, which closes then.
+    A guard leads the group and holds the other end of a pipe, which closes when this process ends.
     """
     guard = subprocess.Popen(["sh", "-c", "cat > /dev/null; kill -KILL 0"], stdin=subprocess.PIPE, process_group=0)
     try:
@@ -114,7 +115,7 @@ def _group() -> Iterator[int]:
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt pytest, and give it time to remove what it made."""
+    """Interrupt pytest, and give it time to clean up."""
     process.send_signal(signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_PATIENCE_SECONDS)

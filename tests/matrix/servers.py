@@ -1,7 +1,7 @@
-"""Finds the server programs of each PostgreSQL: from PyPI, from npm, or those that are installed here.
+"""Finds the server programs of each PostgreSQL: from PyPI, from npm, or installed on this machine.
 
-Nothing of the packages is imported or executed but `postgres` and `initdb`. Both registries' packages are pinned by
-their hashes: `requirements-postgres.txt`, and `PINS` in `npm.py`.
+Of the packages only `postgres` and `initdb` are executed, and nothing is imported. The packages of both registries are
+pinned by hashes: `requirements-postgres.txt`, and `PINS` in `npm.py`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _INSTALLED: Final = ((Path("/usr/lib/postgresql"), "{}/bin"), (Path("/usr"), "pg
 
 
 def find_postgres(major: str) -> tuple[Path, str]:
-    """Find the directory of `postgres` and `initdb` of this major version, and where they come from.
+    """Find the directory of `postgres` and `initdb` of this major version, and their origin.
 
     Raises:
-        Missing: No package and no directory of this machine has them.
+        Missing: No package and no directory of this machine contains them.
     """
     failures: list[str] = []
     for find in (_installed, _from_wheels, _from_npm):
@@ -46,7 +46,7 @@ def _installed(major: str) -> Iterator[tuple[Path, str]]:
 
 
 def _from_wheels(major: str) -> Iterator[tuple[Path, str]]:
-    """Those whose directory tells that it may be this version; each is asked which it is."""
+    """Only directories whose names may mean this version; each program is asked for its version."""
     ready = _WHEELS / ".ready"
     pins = _PINS.read_text()
     if not ready.exists() or ready.read_text() != pins:

@@ -1,4 +1,4 @@
-"""Builds the oldest SQLite that tidings supports, from the source that an npm package carries."""
+"""Builds the oldest SQLite that tidings supports, from the source in an npm package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def old_library(interpreter: Interpreter) -> tuple[str, dict[str, str]]:
     """Build SQLite 3.35. Return its source, and the variables that make this interpreter use it.
 
     Raises:
-        Missing: It cannot be built here, or this interpreter carries an SQLite of its own.
+        Missing: It cannot be built here, or this interpreter has SQLite built in.
     """
     sources = npm.fetch(npm.SQLITE) / "deps"
     with tarfile.open(sources / "sqlite3.tar.gz") as files:

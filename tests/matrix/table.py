@@ -20,7 +20,7 @@ def lines_of(results: Iterable[Result]) -> dict[str, str]:
 
 
 def update(document: Path, results: Iterable[Result], order: Sequence[str]) -> None:
-    """Write the results into the document's table. Rows that did not run now keep the lines that they have there.
+    """Write the results into the document's table. Rows that did not run keep their lines.
 
     Raises:
         ValueError: The document has no place for the table.

@@ -1,4 +1,4 @@
-"""The matrix itself: what its table says, and that nothing is left out of it."""
+"""The matrix itself: the contents of its table, and that no row is left out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def document(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
-    """Three rows: one that passes, one that fails, one that cannot be had."""
+    """Three rows: one that passes, one that fails, one that is not available."""
 
     def prepared(name: str, text: str) -> Row:
         file = tmp_path / f"test_{name}.py"
@@ -185,7 +185,7 @@ def test_a_row_ends_with_the_matrix_however_that_ends(tmp_path: Path) -> None:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether this process is gone, or is a zombie that nobody has reaped yet."""
+    """Whether this process has ended, or is a zombie that was not reaped yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
     except FileNotFoundError:

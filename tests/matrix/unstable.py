@@ -1,7 +1,7 @@
-"""A chroot of Debian unstable, which carries newer programs than this machine.
+"""A chroot of Debian unstable, which has newer programs than this machine.
 
-It is made once, by `debootstrap` from the mirror of this machine's own apt, and needs root. It sees the repository
-and the temporary directory of the machine at the same paths, so that nothing else differs.
+`debootstrap` creates it once, as root, from the mirror of this machine's apt. The repository and the temporary
+directory have the same paths inside, so nothing else differs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SOURCE: Final = "Debian unstable, in a chroot"
 _CHROOT: Final = WORKSHOP / "debian-unstable"
 _SUITE: Final = "sid"
 
-# The mounts are those of this one process and its children: the kernel removes them when the last of them ends.
+# The mounts belong to this process and its children: the kernel removes them when the last of these ends.
 _ENTER: Final = """
 root=$1 repository=$2
 shift 2
@@ -35,14 +35,14 @@ exec chroot "$root" env -C "$repository" PATH=/usr/local/sbin:/usr/local/bin:/us
 
 
 def program(path: str, *packages: str) -> tuple[str, ...]:
-    """Return the command that runs a program of Debian unstable, whose packages are installed now unless they were.
+    """Return the command that runs a program of Debian unstable. Its packages are installed if they are missing.
 
     Raises:
-        Missing: There can be no chroot here, or a package cannot be installed in it.
+        Missing: A chroot is not possible here, or a package cannot be installed in it.
     """
     enter = _enter()
     if not (_CHROOT / path.lstrip("/")).exists():
-        # A mirror may be older than its own lists' date of expiry.
+        # A mirror may not have updated its lists before they expired.
         apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "Acquire::Check-Valid-Until=no", "--quiet"]
         run([*enter, *apt, "update"])
         run([*enter, *apt, "install", "--yes", "--no-install-recommends", *packages])
@@ -50,7 +50,7 @@ def program(path: str, *packages: str) -> tuple[str, ...]:
 
 
 def _enter() -> tuple[str, ...]:
-    """Make the chroot if there is none yet. Return the command that runs another command in it."""
+    """Create the chroot if it does not exist. Return the command that runs another command in it."""
     if os.geteuid() != 0:
         raise Missing("a chroot of Debian unstable needs root")
     for each in ("debootstrap", "unshare", "chroot"):

@@ -23,8 +23,8 @@ from unittest.mock import patch
 
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings.api.caller import Process
-from tidings.engine import leases
 from tidings.engine.engine import Engine
+from tidings.engine.ownership import leases
 from tidings.engine.probes import Point
 from tidings.engine.settings import Connection
 
@@ -111,7 +111,7 @@ def calls(face: type[DBOS] | DBOSClient) -> dict[str, Callable[..., Any]]:
         "start_many": start_many,
         "owned": lambda: {each.label: each.pending_workflows for each in face.list_executors() if each.is_alive},
         "send": face.send,
-        "cancel": face.cancel_workflow,
+        "cancel": lambda workflow_id: repr(face.cancel_workflow(workflow_id)),
         "get_event": face.get_event,
         "get_all_events": face.get_all_events,
         "list_messages": lambda workflow_id: [[each.topic, each.value] for each in face.list_messages(workflow_id)],

@@ -9,7 +9,7 @@ from tests.support import programs
 from tests.support.face import off_loop
 from tidings import DBOS, SendMessage, SetWorkflowID
 
-COUNT = 10_000
+COUNT = 3_000
 
 
 @DBOS.workflow(name="streams.short")
@@ -22,7 +22,7 @@ async def short(number: int) -> None:
 
 @pytest.mark.timeout(600)  # On a machine that may have other things to do.
 @pytest.mark.long
-async def test_s5_10_000_workflows_that_write_just_before_they_end_are_read_whole_elsewhere(database_url: str) -> None:
+async def test_s5_workflows_that_write_just_before_they_end_are_read_whole_elsewhere(database_url: str) -> None:
     DBOS(config={"name": "streams", "system_database_url": database_url, "application_version": "1"})
     command = programs.python("-m", "tests.processes.follower", database_url, f"{COUNT}")
     async with await DBOS.launch_async():

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tests.simulation.ledger import Ledger
 from tests.simulation.plots import SURE, TOPICS, Plot, sure_messages
 from tests.simulation.programs import event_key, stream_key, workflow_of
-from tests.simulation.stories import Call, Pause, Result, StartOf, Story, Target, Values
+from tests.simulation.stories import Call, LoopOver, NextOf, Pause, Result, StartOf, Story, Target, Values
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSNonExistentWorkflowError,
@@ -24,11 +24,21 @@ class Visitor:
     """One program, or thread of one, that does one thing after the other."""
 
     def __init__(
-        self, name: str, dice: Random, plots: list[Plot], ledger: Ledger, starting: Sequence[Plot] = ()
+        self,
+        name: str,
+        dice: Random,
+        plots: list[Plot],
+        ledger: Ledger,
+        also: Random,
+        starting: Sequence[Plot] = (),
     ) -> None:
-        """Take what there is to visit, and what may be started besides by one who can."""
+        """Take what there is to visit, and what may be started besides by one who can.
+
+        What the other dice, `also`, decide came later: what else a seed holds is as it was.
+        """
         self.name = name
         self._dice = dice
+        self._also = also
         self._plots = plots
         self._ledger = ledger
         self._starting = starting
@@ -45,6 +55,14 @@ class Visitor:
             kind = self._dice.choice(kinds)
             yield Pause(self._dice.random() * self._dice.choice((0.01, 0.5, 2.0)))
             yield from kind(face, self._dice.choice(self._plots).name)
+        if self._also.random() < 0.3:
+            yield from self._loops(face)
+
+    def only_starts(self, face: Target) -> Story[None]:
+        """Start some workflows, and await some of them."""
+        for _ in range(self._dice.randint(1, 3)):
+            yield Pause(self._dice.random() * self._dice.choice((0.01, 0.5, 2.0)))
+            yield from self._starts(face, "")
 
     def sends_surely(self, face: Target, only: str | None = None) -> Story[None]:
         """Send what workflows wait for without a limit. Sent by others too: the key makes it one."""
@@ -114,10 +132,32 @@ class Visitor:
             with contextlib.suppress(DBOSAwaitedWorkflowCancelledError):
                 yield Result(handle)
 
-    def _cancels(self, face: Target, which: str) -> Story[None]:
-        self._ledger.cancels(which)
+    def _loops(self, face: Target) -> Story[None]:
+        """Loop over some workflows, to the end, or until the time is up."""
+        which = self._also.sample(self._plots, min(len(self._plots), 3))
+        timeout = self._also.choice((None, 0.5, 3.0))
+        handles = []
         try:
-            yield Call(face, "cancel_workflow", which)
+            for plot in which:
+                handle = yield Call(face, "retrieve_workflow", plot.name)
+                handles.append(handle)
+            loop = yield LoopOver(face, handles, timeout)
+            found = set()
+            while (handle := (yield NextOf(loop))) is not None:
+                self._ledger.came(handle.workflow_id)
+                found.add(handle.workflow_id)
+        except (DBOSNonExistentWorkflowError, TimeoutError):
+            return
+        if found != {plot.name for plot in which}:
+            self._ledger.violate(f"a loop over {[plot.name for plot in which]} is over after {sorted(found)}")
+
+    def _cancels(self, face: Target, which: str) -> Story[None]:
+        children = self._also.random() < 0.5
+        self._ledger.cancels(which, children=children)
+        try:
+            yield Call(face, "cancel_workflow", which, cancel_children=children)
         except DBOSNonExistentWorkflowError:
             return
         self._ledger.was_cancelled(which)
+        if children:
+            self._ledger.tree_was_cancelled(which)

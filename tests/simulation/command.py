@@ -20,7 +20,7 @@ from msgspec import Struct
 from tests.simulation.simulation import Outcome, play
 
 _TOGETHER: Final = 20  # seeds that a process plays before it reports
-_FAULTS: Final = ("kill", "stop", "pause", "stall", "outage", "hang", "cut", "database down", "clock steps")
+_FAULTS: Final = ("kill", "stop", "pause", "stall", "outage", "hang", "cut", "database down", "clock steps", "fork")
 _COUNTED: Final = (
     *("workflows", "executions", "operations", "tries of steps", "messages", "messages received", "events"),
     *("events read", "stream items", "streams read", "cancelled", "batches", "switches", "virtual seconds"),

@@ -7,6 +7,7 @@ killed is not noted, for it never happened.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -15,9 +16,10 @@ from tests.simulation.scheduler import Killed, Party, Scheduler, SimThread
 from tests.simulation.weather import Weather
 from tests.store.model_store import ModelStore, Records
 from tidings.core.history import Run
-from tidings.engine import scope as scopes
-from tidings.engine.scope import Scope
-from tidings.model import Answer, Applied, EntryState, InUse, NoSuchWorkflow, Place, Stale, Status, Unit
+from tidings.engine.runs import scope as scopes
+from tidings.engine.runs.scope import Scope
+from tidings.engine.runs.thread_calls import call_here
+from tidings.model import Answer, Applied, EntryState, InUse, NoSuchWorkflow, NotPending, Place, Stale, Status, Unit
 from tidings.store.protocol import Batch
 
 GAVE_UP: Final = "gave up"
@@ -26,6 +28,9 @@ _MOST_LINES: Final = 200_000
 
 # How late a wait may be, whatever goes wrong meanwhile: what is wrong never takes so long.
 _LATEST_SECONDS: Final = 300.0
+
+# Within so long a thread that went on after a pause or a stall has done what it was about to do.
+_SHORTLY_SECONDS: Final = 0.001
 
 
 def position(path: str) -> list[int]:
@@ -60,11 +65,12 @@ class Ledger:
         self.results_read: list[tuple[str, Any]] = []
         self.started: list[str] = []  # workflows whose start returned
         self.cancelled: set[str] = set()  # by somebody outside, perhaps in vain
+        self.cancelled_trees: set[str] = set()  # of these, with all that they have started
         self._writing: dict[str, int] = defaultdict(int)  # the epoch under which each workflow is written
         self._loops: dict[str, dict[Party, SimThread | None]] = defaultdict(dict)
         self._tries: dict[tuple[str, str], float] = {}  # when the last try of each step began
         self._event_last: dict[tuple[str, str, str], int] = {}
-        self._orders: dict[Run, list[str]] = {}
+        self._orders: dict[Run, list[tuple[str, bool]]] = {}
         self._seen: dict[tuple[str, str, str], tuple[str, ...]] = {}  # what had come before
         self._number = 0
 
@@ -129,11 +135,16 @@ class Ledger:
         """The code of an execution gets a result. If that is durable, so is what came before it."""
         if is_durable:
             self._sees(run.workflow_id, path, self.order(run), "comes")
-        self._orders.setdefault(run, []).append(path)
+        self._orders.setdefault(run, []).append((path, is_durable))
 
     def order(self, run: Run) -> tuple[str, ...]:
-        """Return the operations whose results the code of an execution has got, in that order."""
-        return tuple(self._orders.get(run, ()))
+        """Return the operations whose results the code of an execution has got, in that order.
+
+        What a function in a thread does first is at the same time as what other branches do until they wait. So there
+        only results that are waited for count.
+        """
+        is_in_thread = call_here() is not None
+        return tuple(path for path, is_durable in self._orders.get(run, ()) if is_durable or not is_in_thread)
 
     def step_sees(self, scope: Scope, path: str, seen: tuple[str, ...]) -> None:
         """A try of a step begins, and was called after these results had come: the same, and so, at each execution."""
@@ -149,7 +160,9 @@ class Ledger:
         run, attempt = scope.run, scope.attempt
         assert attempt is not None
         self.note("step begins", run.workflow_id, path, attempt.number)
-        self._tries[run.workflow_id, path] = self._scheduler.now
+        # Its limit counts since shortly before. If its thread was held up in between, any time is enough.
+        was_held_up = self._scheduler.now - self._scheduler.current.went_on_at < _SHORTLY_SECONDS
+        self._tries[run.workflow_id, path] = -math.inf if was_held_up else self._scheduler.now
         self.counts["tries of steps"] += 1
         if run.workflow_id not in self.records.workflows:
             self.violate(f"a step of {run.workflow_id} begins, and the workflow is not recorded")
@@ -279,10 +292,35 @@ class Ledger:
         self.note("result of", workflow_id, result)
         self.results_read.append((workflow_id, result))
 
-    def cancels(self, workflow_id: str) -> None:
-        """A workflow is about to be cancelled."""
-        self.note("cancels", workflow_id)
+    def came(self, workflow_id: str) -> None:
+        """A loop over workflows gave this one: it has ended."""
+        self.note("came", workflow_id)
+        self.counts["came in a loop"] += 1
+        if workflow_id not in self.outcomes:
+            self.violate(f"a loop gave {workflow_id}, which has not ended")
+
+    def cancels(self, workflow_id: str, *, children: bool = False) -> None:
+        """A workflow is about to be cancelled, and all that it has started, maybe."""
+        self.note("cancels", workflow_id, children)
         self.cancelled.add(workflow_id)
+        if children:
+            self.cancelled_trees.add(workflow_id)
+
+    def tree_was_cancelled(self, workflow_id: str) -> None:
+        """The cancellation of a workflow and all that it has started returned: none of that is pending."""
+        pending = [
+            each for each in self.records.workflows if each not in self.outcomes and workflow_id in self.above(each)
+        ]
+        if pending:
+            self.violate(f"{workflow_id} was cancelled with its children, and {pending} have not ended")
+
+    def above(self, workflow_id: str) -> list[str]:
+        """Return what has started a workflow, what has started that, and so on."""
+        found: list[str] = []
+        while (workflow := self.records.workflows.get(workflow_id)) is not None and workflow.parent_id is not None:
+            workflow_id = workflow.parent_id
+            found.append(workflow_id)
+        return found
 
     def was_cancelled(self, workflow_id: str) -> None:
         """The cancellation returned: the workflow has ended, so or otherwise."""
@@ -300,10 +338,11 @@ class Ledger:
                 self.violate(f"{unit.workflow_id} has ended, and readers may know; it published more: {unit!r}")
         for unit, answer in zip(batch.units, answers, strict=True):
             self.counts["units"] += 1
-            if not isinstance(answer, (NoSuchWorkflow, InUse, Stale)):
+            if not isinstance(answer, (NoSuchWorkflow, InUse, Stale, NotPending)):
                 self._applied(batch, unit)
-            if isinstance(answer, Applied) and unit.cancel is not None:
-                self._ended(unit.cancel)
+            if isinstance(answer, Applied):
+                for workflow_id in unit.cancels:
+                    self._ended(workflow_id)
 
     def _applied(self, batch: Batch, unit: Unit) -> None:
         self.counts["messages"] += len(unit.messages)

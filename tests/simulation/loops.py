@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from typing import Any, cast
 
+from tests.simulation.primitives import OrderedSet
 from tests.simulation.scheduler import SimThread, is_played, playing
 
 
@@ -24,15 +25,14 @@ class SimLoop(asyncio.BaseEventLoop):
         self._scheduler = playing()
         # What is ready when its process is killed does not run: the first that blocks would not end the rest.
         self._scheduler.current.party.when_killed.append(self._ready.clear)  # type: ignore[attr-defined]
-        self.set_task_factory(self._make_task)
 
     def time(self) -> float:
         return playing().now
 
-    def all_tasks(self) -> dict[asyncio.Task[Any], None]:
+    def all_tasks(self) -> OrderedSet:
         """Return its tasks that are not done, in the order in which they were made."""
         self._made = [each for each in self._made if not each.done()]
-        return dict.fromkeys(self._made)
+        return OrderedSet(self._made)
 
     def select(self, timeout: float | None) -> list[Any]:
         """Wait until something is to be done."""
@@ -55,7 +55,7 @@ class SimLoop(asyncio.BaseEventLoop):
         super().close()
         if playing().current.dying:
             for task in self.all_tasks():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False
                 with contextlib.suppress(BaseException):
                     cast(Any, task.get_coro()).close()
         self._made.clear()
@@ -63,8 +63,9 @@ class SimLoop(asyncio.BaseEventLoop):
     def __del__(self) -> None:
         """Nothing: one whose process was killed was closed by nobody, and holds nothing."""
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **more)
+    def create_task(self, coro: Any, **more: Any) -> asyncio.Task[Any]:
+        """Make a task as any loop does, and note it."""
+        task: asyncio.Task[Any] = super().create_task(coro, **more)
         self._made.append(task)
         return task
 
@@ -77,7 +78,7 @@ class SimLoop(asyncio.BaseEventLoop):
             playing().wake(self._selecting)
 
 
-def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> dict[asyncio.Task[Any], None]:
+def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> OrderedSet:
     """`asyncio.all_tasks`, in the order of the seed."""
     found = asyncio.get_running_loop() if loop is None else loop
     assert isinstance(found, SimLoop)

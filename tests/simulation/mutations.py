@@ -10,25 +10,29 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from tests.simulation.primitives import Lock
+from tests.simulation.processes import Files
 from tests.simulation.scheduler import playing
 from tests.simulation.server import Server
 from tests.store.model_store import ModelStore
 from tidings.core.ahead import Ahead
 from tidings.core.effects import Due
-from tidings.core.history import Slot
+from tidings.core.history import Branch, Run, Slot
 from tidings.core.operations import recorded
-from tidings.engine import clock, turns
-from tidings.engine.chain import Chain
-from tidings.engine.clock import OffsetClock
-from tidings.engine.committer import Committer, Job
-from tidings.engine.hearing import Hearing
-from tidings.engine.live import LiveRun
-from tidings.engine.runner import Runner
-from tidings.engine.stuck import Motion
-from tidings.engine.supervisor import Supervisor
-from tidings.engine.ticket import Ticket
-from tidings.engine.timers import Timers
-from tidings.model import APPLIED, Answer, Executor, History, Message, Taken, Unit
+from tidings.engine.database.chain import Chain
+from tidings.engine.database.committer import Committer
+from tidings.engine.database.hearing import Hearing
+from tidings.engine.ownership.supervisor import Supervisor
+from tidings.engine.runs import code_timers, turns
+from tidings.engine.runs.live import LiveRun
+from tidings.engine.runs.runner import Runner
+from tidings.engine.runs.stuck import Motion
+from tidings.engine.runs.thread_calls import ThreadCall
+from tidings.engine.waiting import clock
+from tidings.engine.waiting.clock import OffsetClock
+from tidings.engine.waiting.jobs import Job
+from tidings.engine.waiting.ticket import Ticket
+from tidings.engine.waiting.timers import Timers
+from tidings.model import APPLIED, Answer, Executor, History, OutgoingMessage, Taken, Unit
 
 Mutation = Callable[[], AbstractContextManager[object]]
 
@@ -50,7 +54,7 @@ def a_store_that_loses_a_message() -> AbstractContextManager[object]:
     """Each seventh message is acknowledged, and not kept."""
     real, count = ModelStore._send, iter(range(1_000_000))
 
-    def send(self: ModelStore, message: Message) -> None:
+    def send(self: ModelStore, message: OutgoingMessage) -> None:
         if next(count) % 7 != 6:
             real(self, message)
 
@@ -130,7 +134,7 @@ def a_committer_that_tells_before_the_commit() -> AbstractContextManager[object]
 def a_committer_that_asks_not_whether_a_batch_landed() -> AbstractContextManager[object]:
     """A batch that may have landed is written again."""
     real = Committer._retrying
-    return patch.object(Committer, "_retrying", lambda self, ask, recall=None: real(self, ask, None))
+    return patch.object(Committer, "_retrying", lambda self, ask, recall=None, **given: real(self, ask, None, **given))
 
 
 def a_committer_that_names_nobody_to_wake() -> AbstractContextManager[object]:
@@ -159,7 +163,10 @@ def runs_that_keep_what_they_saw_when_branches_open() -> AbstractContextManager[
 
 def replays_that_take_what_is_slow_for_stuck() -> AbstractContextManager[object]:
     """Whatever the branches of a replay wait for, it is soon given up."""
-    return patch.multiple(turns, motion_of=lambda run, waiting, run_of: Motion.STUCK, _FIRST_LOOK_SECONDS=0.01)
+    stack = ExitStack()
+    stack.enter_context(patch.object(turns.Turns, "motion", lambda self: Motion.STUCK))
+    stack.enter_context(patch.object(turns, "_FIRST_LOOK_SECONDS", 0.01))
+    return stack
 
 
 def runs_that_outlive_a_takeover() -> AbstractContextManager[object]:
@@ -204,6 +211,11 @@ def a_ticket_that_looks_before_it_is_watched() -> AbstractContextManager[object]
     return patch.object(Ticket, "result", result)
 
 
+def children_that_keep_the_lock_of_their_parent() -> AbstractContextManager[object]:
+    """A child that was forked keeps what its parent had open, also where that is no longer there."""
+    return patch.object(Files, "hold", lambda self, owner, file_of: None)
+
+
 def waits_on_the_stores_clock_alone() -> AbstractContextManager[object]:
     """A clock that is set back makes waits longer."""
 
@@ -216,12 +228,23 @@ def waits_on_the_stores_clock_alone() -> AbstractContextManager[object]:
 
 def limits_on_the_stores_clock() -> AbstractContextManager[object]:
     """A clock that is set forward ends steps early."""
+    plainly_at, plainly_begin = Timers.at, Timers.begin
 
-    def after(self: Timers, ms: int, ticket: Ticket) -> None:
-        self.at(Due(ms, self._clock.now_ms() + ms), ticket)
+    def move(timers: Timers, due: Due) -> None:
+        if due.own_ms is None and due.deadline_ms is None:
+            due.deadline_ms = timers._clock.now_ms() + due.longest_ms
+
+    def at(self: Timers, due: Due, ticket: Ticket) -> None:
+        move(self, due)
+        plainly_at(self, due, ticket)
+
+    def begin(self: Timers, due: Due) -> None:
+        move(self, due)
+        plainly_begin(self, due)
 
     stack = ExitStack()
-    stack.enter_context(patch.object(Timers, "after", after))
+    stack.enter_context(patch.object(Timers, "at", at))
+    stack.enter_context(patch.object(Timers, "begin", begin))
     stack.enter_context(patch.object(clock, "GRACE_MS", 0))
     return stack
 
@@ -246,6 +269,41 @@ def results_that_come_as_soon_as_they_are_there() -> AbstractContextManager[obje
     return patch.object(recorded, "_comes", comes)
 
 
+def results_that_do_not_wait_for_threads() -> AbstractContextManager[object]:
+    """A branch gets its result while a function in a thread is still on its way with the one before."""
+
+    def goes_on(_: ThreadCall) -> None:
+        """Let others have their turns."""
+
+    return patch.object(ThreadCall, "goes_on", goes_on)
+
+
+def threads_that_begin_operations_as_they_come() -> AbstractContextManager[object]:
+    """In a replay a thread takes the place of what its task called when a time limit had ended the call."""
+
+    async def begins(_: turns.Turns, __: Branch) -> None:
+        """Let it begin."""
+
+    return patch.object(turns.Turns, "begins", begins)
+
+
+def time_limits_that_come_when_they_are_due() -> AbstractContextManager[object]:
+    """Nothing records them, and a replay knows nothing of them."""
+    return patch.object(code_timers, "_limit", lambda *_: None)
+
+
+def cancelled_branches_that_take_the_turns_of_what_they_made() -> AbstractContextManager[object]:
+    """Their tasks go on, out of turn."""
+    real = Run.excuse
+
+    def excuse(self: Run, branch: str) -> None:
+        for each in {place.branch for place in self._recorded if place.branch.startswith(f"{branch}.")}:
+            real(self, each)
+        real(self, branch)
+
+    return patch.object(Run, "excuse", excuse)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     a_store_that_delivers_a_message_twice,
     a_store_that_loses_a_message,
@@ -265,8 +323,13 @@ MUTATIONS: tuple[Mutation, ...] = (
     a_supervisor_that_does_not_look_for_what_is_unattended,
     a_start_that_is_known_only_when_its_caller_goes_on,
     a_ticket_that_looks_before_it_is_watched,
+    children_that_keep_the_lock_of_their_parent,
     waits_on_the_stores_clock_alone,
     limits_on_the_stores_clock,
     leases_on_the_stores_clock,
     results_that_come_as_soon_as_they_are_there,
+    results_that_do_not_wait_for_threads,
+    threads_that_begin_operations_as_they_come,
+    time_limits_that_come_when_they_are_due,
+    cancelled_branches_that_take_the_turns_of_what_they_made,
 )

@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 SURE: Final = "sure"  # the topic of messages that are sent for certain
 FROM_STEPS: Final = "step"
@@ -100,13 +101,60 @@ class Child(Struct, frozen=True):
     is_awaited: bool
 
 
+class Crew(Struct, frozen=True):
+    """Start several children, and loop over them as they end; past the timeout begin another loop, without one."""
+
+    plots: tuple[Plot, ...]
+    timeout_seconds: float | None
+
+
 class Branches(Struct, frozen=True):
     """Do several things at once."""
 
     branches: tuple[tuple[Act, ...], ...]
+    in_threads: tuple[bool, ...]  # which of them functions do that are called in threads
 
 
-Act = Step | Send | Receive | Drain | GiveUp | Publish | Look | Write | Close | Read | Sleep | Child | Branches
+class Limited(Struct, frozen=True):
+    """Do several things at once within a time, by a `gather`, a group, or `asyncio.wait`; or one, in a thread."""
+
+    branches: tuple[tuple[Act, ...], ...]
+    seconds: float
+    by: str
+    in_threads: tuple[bool, ...]  # which of them functions do that are called in threads
+
+
+class CutShort(Struct, frozen=True):
+    """Cancel branches that wait for what never comes, and let each clean up by a step."""
+
+    count: int
+
+
+class Detached(Struct, frozen=True):
+    """Cancel a branch that has run a step, and let the tasks that it had made go on."""
+
+    branches: tuple[tuple[Act, ...], ...]
+
+
+Act = (
+    Step
+    | Send
+    | Receive
+    | Drain
+    | GiveUp
+    | Publish
+    | Look
+    | Write
+    | Close
+    | Read
+    | Sleep
+    | Child
+    | Crew
+    | Branches
+    | Limited
+    | CutShort
+    | Detached
+)
 
 
 class Plot(Struct, frozen=True):
@@ -121,9 +169,16 @@ class Plot(Struct, frozen=True):
 class Author:
     """Draws plots."""
 
-    def __init__(self, dice: Random, workflow_ids: list[str]) -> None:
-        """Take the dice, and the ids of all workflows that there will be, in the order of planning."""
+    def __init__(self, dice: Random, workflow_ids: list[str], crews: Random) -> None:
+        """Take the dice, and the ids of all workflows that there will be, in the order of planning.
+
+        Crews have dice of their own, so that what else a seed holds is as it was.
+        """
         self._dice = dice
+        # Of their own: what is drawn besides is the same as without threads.
+        self._dice_of_threads = Random(sum(dice.getstate()[1]))
+        self._dice_of_limits = Random(sum(dice.getstate()[1]) + 1)
+        self._crews = crews
         self._ids = workflow_ids
         self._children = 0
 
@@ -133,6 +188,8 @@ class Author:
         acts = self._acts(index, is_async, self._dice.randint(2, 8))
         if self._dice.random() < 0.5:
             acts = (*acts, *map(Drain, (*TOPICS, FROM_STEPS)))
+        if self._crews.random() < 0.25:
+            acts = (*acts, self._crew(index))
         return Plot(self._ids[index], is_async, acts, self._limit())
 
     def late_plot(self) -> Plot:
@@ -169,6 +226,7 @@ class Author:
             choices += [(2, lambda: GiveUp(dice.choice(TOPICS), round(self._timeout() / 4, 3)))]
             if depth == 0:
                 choices += [(2, lambda: self._branches(index)), (1, self._side_by_side)]
+                choices += [(2, self._limited), (1, lambda: CutShort(dice.randint(2, 5))), (1, self._detached)]
         return dice.choices([act for _, act in choices], [weight for weight, _ in choices])[0]()
 
     def _step(self, is_async: bool) -> Step:
@@ -200,9 +258,61 @@ class Author:
         plot = Plot(f"child {self._children}", is_async, acts, self._limit())
         return Child(plot, self._dice.random() < 0.7)
 
+    def _crew(self, index: int) -> Crew:
+        dice = self._crews
+        plots = tuple(
+            Plot(
+                f"crew {index}.{number}",
+                dice.random() < 0.5,
+                (Sleep(dice.choice((0.0, 0.01, 0.5, 2.0))), Step(is_async=False)),
+                dice.choice((None, None, 1.0)),
+            )
+            for number in range(dice.randint(1, 5))
+        )
+        return Crew(plots, dice.choice((None, None, 0.0, 0.5)))
+
     def _branches(self, index: int) -> Branches:
         count = self._dice.randint(2, 3)
-        return Branches(tuple(self._acts(index, True, self._dice.randint(1, 3), depth=1) for _ in range(count)))
+        return self._at_once(tuple(self._acts(index, True, self._dice.randint(1, 3), depth=1) for _ in range(count)))
+
+    def _at_once(self, branches: tuple[tuple[Act, ...], ...]) -> Branches:
+        """Let functions in threads do some of this, where all of it can be done so."""
+        return self._in_threads(branches, self._dice_of_threads, 0.4)
+
+    def _in_threads(self, branches: tuple[tuple[Act, ...], ...], dice: Random, share: float) -> Branches:
+        in_threads = tuple(
+            dice.random() < share and not any(isinstance(act, GiveUp) for act in acts) for acts in branches
+        )
+        return Branches(
+            tuple(
+                tuple(replace(act, is_async=False) if isinstance(act, Step) else act for act in acts) if is_so else acts
+                for acts, is_so in zip(branches, in_threads, strict=True)
+            ),
+            in_threads,
+        )
+
+    def _limited(self) -> Limited:
+        dice = self._dice
+        branches = self._steps_and_receives()
+        seconds, by = dice.choice((0.01, 0.05, 0.5, 2.0)), dice.choice(("gather", "group", "wait"))
+        if self._dice_of_limits.random() < 0.3:
+            branches, by = branches[:1], "thread"
+        at_once = self._in_threads(branches, self._dice_of_limits, 1.0 if by == "thread" else 0.4)
+        return Limited(at_once.branches, seconds, by, at_once.in_threads)
+
+    def _detached(self) -> Detached:
+        return Detached(self._steps_and_receives())
+
+    def _steps_and_receives(self) -> tuple[tuple[Act, ...], ...]:
+        """Draw branches of what is durable when it is done."""
+        dice = self._dice
+
+        def act() -> Act:
+            if dice.random() < 0.3:
+                return Receive(dice.choice(TOPICS), self._timeout())
+            return Step(is_async=True, seconds=dice.choice((0.0, 0.01, 0.05, 0.5)))
+
+        return tuple(tuple(act() for _ in range(dice.randint(1, 3))) for _ in range(dice.randint(2, 3)))
 
     def _drain(self) -> Drain:
         dice = self._dice
@@ -211,7 +321,7 @@ class Author:
     def _side_by_side(self) -> Branches:
         """Several drain one topic."""
         drain = self._drain()
-        return Branches(((drain,),) * self._dice.randint(2, 3))
+        return self._at_once(((drain,),) * self._dice.randint(2, 3))
 
     def _limit(self) -> float | None:
         return self._dice.choice((1.0, 5.0)) if self._dice.random() < 0.05 else None
@@ -230,4 +340,5 @@ def sure_messages(plot: Plot) -> int:
 
 def children(plot: Plot) -> list[Plot]:
     """Return the plots of a workflow's children."""
-    return [act.plot for act in plot.acts if isinstance(act, Child)]
+    own = [act.plot for act in plot.acts if isinstance(act, Child)]
+    return own + [each for act in plot.acts if isinstance(act, Crew) for each in act.plots]

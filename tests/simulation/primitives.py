@@ -7,6 +7,7 @@ it may take, for the code on its way out, and for anything else it is killed aga
 
 from __future__ import annotations
 
+import queue
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -207,6 +208,9 @@ class Event:
         return scheduler.wait(None if timeout is None else scheduler.now + max(timeout, 0)) or self._is_set
 
 
+_ITSELF = 0  # Where a thread's locals have the object that was started; no object has this id.
+
+
 class Thread:
     """`threading.Thread`: of the party of whoever starts it."""
 
@@ -228,8 +232,12 @@ class Thread:
         scheduler = playing()
         if scheduler.current.dying:
             raise Killed
-        self._thread = scheduler.start(lambda: self._target(*self._args), self.name, scheduler.current.party)
+        self._thread = scheduler.start(self._run, self.name, scheduler.current.party)
         scheduler.step()
+
+    def _run(self) -> None:
+        playing().current.locals[_ITSELF] = {"thread": self}
+        self._target(*self._args)
 
     def join(self, timeout: float | None = None) -> None:
         assert self._thread is not None, "cannot join a thread before it is started"
@@ -270,11 +278,38 @@ class Threading:
 
     @staticmethod
     def current_thread() -> object:
-        return playing().current
+        current = playing().current
+        return current.locals.get(_ITSELF, {}).get("thread", current)
 
     @staticmethod
     def main_thread() -> object:
         return None  # Of simulated processes none may handle signals.
+
+
+class SimpleQueue:
+    """`queue.SimpleQueue`."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._items: deque[Any] = deque()
+
+    def put(self, item: Any) -> None:
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify()
+
+    def get(self, timeout: float | None = None) -> Any:
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._items), timeout):
+                raise queue.Empty
+            return self._items.popleft()
+
+
+class Queue:
+    """The module `queue`."""
+
+    Empty = queue.Empty
+    SimpleQueue = SimpleQueue
 
 
 class Time:

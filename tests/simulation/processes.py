@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import PurePath
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tests.simulation import programs
 from tests.simulation.ledger import Ledger
@@ -50,35 +51,84 @@ class Process(Party):
 
 
 class Files:
-    """The lock files of all machines: a process that dies holds none."""
+    """The lock files of all machines, and who has a copy of which open file: the locker, and children it forked."""
 
-    def __init__(self) -> None:
-        self._holders: dict[str, tuple[int, Process | None]] = {}
-        self._names: dict[int, str] = {}
+    def __init__(self, complain: Callable[[str], None]) -> None:
+        self.not_now = _NotNow()
+        self._complain = complain
+        self._machines: dict[str, int] = {}  # by the file's name
+        self._lockers: dict[str, Process] = {}  # by name, of files that somebody has locked at some time
+        self._copies: dict[str, dict[int, list[Party]]] = {}  # by name, of what is locked now
+        self._names: dict[int, str] = {}  # by number, of what is open
+        self._owners: list[tuple[Process, Any, Callable[[Any], int | None]]] = []
 
     def lock(self, path: PurePath, *, create: bool) -> int:
-        """Lock the file of an executor of this process."""
+        """As `leases._lock`."""
         process = _process()
+        name = path.name
+        if create:
+            self._machines[name] = process.machine
+            self._lockers[name] = process
+        elif self._machines.get(name) != process.machine:
+            raise FileNotFoundError(name)
+        copies = self._copies.setdefault(name, {})
+        having = [party for parties in copies.values() for party in parties if not party.is_dead]
+        if having:
+            self._look(name, having)
+            raise BlockingIOError(name)
         number = playing().next_number()
-        self._holders[path.name] = process.machine, process
-        self._names[number] = path.name
+        self._names[number] = name
+        copies.clear()
+        copies[number] = [process]
         return number
 
     def close(self, file: int) -> None:
-        """Unlock it."""
-        name = self._names.pop(file)
-        machine, _ = self._holders[name]
-        self._holders[name] = machine, None
+        """As `leases._unlock`, which tells the system so: no copy holds it any more."""
+        if not playing().current.dying:  # Whoever is killed does nothing more: the system closes what is its own.
+            self._copies[self._names.pop(file)].pop(file, None)
+
+    def hold(self, owner: Any, file_of: Callable[[Any], int | None]) -> None:
+        """As `held.hold`: no child keeps this file."""
+        self._owners.append((_process(), owner, file_of))
 
     def is_held(self, executor_id: str) -> bool:
         """Tell whether a process lives that is this executor."""
-        _, holder = self._holders.get(f"tidings-{executor_id}.lock", (0, None))
-        return holder is not None and not holder.is_dead
+        name = f"tidings-{executor_id}.lock"
+        locker = self._lockers.get(name)
+        return locker is not None and not locker.is_dead and bool(self._copies[name])
 
-    def is_free(self, path: PurePath) -> bool:
-        """Tell whether it is on this machine, and nobody holds it."""
-        machine, holder = self._holders.get(path.name, (None, None))
-        return machine == _process().machine and (holder is None or holder.is_dead)
+    def fork(self, process: Process, child: Party) -> bool:
+        """Copy all that a process has open, and let the child drop what it is not to keep; False if it cannot now."""
+        if self.not_now.holds(process):
+            return False
+        dropped = {file_of(owner) for each, owner, file_of in self._owners if each is process}
+        for copies in self._copies.values():
+            for number, having in copies.items():
+                if process in having and number not in dropped:
+                    having.append(child)
+        return True
+
+    def _look(self, name: str, having: list[Party]) -> None:
+        """Somebody finds a file locked. Who is dead has no child that makes it look alive."""
+        if self._lockers[name].is_dead and not any(isinstance(party, Process) for party in having):
+            self._complain(f"{name} of a process that is dead is locked by its {having[0].name}")
+
+
+class _NotNow:
+    """Stands for `held.NO_FORK`: a process that is in such a block forks behind it."""
+
+    def __init__(self) -> None:
+        self._depths: Counter[Process] = Counter()
+
+    def holds(self, process: Process) -> bool:
+        """Tell whether a process is in such a block."""
+        return self._depths[process] > 0
+
+    def __enter__(self) -> None:
+        self._depths[_process()] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depths[_process()] -= 1
 
 
 def _process() -> Process:
@@ -254,6 +304,22 @@ class Client:
         self.left -= 1
         if not self.left:
             client.destroy()
+
+
+class Script(Client):
+    """A program that registers workflows and executes none: it starts some, for others to execute."""
+
+    def _run(self) -> None:
+        scheduler = playing()
+        _persist(lambda: DBOS.launch(execute=False))
+        for number, visit in enumerate(self._visits):
+            scheduler.start(partial(self._pay_as, visit), f"visitor {number}", self.process)
+
+    def _pay_as(self, visit: Visit) -> None:
+        _pay(visit, DBOS)
+        self.left -= 1
+        if not self.left:
+            DBOS.destroy()
 
 
 def _pay(visit: Visit, face: Target) -> None:

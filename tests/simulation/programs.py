@@ -9,6 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tests.simulation import stories as stories_told
 from tests.simulation.ledger import GAVE_UP, Ledger
 from tests.simulation.plots import (
     FROM_STEPS,
@@ -16,8 +17,12 @@ from tests.simulation.plots import (
     Branches,
     Child,
     Close,
+    Crew,
+    CutShort,
+    Detached,
     Drain,
     GiveUp,
+    Limited,
     Look,
     Plot,
     Publish,
@@ -28,12 +33,25 @@ from tests.simulation.plots import (
     Step,
     Write,
 )
-from tests.simulation.stories import Call, Pause, Result, StartOf, Story, Together, Values, Within, tell, tell_async
+from tests.simulation.stories import (
+    Call,
+    LoopOver,
+    NextOf,
+    Pause,
+    Result,
+    StartOf,
+    Story,
+    Together,
+    Values,
+    Within,
+    tell,
+    tell_async,
+)
 from tidings import DBOS
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions
 from tidings.core.history import Run
-from tidings.engine import scope as scopes
+from tidings.engine.runs import scope as scopes
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSException,
@@ -44,6 +62,8 @@ from tidings.error import (
 )
 
 VERSION: Final = "simulation"
+
+_QUICK: Final = Step(is_async=True)
 
 _EXPECTED = (
     DBOSAwaitedWorkflowCancelledError,
@@ -157,7 +177,8 @@ def _recorded(path: str, workflow_id: str, story: Story[Any], *, is_durable: boo
     except _EXPECTED as error:
         value = type(error).__name__
     Stage.ledger.result(workflow_id, path, value)
-    Stage.ledger.comes(_run(), path, is_durable=is_durable)
+    if not stories_told.IS_UNORDERED.get():
+        Stage.ledger.comes(_run(), path, is_durable=is_durable)
     return [path, value]
 
 
@@ -167,7 +188,7 @@ def _run() -> Run:
     return scope.run
 
 
-def _do(  # noqa: PLR0912  (a case for each act)
+def _do(  # noqa: PLR0911, PLR0912  (a case for each act)
     act: Act, path: str, branch: str, number: int, workflow_id: str, earlier: _Earlier
 ) -> Story[Any]:
     match act:
@@ -215,10 +236,51 @@ def _do(  # noqa: PLR0912  (a case for each act)
             handle = yield StartOf(plot, workflow_of(plot))
             Stage.ledger.result(workflow_id, f"{path}!", handle.workflow_id)
             return (yield from _result_of(handle)) if is_awaited else handle.workflow_id
-        case Branches(branches):
+        case Crew():
+            return (yield from _crew(act, path, workflow_id))
+        case Branches(branches, in_threads):
             stories = [_branch(acts, f"{path}.{index}", workflow_id) for index, acts in enumerate(branches)]
-            yield Together(*stories)  # What they give is noted there: a composite may hold what was given up.
+            # What they give is noted there: a composite may hold what was given up.
+            yield Together(stories, in_threads)
+        case Limited(branches, seconds, by, in_threads):
+            stories = [_branch(acts, f"{path}.{index}", workflow_id) for index, acts in enumerate(branches)]
+            try:
+                yield stories_told.Limited(seconds, by, stories, in_threads)
+            except TimeoutError:
+                return GAVE_UP
+            return "in time"
+        case CutShort(count):
+            paths = [f"{path}.{index}.0" for index in range(count)]
+            yield stories_told.CutShort(
+                *(_recorded(each, workflow_id, _step(_QUICK, each, workflow_id, earlier)) for each in paths)
+            )
+        case Detached(branches):
+            first = _step(_QUICK, f"{path}.first", workflow_id, earlier)
+            stories = [_branch(acts, f"{path}.{index}", workflow_id) for index, acts in enumerate(branches)]
+            yield stories_told.Detached(first, *stories)
     return None
+
+
+def _crew(crew: Crew, path: str, workflow_id: str) -> Story[str]:
+    handles = []
+    for number, plot in enumerate(crew.plots):
+        handle = yield StartOf(plot, workflow_of(plot))
+        handles.append(handle)
+        Stage.ledger.result(workflow_id, f"{path}+{number}", handle.workflow_id)
+    found: list[str] = []
+    loop = yield LoopOver(DBOS, handles, crew.timeout_seconds)
+    while True:
+        try:
+            handle = yield NextOf(loop)
+        except TimeoutError:
+            found.append("timeout")
+            loop = yield LoopOver(DBOS, [each for each in handles if each.workflow_id not in found])
+            continue
+        if handle is None:
+            return ", ".join(found)
+        found.append(handle.workflow_id)
+        Stage.ledger.came(handle.workflow_id)
+        Stage.ledger.result(workflow_id, f"{path}+{len(handles) + len(found)}", handle.workflow_id)
 
 
 def _result_of(handle: Any) -> Story[Any]:
@@ -274,7 +336,8 @@ def _step(step: Step, path: str, workflow_id: str, earlier: _Earlier) -> Story[A
     )
     function = _try_async if step.is_async else _try
     tries = Stage.ledger.counts["tries of steps"]
-    earlier = replace(earlier, seen=Stage.ledger.order(_run()))
+    seen = () if stories_told.IS_UNORDERED.get() else Stage.ledger.order(_run())
+    earlier = replace(earlier, seen=seen)
     try:
         return (yield Call(DBOS, "run_step", options, function, step, path, workflow_id, earlier))
     except DBOSStepTimeoutError:

@@ -73,6 +73,7 @@ class SimThread:
         "party",
         "reaper",
         "was_woken",
+        "went_on_at",
     )
 
     def __init__(self, scheduler: Scheduler, target: Callable[[], object], name: str, party: Party) -> None:
@@ -87,6 +88,7 @@ class SimThread:
         self.was_woken = False
         self.is_over = False
         self.is_stalled = False
+        self.went_on_at = 0.0  # when a pause or a stall of it was over
         self.dying = False
         self.reaper: SimThread | None = None
         self.joiners: list[SimThread] = []
@@ -295,6 +297,7 @@ class Scheduler:
         party.is_paused = False
         held, party.held = party.held, []
         for thread in held:
+            thread.went_on_at = self.now
             self.make_ready(thread)
 
     def stall(self, thread: SimThread, seconds: float) -> None:
@@ -308,6 +311,7 @@ class Scheduler:
             thread.is_stalled = False
             if thread in thread.party.held and not thread.party.is_paused:
                 thread.party.held.remove(thread)
+                thread.went_on_at = self.now
                 self.make_ready(thread)
 
         self.at(self.now + seconds, go_on)

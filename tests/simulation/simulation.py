@@ -7,13 +7,14 @@ client to its own. Then the ledger and the records are judged.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -23,8 +24,8 @@ from tests.simulation.clients import Visitor
 from tests.simulation.ledger import Ledger, Violation
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.plots import Author, Plot, children
-from tests.simulation.processes import App, Client, Files, Process, Visit
-from tests.simulation.scheduler import Scheduler, SimThread, Stuck, playing
+from tests.simulation.processes import App, Client, Files, Process, Script, Visit
+from tests.simulation.scheduler import Party, Scheduler, SimThread, Stuck, playing
 from tests.simulation.server import Server
 from tests.simulation.stage import staged
 from tests.simulation.store import Line, SimStore
@@ -36,6 +37,7 @@ from tidings.store.protocol import Store
 
 _PATIENCE_SECONDS: Final = 1_500.0
 _LOOK_SECONDS: Final = 1.0
+_MOMENT_SECONDS: Final = 0.01
 
 
 class Outcome:
@@ -54,8 +56,11 @@ class Simulation:
     """One seed."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.dice = Random(seed)
         self.starts = Random(f"starts of {seed}")  # Apart, so that what else a seed holds is as it was.
+        self.forks = Random(f"forks of {seed}")
+        self.scripts = Random(f"scripts of {seed}")
         self.weather = draw(self.dice, Random(f"clock of {seed}"))
         self.scheduler = Scheduler(
             Random(self.dice.getrandbits(64)),
@@ -66,7 +71,7 @@ class Simulation:
         self.server = Server(self.scheduler, self.ledger)
         self.ledger.server = self.server
         self.scheduler.on_error = self._on_error
-        self.files = Files()
+        self.files = Files(self.ledger.complain)
         self.ledger.is_alive = self.files.is_held
         self.apps: list[App] = []
         self.clients: list[Client] = []
@@ -83,7 +88,7 @@ class Simulation:
         """Play it in the first simulated thread."""
         weather = self.weather
         ids = [f"w{number}" for number in range(weather.workflows)]
-        author = Author(self.dice, ids)
+        author = Author(self.dice, ids, Random(f"crews of {self.seed}"))
         self.plots = [author.plot(index) for index in range(weather.workflows)]
         self.late = [author.late_plot() for _ in range(4)]
         every = (each for plot in (*self.plots, *self.late) for each in (plot, *children(plot)))
@@ -95,6 +100,8 @@ class Simulation:
             self.apps.append(self._app(f"app{number}", number))
         for number in range(weather.clients):
             self.clients.append(self._client(f"client{number}", self.dice.randint(1, 3)))
+        if self.scripts.random() < 0.3:
+            self.clients.append(self._script("script"))
         try:
             self._play()
         except (Violation, Stuck) as error:
@@ -115,6 +122,8 @@ class Simulation:
         nemesis.plan(self.weather.faults, self.weather.fault_seconds)
         for moment, seconds in self.weather.clock_steps:
             self.scheduler.at(self.scheduler.now + moment, partial(self._set_clock, seconds))
+        for _ in range(self.forks.choice((0, 0, 1, 4))):
+            self.scheduler.at(self.scheduler.now + self.forks.random() * 6, self._fork)
         while nemesis.under_way:
             self.scheduler.sleep(_LOOK_SECONDS)
         self._heal()
@@ -126,6 +135,16 @@ class Simulation:
         judge(self.ledger, self.server)
         self.ledger.counts["virtual seconds"] = round(self.scheduler.now - self._began)
         self.ledger.counts["switches"] = self.scheduler.switches
+
+    def _fork(self) -> None:
+        """Some app forks a child, a pool's say, which does nothing and lives longer than anybody."""
+        process = self.forks.choice(self.apps).process
+        if process.is_dead or process.is_paused:
+            return
+        if self.files.fork(process, Party(f"child of {process.name}")):
+            self.ledger.counts["fork"] += 1
+        else:
+            self.scheduler.at(self.scheduler.now + _MOMENT_SECONDS, self._fork)
 
     def _set_clock(self, seconds: float) -> None:
         self.server.ahead_seconds += seconds
@@ -142,7 +161,7 @@ class Simulation:
             if process.is_paused:
                 self.scheduler.resume(process)
         closer = self._process("closer", 0)
-        visitor = Visitor("closer", self.dice, self.plots, self.ledger)
+        visitor = self._visitor("closer", self.dice)
         client = Client(closer, [(visitor.sends_surely, False)])
         self.clients.append(client)
         client.begin(self.scheduler)
@@ -202,14 +221,14 @@ class Simulation:
         line.dropping, line.delaying, line.repeating = weather.dropping, weather.delaying, weather.repeating
         line.slow_seconds = weather.slow_seconds
         connection = Connection(
-            f"simulation://{name}",
+            f"sqlite:///{name}",
             "tidings",
             lease_ms=weather.lease_ms,
             use_listen_notify=weather.listens,
             recheck_seconds=weather.recheck_seconds,
         )
         process = Process(name, machine, line, connection, self.dice.uniform(-3_600, 3_600))
-        self._processes[connection.database_url] = process
+        self._processes[str(connection.database_url)] = process
         return process
 
     def _app(self, name: str, number: int) -> App:
@@ -218,7 +237,7 @@ class Simulation:
         visits: list[Visit] = []
         while self.dice.random() < 0.4:
             own = f"{name} itself {len(visits)}"
-            visitor = Visitor(own, Random(self.dice.getrandbits(64)), self.plots, self.ledger, self.late)
+            visitor = self._visitor(own, Random(self.dice.getrandbits(64)), self.late)
             visits.append((visitor.story, self.dice.random() < 0.5))
         return App(
             process,
@@ -235,9 +254,16 @@ class Simulation:
     def _client(self, name: str, count: int) -> Client:
         visits: list[Visit] = []
         for number in range(count):
-            visitor = Visitor(f"{name} {number}", Random(self.dice.getrandbits(64)), self.plots, self.ledger)
+            visitor = self._visitor(f"{name} {number}", Random(self.dice.getrandbits(64)))
             visits.append((visitor.story, self.dice.random() < 0.5))
         return Client(self._process(name, 2), visits)
+
+    def _script(self, name: str) -> Script:
+        visitor = self._visitor(name, self.scripts, self.late)
+        return Script(self._process(name, 2), [(visitor.only_starts, self.scripts.random() < 0.5)])
+
+    def _visitor(self, name: str, dice: Random, starting: Sequence[Plot] = ()) -> Visitor:
+        return Visitor(name, dice, self.plots, self.ledger, Random(f"{name} also of {self.seed}"), starting)
 
     def open_store(self, url: str) -> Store:
         """Open the store of the process that the URL names."""
@@ -276,9 +302,16 @@ class Ear(logging.Handler):
 
 
 def play(seed: int) -> Outcome:
-    """Play one seed."""
+    """Play one seed: as it goes behind any other, also where it is the first."""
     with _undisturbed():
+        _prepare()
         return _play(seed)
+
+
+@functools.cache
+def _prepare() -> None:
+    """Let all be remembered that a process looks up once, so that no seed has more steps for it."""
+    _play(0)
 
 
 def _play(seed: int) -> Outcome:

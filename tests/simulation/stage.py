@@ -2,16 +2,19 @@
 
 What is exchanged: the modules `threading`, `time` and `uuid`; the event loops that asyncio makes; the store that a URL
 opens; the lock files by which the death of a process is seen; what modules keep for the whole process, which here is
-one of several (the running host, the shared engines, open clients); and sets, whose order no seed decides.
+one of several (the running host, the shared engines, open clients, the locks of modules and of the registry: a thread
+that waited for a real one would hold up the baton); and sets, whose order no seed decides.
 
 A name that is not there is an error: the engine has changed, and this module has to follow.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import os
+import queue
 import sys
 import threading
 import time
@@ -22,16 +25,29 @@ from typing import Any, Protocol, cast
 from weakref import WeakSet
 
 from tests.simulation.loops import SimLoop, all_tasks
-from tests.simulation.primitives import Local, LockOfEachProcess, OrderedSet, RLock, Threading, Time, Uuid
+from tests.simulation.primitives import (
+    Local,
+    LockOfEachProcess,
+    OrderedSet,
+    Queue,
+    RLock,
+    Threading,
+    Time,
+    Uuid,
+)
 from tests.simulation.scheduler import playing
 from tidings import store as stores
 from tidings.api import caller, client, dbos
-from tidings.engine import chain, committer, leases, loops, sharing, supervisor, ticket, workers
+from tidings.api.workflows import REGISTRY
+from tidings.engine import sharing
+from tidings.engine.database import chain, committer
 from tidings.engine.host import Host
+from tidings.engine.ownership import leases, supervisor
+from tidings.engine.runs import executors, loops, thread_calls, workers
 from tidings.engine.settings import Settings
 from tidings.store.protocol import Store
 
-_MODULES = {threading: Threading, time: Time, uuid: Uuid}
+_MODULES = {queue: Queue, threading: Threading, time: Time, uuid: Uuid}
 
 
 class Program(Protocol):
@@ -51,6 +67,8 @@ def program() -> Program:
 
 class OneOfSeveral:
     """What stands for `tidings.api.caller.Process`: the running thread's."""
+
+    is_configured = has_run = True  # Which words an error has depends on them, and nothing else.
 
     @property
     def host(self) -> Host | None:
@@ -87,14 +105,18 @@ class SettingsOfOne:
 class LockFiles(Protocol):
     """How the death of a process is seen on its own host."""
 
+    @property
+    def not_now(self) -> contextlib.AbstractContextManager[None]:
+        """As `held.NO_FORK`."""
+
     def lock(self, path: Any, *, create: bool) -> int | None:
         """As `leases._lock`."""
 
     def close(self, file: int) -> None:
-        """Unlock it."""
+        """As `leases._unlock`."""
 
-    def is_free(self, path: Any) -> bool:
-        """As `leases._is_free`."""
+    def hold(self, owner: Any, file_of: Callable[[Any], int | None]) -> None:
+        """As `held.hold`."""
 
 
 @contextlib.contextmanager
@@ -113,6 +135,10 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
         for name, value in list(vars(module).items()):
             if isinstance(value, ModuleType) and value in _MODULES:
                 exchange.put(module, name, _MODULES[value])
+            elif isinstance(value, _thread.LockType):
+                exchange.put(module, name, LockOfEachProcess())
+    for registered in (REGISTRY, REGISTRY.receivers):
+        exchange.put(registered, "_lock", LockOfEachProcess())
     for module in (chain, committer):
         exchange.add(module, "set", OrderedSet)
     for asyncios in (asyncio, asyncio.events):
@@ -124,9 +150,8 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(stores, "open", lambda url, schema: open_store(url))
     exchange.put(leases, "_lock", files.lock)
     exchange.put(leases, "_unlock", files.close)
-    exchange.put(leases, "_is_free", files.is_free)
-    exchange.put(leases, "hold", _ignore)
-    exchange.put(leases, "NO_FORK", contextlib.nullcontext())
+    exchange.put(leases, "hold", files.hold)
+    exchange.put(leases, "NO_FORK", files.not_now)
     exchange.put(leases, "forget", _ignore)
     exchange.put(leases, "os", _Os())
     exchange.put(supervisor, "sweep", _ignore)
@@ -134,13 +159,14 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(dbos, "_ON_TERM", _NoSignals())
     exchange.put(client, "_open", OrderedSet())
     exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
-    exchange.put(sharing, "_lock", LockOfEachProcess())
     for name in ("_doors", "_shared", "_users"):
         exchange.put(sharing, name, {})
     exchange.put(loops, "_sentinels", {})
     exchange.put(loops, "_closing", WeakSet())
-    exchange.put(ticket, "_first_waiter", LockOfEachProcess())
     exchange.put(workers, "_mine", Local())
+    exchange.put(executors, "_working", Local())
+    exchange.put(thread_calls, "_here", Local())
+    exchange.put(thread_calls, "_MOST_LOOKS", 1_000_000)  # A thread may be held up for longer than any real one.
 
 
 def _ignore(*_: object) -> None:

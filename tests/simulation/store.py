@@ -150,10 +150,13 @@ class SimStore:
     """The store of one simulated process. Any other attribute is a call of that name to the server."""
 
     def __init__(self, line: Line, identity: str) -> None:
-        self.identity = identity
+        self.identity = self.name = identity
         self._line = line
         self._writing = Connection()
         self._reading = Connection()
+
+    def reset(self, *, truncate: bool) -> None:
+        raise NotImplementedError
 
     def connect(self) -> None:
         """Open both connections."""

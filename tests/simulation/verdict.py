@@ -29,7 +29,8 @@ def _judge_ends(ledger: Ledger, server: Server) -> None:
             ledger.violate(f"{workflow_id} failed: {workflow.error}")
         if workflow.status is Status.CANCELLED:
             ledger.counts["cancelled"] += 1
-            if workflow_id not in ledger.cancelled and workflow.deadline_ms is None:
+            by_tree = not ledger.cancelled_trees.isdisjoint(ledger.above(workflow_id))
+            if workflow_id not in ledger.cancelled and not by_tree and workflow.deadline_ms is None:
                 ledger.violate(f"{workflow_id} was cancelled by nobody")
         if workflow.output is not None:
             seen = ledger.results[workflow_id]

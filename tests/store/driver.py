@@ -9,9 +9,9 @@ from tidings.model import (
     Entry,
     EntryState,
     Executor,
-    Message,
     NewWorkflow,
     Outcome,
+    OutgoingMessage,
     PublishedEvent,
     Status,
     StreamItem,
@@ -152,12 +152,14 @@ def opened(position: int, deadline_ms: int | None = None) -> Entry:
     return entry(position, state=EntryState.OPEN, deadline_ms=deadline_ms)
 
 
-def message(destination_id: str, body: str = "hello", topic: str | None = None, *, key: str | None = None) -> Message:
+def message(
+    destination_id: str, body: str = "hello", topic: str | None = None, *, key: str | None = None
+) -> OutgoingMessage:
     """A message from nobody in particular."""
-    return Message(destination_id, topic, body, "sender", key, NOW_MS)
+    return OutgoingMessage(destination_id, topic, body, "sender", key, NOW_MS)
 
 
-def sending(*messages: Message) -> Unit:
+def sending(*messages: OutgoingMessage) -> Unit:
     """A unit that sends, from outside any run."""
     return Unit(messages=messages)
 

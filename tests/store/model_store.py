@@ -6,6 +6,7 @@ what the engine does: a unit has at most one of a start, messages, an outcome an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ from tidings.model import (
     NOTHING,
     Answer,
     Applied,
+    End,
     Entry,
     EntryState,
     EventRead,
@@ -26,8 +28,9 @@ from tidings.model import (
     ExecutorState,
     History,
     InUse,
-    Message,
     NoSuchWorkflow,
+    NotPending,
+    OutgoingMessage,
     PendingGroup,
     Place,
     PublishedEvent,
@@ -52,7 +55,7 @@ T = TypeVar("T")
 class Sent(Struct, frozen=True):
     """A message, and the ordinal of the entry that took it."""
 
-    message: Message
+    message: OutgoingMessage
     read_by: int | None = None
 
 
@@ -83,13 +86,17 @@ class Records(Struct):
 class ModelStore:
     """The contract in plain Python."""
 
-    identity = "model"
+    identity = name = "model"
 
     def __init__(self) -> None:
         self.records = Records()
 
     def migrate(self) -> None:
         """Nothing to do."""
+
+    def reset(self, *, truncate: bool) -> None:
+        """Not asked of it."""
+        raise NotImplementedError
 
     def connect(self) -> None:
         """Nothing to do."""
@@ -159,7 +166,34 @@ class ModelStore:
         return answers
 
     def _meet_conditions(self, batch: Batch) -> list[Answer]:
-        answers = [self._start(unit, batch.executor_id) for unit in batch.units]
+        """Decide which units apply; and anew, without those that did not apply after they had started a workflow."""
+        before = self.records.workflows
+        withdrawn: dict[int, Answer] = {}
+        while True:
+            self.records.workflows = dict(before)
+            answers = self._decide(batch, withdrawn)
+            new = set(self.records.workflows) - set(before)
+            torn = {
+                index: answers[index]
+                for index, unit in enumerate(batch.units)
+                if unit.start is not None
+                and unit.start.workflow_id in new
+                and isinstance(answers[index], (Stale, NoSuchWorkflow))
+                and index not in withdrawn
+            }
+            if not torn:
+                return answers
+            withdrawn |= torn
+
+    def _decide(self, batch: Batch, withdrawn: dict[int, Answer]) -> list[Answer]:
+        answers = [
+            withdrawn[index] if index in withdrawn else self._start(unit, batch.executor_id)
+            for index, unit in enumerate(batch.units)
+        ]
+        for index, unit in enumerate(batch.units):
+            start = unit.start
+            if answers[index] is APPLIED and start is not None and start.parent_id is not None:
+                answers[index] = self._pending(start.parent_id, unit.epoch if unit.starts_child else None)
         for index, unit in enumerate(batch.units):
             if answers[index] is APPLIED:
                 answers[index] = self._find_destinations(unit)
@@ -170,9 +204,19 @@ class ModelStore:
                 end = unit.outcome
                 answers[index] = self._end(unit.workflow_id, unit.epoch, end.status, end.output, end.error, end.at_ms)
         for index, unit in enumerate(batch.units):
-            if answers[index] is APPLIED and unit.cancel is not None:
-                answers[index] = self._end(unit.cancel, None, Status.CANCELLED, None, None, batch.now_ms)
+            if answers[index] is APPLIED and unit.cancels:
+                answers[index] = self._cancel(unit.cancels, batch.now_ms)
         return answers
+
+    def _cancel(self, workflow_ids: tuple[str, ...], now_ms: int) -> Answer:
+        there = self.records.workflows
+        if missing := tuple(each for each in workflow_ids if each not in there):
+            return NoSuchWorkflow(missing)
+        if ended := tuple(each for each in workflow_ids if there[each].status is not Status.PENDING):
+            return NotPending(ended)
+        for each in workflow_ids:
+            self._end(each, None, Status.CANCELLED, None, None, now_ms)
+        return APPLIED
 
     def _start(self, unit: Unit, executor_id: str) -> Answer:
         start = unit.start
@@ -189,7 +233,7 @@ class ModelStore:
             error=None,
             serialization=start.serialization,
             epoch=1,
-            executor_id=executor_id,
+            executor_id=executor_id if start.is_owned else None,
             app_version=start.app_version,
             parent_id=start.parent_id,
             created_at_ms=start.created_at_ms,
@@ -237,7 +281,7 @@ class ModelStore:
             return Stale(workflow.status)
         return APPLIED
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: OutgoingMessage) -> None:
         used = {(sent.message.destination_id, sent.message.idempotency_key) for sent in self.records.messages.values()}
         if message.idempotency_key is not None and (message.destination_id, message.idempotency_key) in used:
             return
@@ -360,10 +404,10 @@ class ModelStore:
             if workflow.status is Status.PENDING
             and (workflow.executor_id is None or workflow.executor_id in dead)
             and workflow.name in names
-            and workflow.app_version == app_version
+            and workflow.app_version in (app_version, "")
             and workflow.program in (None, executor.program)
         ]
-        claimed = [self._claim(each, executor) for each in claimable[:limit]]
+        claimed = [self._claim(each, executor, app_version) for each in claimable[:limit]]
         for each in dead:
             if not self._pending_of(each):
                 self._remove(each)
@@ -390,7 +434,7 @@ class ModelStore:
         every = self.records.workflows.values()
         return [w.workflow_id for w in every if w.status is Status.PENDING and w.executor_id == executor_id]
 
-    def _claim(self, workflow_id: str, executor: Executor) -> WorkflowRecord:
+    def _claim(self, workflow_id: str, executor: Executor, app_version: str = "") -> WorkflowRecord:
         before = self.records.workflows[workflow_id]
         after = replace(
             before,
@@ -398,6 +442,7 @@ class ModelStore:
             epoch=before.epoch + 1,
             recovery_attempts=before.recovery_attempts + (before.executor_id not in (None, executor.executor_id)),
             program=before.program if before.program is not None else executor.program,
+            app_version=before.app_version or app_version,
         )
         self.records.workflows[workflow_id] = after
         return after
@@ -442,6 +487,38 @@ class ModelStore:
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         """How the workflows that exist stand."""
         return {each: found.status for each, found in self.workflows(workflow_ids).items()}
+
+    def ends(self, workflow_ids: Sequence[str]) -> dict[str, End | None]:
+        """How those have ended that have, and which do not exist."""
+        found: dict[str, End | None] = dict.fromkeys(workflow_ids)
+        for each in self.workflows(workflow_ids).values():
+            if each.status is Status.PENDING:
+                del found[each.workflow_id]
+            else:
+                found[each.workflow_id] = End(each.status, each.updated_at_ms)
+        return found
+
+    def pending_below(self, workflow_ids: Sequence[str], limit: int) -> list[str]:
+        """The pending descendants, generation by generation."""
+        found: list[WorkflowRecord] = []
+        parents = set(workflow_ids)
+        while parents:
+            known = {each.workflow_id for each in found}
+            children = [
+                each
+                for each in self.records.workflows.values()
+                if each.parent_id in parents and each.workflow_id not in known
+            ]
+            found += children
+            parents = {each.workflow_id for each in children}
+        return [each.workflow_id for each in found if each.status is Status.PENDING][:limit]
+
+    def count_unread(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        """How many messages wait for these."""
+        waiting = Counter(
+            each.message.destination_id for each in self.records.messages.values() if each.read_by is None
+        )
+        return {each: waiting[each] for each in workflow_ids if waiting[each]}
 
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """What a filter describes."""

@@ -144,7 +144,7 @@ def test_a_message_that_was_seen_and_is_not_there_is_an_error_and_nothing_is_wri
     missing = {"read": first.seq, "another's": other.seq + 1, "unknown": 1_000_000}[why]
     wrong = Unit("w", 1, entry(2), take_seen=missing)
     for units in ([wrong], [taking_seen("w", 3, first.ahead[0]), wrong, *recording("w", entry(4))]):
-        with pytest.raises(DataError, match="not there to be taken"):
+        with pytest.raises(DataError, match="can no longer be taken"):
             process.commit(*units)
     assert entries(process) == [entry(1)]
     assert process.drain("w") == ["2"]

@@ -52,6 +52,7 @@ from tidings.model import (
     NewWorkflow,
     NoSuchWorkflow,
     Nothing,
+    NotPending,
     PendingGroup,
     RecordedEntry,
     Recovery,
@@ -86,6 +87,7 @@ def body_of(answer: Answer) -> str:
 
 
 def test_a_started_workflow_is_pending_and_owned_under_epoch_one(process: Process) -> None:
+    process.start("parent")
     start = NewWorkflow("w", "flow", '{"args": []}', "json", VERSION, "parent", NOW_MS)
     assert process.commit(Unit(start=start)) == [APPLIED]
     assert process.store.workflows(["w", "unknown"]) == {
@@ -148,20 +150,55 @@ def test_an_outcome_of_an_unknown_workflow_says_so(process: Process) -> None:
 def test_cancelling_ends_what_is_pending(process: Process) -> None:
     process.start("w", "ended")
     process.commit(ending("ended"))
-    answers = process.commit(Unit(cancel="w"), Unit(cancel="ended"), Unit(cancel="unknown"), Unit(cancel="w"))
-    assert answers == [APPLIED, Stale(Status.SUCCESS), NoSuchWorkflow(("unknown",)), Stale(Status.CANCELLED)]
+    answers = process.commit(
+        Unit(cancels=("w",)), Unit(cancels=("ended",)), Unit(cancels=("unknown",)), Unit(cancels=("w",))
+    )
+    assert answers == [APPLIED, NotPending(("ended",)), NoSuchWorkflow(("unknown",)), NotPending(("w",))]
     cancelled = process.store.workflows(["w"])["w"]
     assert (cancelled.status, cancelled.updated_at_ms) == (Status.CANCELLED, NOW_MS)
 
 
+def test_several_are_cancelled_together_or_none_of_them(process: Process) -> None:
+    """The answer names all that are in the way, and first what does not exist."""
+    process.start("a", "b", "c", "ended", "also ended")
+    process.commit(ending("ended"), ending("also ended"))
+    answers = process.commit(
+        Unit(cancels=("a", "ended", "b", "also ended")),
+        Unit(cancels=("c", "unknown", "ended", "nobody")),
+        Unit(cancels=("a", "b")),
+        Unit(cancels=("c", "b")),
+    )
+    assert answers == [
+        NotPending(("ended", "also ended")),
+        NoSuchWorkflow(("unknown", "nobody")),
+        APPLIED,
+        NotPending(("b",)),
+    ]
+    assert [status_of(process.store, each) for each in ("a", "b", "c")] == [
+        Status.CANCELLED,
+        Status.CANCELLED,
+        Status.PENDING,
+    ]
+
+
+def test_what_is_cancelled_and_its_note_are_one_change(process: Process) -> None:
+    process.start("w", "a", "b", "ended")
+    process.commit(ending("ended"))
+    assert process.commit(
+        Unit("w", 1, entry(1, "lost"), cancels=("a", "ended")), Unit("w", 1, entry(2, "kept"), cancels=("a", "b"))
+    ) == [NotPending(("ended",)), APPLIED]
+    [history] = process.store.histories(["w"])
+    assert [each.entry.output for each in history.entries] == ["kept"]
+
+
 def test_within_a_batch_an_outcome_comes_before_a_cancellation(process: Process) -> None:
     process.start("w")
-    assert process.commit(Unit(cancel="w"), ending("w")) == [Stale(Status.SUCCESS), APPLIED]
+    assert process.commit(Unit(cancels=("w",)), ending("w")) == [NotPending(("w",)), APPLIED]
 
 
 def test_an_outcome_after_a_cancellation_is_stale_and_an_entry_is_harmless(process: Process) -> None:
     process.start("w")
-    process.commit(Unit(cancel="w"))
+    process.commit(Unit(cancels=("w",)))
     assert process.commit(*recording("w", entry(1)), ending("w")) == [APPLIED, Stale(Status.CANCELLED)]
     assert status_of(process.store, "w") is Status.CANCELLED
 
@@ -287,7 +324,7 @@ def test_sending_to_an_unknown_workflow_names_all_and_sends_nothing(process: Pro
 
 def test_sending_to_ended_workflows_is_accepted_and_names_them(process: Process) -> None:
     process.start("w", "ended", "cancelled")
-    process.commit(ending("ended"), Unit(cancel="cancelled"))
+    process.commit(ending("ended"), Unit(cancels=("cancelled",)))
     to_all = sending(*(message(each) for each in ("cancelled", "w", "ended", "cancelled")))
     batch = process.batch(to_all, sending(message("w")))
     answers = process.store.commit(batch)
@@ -389,7 +426,7 @@ def test_refused_units_leave_no_trace_and_their_neighbours_apply(process: Proces
         *recording("w", entry(1)),
         Unit("w", 1, entry(2), messages=(message("w", "lost"), message("nowhere"))),
         Unit("w", 1, entry(3), start=new("w")),
-        Unit("w", 1, entry(4), cancel="ended"),
+        Unit("w", 1, entry(4), cancels=("ended",)),
         Unit("w", 1, entry(5), start=new("child")),
         Unit(
             "w",
@@ -405,7 +442,7 @@ def test_refused_units_leave_no_trace_and_their_neighbours_apply(process: Proces
         taking("w", 10),
     )
     in_use = InUse(process.store.workflows(["w"])["w"])
-    refusals = [NoSuchWorkflow(("nowhere",)), in_use, Stale(Status.SUCCESS)]
+    refusals = [NoSuchWorkflow(("nowhere",)), in_use, NotPending(("ended",))]
     assert answers[:8] == [APPLIED, *refusals, APPLIED, Stale(Status.PENDING), APPLIED, APPLIED]
     assert body_of(answers[8]) == "kept"
     assert answers[9] == NOTHING
@@ -430,7 +467,7 @@ def test_what_is_published_counts_only_while_its_workflow_is_pending_under_that_
                 return Unit(workflow_id, epoch, entry(9), closes=("k",))
 
     process.start("pending", "cancelled", "succeeded", "failed", "claimed")
-    process.commit(Unit(cancel="cancelled"), ending("succeeded"), ending("failed", Status.ERROR))
+    process.commit(Unit(cancels=("cancelled",)), ending("succeeded"), ending("failed", Status.ERROR))
     process.reclaim("claimed")
     wanted: list[tuple[str, int, Answer]] = [
         ("pending", 1, APPLIED),
@@ -462,7 +499,7 @@ def test_what_is_published_is_looked_at_after_the_starts_of_its_batch_and_before
     assert (
         process.commit(
             ending("w"),
-            Unit(cancel="v"),
+            Unit(cancels=("v",)),
             *publishing("w", event("k", 1, "at the end")),
             *publishing("v", event("k", 1, "at once")),
             Unit(start=new("v")),
@@ -573,8 +610,8 @@ def _every_answer(process: Process) -> Batch:
         sending(message("no"), message("neither")),
         Unit(start=new("w")),
         ending("ended"),
-        Unit(cancel="ended"),
-        Unit(cancel="no"),
+        Unit(cancels=("ended",)),
+        Unit(cancels=("no",)),
         Unit(start=new("child")),
         ending("w"),
     )
@@ -583,7 +620,7 @@ def _every_answer(process: Process) -> Batch:
 def test_a_batch_that_landed_is_recalled_with_its_answers(process: Process) -> None:
     batch = _every_answer(process)
     answers = process.store.commit(batch)
-    kinds = [Applied, Taken, Nothing, Nothing, Taken, NoSuchWorkflow, InUse, Stale, Stale, NoSuchWorkflow]
+    kinds = [Applied, Taken, Nothing, Nothing, Taken, NoSuchWorkflow, InUse, Stale, NotPending, NoSuchWorkflow]
     assert [type(answer) for answer in answers] == [*kinds, Applied, Applied]
     assert process.store.recall(batch) == answers
     process.store.reconnect()
@@ -592,7 +629,7 @@ def test_a_batch_that_landed_is_recalled_with_its_answers(process: Process) -> N
 
 def test_a_batch_without_refusals_is_recalled_after_one_with(process: Process) -> None:
     process.start("w")
-    assert process.commit(sending(message("no")), Unit(cancel="no")) == [NoSuchWorkflow(("no",))] * 2
+    assert process.commit(sending(message("no")), Unit(cancels=("no",))) == [NoSuchWorkflow(("no",))] * 2
     batch = process.batch(*recording("w", entry(1)), taking("w", 2))
     assert process.store.commit(batch) == [APPLIED, NOTHING]
     assert process.store.recall(batch) == [APPLIED, NOTHING]

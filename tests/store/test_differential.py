@@ -27,9 +27,9 @@ from tidings.model import (
     Executor,
     ExecutorState,
     History,
-    Message,
     NewWorkflow,
     Outcome,
+    OutgoingMessage,
     PendingGroup,
     PublishedEvent,
     RecordedEntry,
@@ -46,8 +46,8 @@ from tidings.store.protocol import Batch, DataError, Fenced, Store
 
 T = TypeVar("T")
 
-SEQUENCES = 1_000  # on each store
-PARTS = 4  # that may run side by side
+SEQUENCES = 600  # on each store
+PARTS = 3  # that may run side by side
 SEQUENCES_KEPT = 50  # at most, in the database
 
 NUMBERS = itertools.count(1)
@@ -56,13 +56,15 @@ NUMBERS = itertools.count(1)
 
 
 class Start(Struct, frozen=True):
-    """Start a workflow; with a parent, as an entry of its history."""
+    """Start a workflow; with a parent, as an entry of its history, or in a step. One of no version is nobody's."""
 
     workflow: str
     name: str
     version: str
     parent: str | None
     program: str | None
+    in_step: bool = False
+    late: bool = False  # under another epoch than its parent has
 
 
 class Record(Struct, frozen=True):
@@ -134,9 +136,10 @@ class End(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True):
-    """Cancel a workflow."""
+    """Cancel workflows, all or none; as an entry of a workflow's history, maybe."""
 
-    workflow: str
+    workflows: list[str]
+    by: str | None
 
 
 SimplePart = Start | Record | Send | Receive | Publish | Write | End | Cancel
@@ -226,9 +229,11 @@ parts = st.one_of(
         Start,
         workflows,
         st.sampled_from(NAMES),
-        st.sampled_from(VERSIONS),
+        st.sampled_from((*VERSIONS, "")),
         st.none() | workflows,
         st.sampled_from(PROGRAMS),
+        st.booleans(),
+        late,
     ),
     st.builds(Record, workflows, positions, st.sampled_from(EntryState)),
     st.builds(Send, st.lists(sent, min_size=1, max_size=3), st.none() | workflows),
@@ -239,7 +244,7 @@ parts = st.one_of(
     st.builds(Publish, workflows, st.sampled_from(KEYS), st.sampled_from((None, None, None, 1)), st.booleans(), late),
     *[st.builds(Write, workflows, st.sampled_from(KEYS), other_offsets, st.booleans(), closes, late)] * 2,
     st.builds(End, maybe_unknown, st.sampled_from((1, 1, 2)), st.sampled_from((Status.SUCCESS, Status.ERROR))),
-    st.builds(Cancel, maybe_unknown),
+    st.builds(Cancel, st.lists(maybe_unknown, min_size=1, max_size=3, unique=True), st.none() | workflows),
 )
 operations = st.one_of(
     st.builds(Commit, processes, st.lists(parts, min_size=1, max_size=6), st.booleans()),
@@ -353,7 +358,7 @@ class World:
                     self.recall(process)
             case Recall(_, committed):
                 if not committed:
-                    unit = Unit(cancel=self.prefix + "a")
+                    unit = Unit(cancels=(self.prefix + "a",))
                     self.last[process] = (self.batch(process, [unit]), self.batch(process, [unit]))
                 self.recall(process)
             case Claim(_, dead, names, version, limit):
@@ -381,7 +386,7 @@ class World:
         touched: set[tuple[str, str, int]] = set()
         exist = {each.removeprefix(self.prefix) for each in self.model.records.workflows}
         starts = [part for part in wanted if isinstance(part, Start)]
-        exist |= {start.workflow for start in starts if start.parent is None or start.parent in exist}
+        exist |= {start.workflow for start in starts if start.parent is None}
         pairs = [pair for part in wanted if (pair := self.units(part, exist, touched)) is not None]
         mine_landed, landed = (2**40, 2**40) if believes else self.landed.get(process, (None, None))
         of_model, of_store = [a for a, _ in pairs], [b for _, b in pairs]
@@ -454,7 +459,9 @@ class World:
     def can_be(self, part: SimplePart, exist: set[str], touched: set[tuple[str, str, int]]) -> bool:
         """Whether the engine would make such a unit: a run extends its own history, each place once."""
         match part:
-            case Start(_, _, _, owner, _) | Send(_, owner):
+            case Start(parent=owner, in_step=in_step):
+                return in_step or owner is None or owner in exist
+            case Send(_, owner) | Cancel(_, owner):
                 return owner is None or owner in exist
             case Receive(workflow, position):
                 place = (self.prefix + workflow, "r", position)
@@ -464,7 +471,7 @@ class World:
                 return free and workflow in exist
             case Record(workflow) | Publish(workflow) | Write(workflow):
                 return workflow in exist
-            case End() | Cancel():
+            case End():
                 return True
             case _ as never:
                 assert_never(never)
@@ -473,21 +480,14 @@ class World:
         """Make the unit of a part that is the same for both."""
         number = next(self.counter)
         match part:
-            case Start(workflow, name, version, parent, program):
-                ids = self.prefix + workflow, self.prefix + name
-                of_class = (f"class {number}", f"config {number}") if number % 2 else (None, None)
-                over_ms = (number, NOW_MS + number) if number % 3 else (None, None)
-                start = NewWorkflow(
-                    *ids, f"[{number}]", "json", version, self.owner(parent), NOW_MS + number, *of_class, *over_ms
-                )
-                start = replace(start, program=program)
-                return Unit(self.owner(parent), 1, self.step(parent), start=start)
+            case Start():
+                return self.start(part, number)
             case Record(workflow, position, state):
                 entry = Entry("", position, number, "step", state, f"output {number}", deadline_ms=number)
                 return Unit(self.prefix + workflow, 1, entry)
             case Send(messages, sender):
                 letters = tuple(
-                    Message(self.prefix + to, topic, f"body {number}.{n}", sender, key, NOW_MS)
+                    OutgoingMessage(self.prefix + to, topic, f"body {number}.{n}", sender, key, NOW_MS)
                     for n, (to, topic, key) in enumerate(messages)
                 )
                 return Unit(self.owner(sender), 1, self.step(sender), messages=letters)
@@ -513,10 +513,22 @@ class World:
             case End(workflow, epoch, status):
                 outcome = Outcome(status, f"value {number}", None, NOW_MS + number)
                 return Unit(self.prefix + workflow, epoch, outcome=outcome)
-            case Cancel(workflow):
-                return Unit(cancel=self.prefix + workflow)
+            case Cancel(ids, by):
+                return Unit(self.owner(by), 1, self.step(by), cancels=tuple(self.prefix + workflow for workflow in ids))
             case _ as never:
                 assert_never(never)
+
+    def start(self, part: Start, number: int) -> Unit:
+        """Make the unit that starts a workflow."""
+        ids = self.prefix + part.workflow, self.prefix + part.name
+        of_class = (f"class {number}", f"config {number}") if number % 2 else (None, None)
+        over_ms = (number, NOW_MS + number) if number % 3 else (None, None)
+        parent_id = self.owner(part.parent)
+        start = NewWorkflow(*ids, f"[{number}]", "json", part.version, parent_id, NOW_MS + number, *of_class, *over_ms)
+        start = replace(start, program=part.program, is_owned=bool(part.version))
+        if part.in_step or part.parent is None:
+            return Unit(start=start)
+        return Unit(parent_id, self.epoch(part.parent) + part.late, self.step(part.parent), start=start)
 
     def epoch(self, workflow: str) -> int:
         """The epoch of a workflow; of one that the batch starts, the first."""
@@ -571,12 +583,19 @@ class World:
     def compare_all(self) -> None:
         """Receive what is left, and compare everything that can be read."""
         topics = None, "", "t"
+        everybody = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
+        self.same(lambda store: store.count_unread(everybody))
         takes = itertools.product(WORKFLOWS, topics, range(2))
         left: list[Part] = [Receive(each, 100 + n, topic, False, 2) for n, (each, topic, _) in enumerate(takes)]
         self.perform(Commit("p", left, recall=True))
         ids = [self.prefix + each for each in (*WORKFLOWS, "unknown")]
         self.same(lambda store: store.workflows(ids))
         self.same(lambda store: store.statuses(ids))
+        self.same(lambda store: store.ends(ids))
+        self.same(lambda store: [sorted(store.pending_below([each], 100)) for each in ids])
+        self.same(lambda store: sorted(store.pending_below(ids, 100)))
+        self.same(lambda store: len(store.pending_below(ids, 2)))
+        self.same(lambda store: store.count_unread(ids))
         self.same(lambda store: store.histories(ids))
         self.same(lambda store: store.latest_events([(each, key) for each in ids for key in KEYS]))
         self.same(lambda store: [store.all_events(each) for each in ids])

@@ -95,7 +95,7 @@ def test_a_workflow_without_them_has_none(process: Process) -> None:
 
 def test_statuses_are_those_of_workflows_that_exist(process: Process) -> None:
     process.start("pending", "done", "failed", "cancelled", "not asked for")
-    process.commit(ending("done"), ending("failed", Status.ERROR), Unit(cancel="cancelled"))
+    process.commit(ending("done"), ending("failed", Status.ERROR), Unit(cancels=("cancelled",)))
     assert process.store.statuses(["cancelled", "done", "unknown", "failed", "pending", "done"]) == {
         "pending": Status.PENDING,
         "done": Status.SUCCESS,

@@ -6,6 +6,10 @@ library, which writes today's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
 import pytest
 
 import tidings.store
@@ -187,4 +191,75 @@ def test_a_migrated_database_is_worked_on(database_url: str, rows: Rows) -> None
     assert owned(store, process.executor_id) == (process.fence, {"lost": 4, "new": 1})
     # The number of the one that is gone is not used again.
     assert rows.run("select workflow_id from {workflows} where seq > 4") == [("new",)]
+    store.close()
+
+
+# --- databases whose tables are all replicated ------------------------------------------------------------------------
+
+WITHOUT_A_KEY = """
+select relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+where nspname = 'tidings' and relkind in ('r', 'p')
+    and not exists (select from pg_index where indrelid = c.oid and indisprimary)
+"""
+
+
+@contextmanager
+def published(url: str) -> Iterator[psycopg.Connection]:
+    """Let all tables of a database be published, those to come too: one without an identity takes no update."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("create publication everything for all tables")
+        try:
+            yield admin
+        finally:
+            admin.execute("drop publication everything")
+
+
+@pytest.mark.parametrize("version", [0, 2, 5, 7])
+def test_a_database_is_migrated_and_used_while_all_tables_are_published(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    if version:
+        make(postgres_url, version, monkeypatch)
+    with published(postgres_url) as admin:
+        store = migrated(postgres_url)
+        process = Process(store)
+        process.start("w")
+        process.commit(sending(letter("w", "message")), *streaming("w", "k", "a"), closing("w", "k"))
+        assert process.drain("w") == ["message"]
+        assert process.commit(ending("w")) == [APPLIED]
+        store.retire(process.executor_id, process.fence)
+        admin.execute("delete from tidings.workflows")  # With all that belongs to it.
+        assert admin.execute(WITHOUT_A_KEY).fetchall() == []
+        store.close()
+
+
+def test_all_tables_but_that_of_the_version_have_always_had_a_key(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is replicated is told apart by its key, between two migrations too."""
+    package = "tidings.store.postgres"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        for version in range(1, migrate.SCHEMA_VERSION + 1):
+            with monkeypatch.context() as patch:
+                every = migrate.pending(package, version - 1, "")
+                patch.setattr(postgres_schema, "pending", lambda *_, every=every: every[:1])
+                patch.setattr(postgres_schema, "SCHEMA_VERSION", version)
+                tidings.store.open(postgres_url).migrate()
+            found = [name for (name,) in admin.execute(WITHOUT_A_KEY)]
+            assert found == (["schema_version"] if version < 8 else [])
+
+
+def test_belongings_are_removed_whatever_the_search_path_of_who_deletes(postgres_url: str) -> None:
+    store = migrated(postgres_url)
+    process = Process(store)
+    process.start("w")
+    process.commit(sending(letter("w", "message")), *recording("w", entry(1)))
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("create schema evil")
+        admin.execute("create function evil.never(text, text) returns boolean language sql as 'select false'")
+        admin.execute("create operator evil.= (leftarg = text, rightarg = text, function = evil.never)")
+        admin.execute("set search_path = evil, pg_catalog")
+        admin.execute("delete from tidings.workflows")
+        for table in ("messages", "entries"):
+            assert admin.execute(f"select count(*) from tidings.{table}").fetchall() == [(0,)]
     store.close()

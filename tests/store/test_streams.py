@@ -227,7 +227,7 @@ def test_the_end_of_its_workflow_comes_with_the_last_items(process: Process, sta
     assert read(process.store, offset=1) == StreamPage(("b",), 2, False, status)
 
 
-@pytest.mark.parametrize("end", [Unit(cancel="w"), ending("w")], ids=["cancelled", "ended"])
+@pytest.mark.parametrize("end", [Unit(cancels=("w",)), ending("w")], ids=["cancelled", "ended"])
 def test_a_stream_does_not_grow_behind_the_end_of_its_workflow(process: Process, end: Unit) -> None:
     process.start("w")
     process.commit(*streaming("w", "k", "a"))
@@ -244,7 +244,7 @@ def test_a_stream_does_not_grow_behind_the_end_of_its_workflow(process: Process,
 
 def test_what_is_written_in_the_batch_that_cancels_is_there(process: Process) -> None:
     process.start("w")
-    assert process.commit(Unit(cancel="w"), *streaming("w", "k", "a"), closing("w", "k")) == [APPLIED] * 3
+    assert process.commit(Unit(cancels=("w",)), *streaming("w", "k", "a"), closing("w", "k")) == [APPLIED] * 3
     assert read(process.store) == StreamPage(("a",), 1, True, Status.CANCELLED)
 
 

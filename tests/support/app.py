@@ -1,7 +1,7 @@
 """An application in this process: launched on a database, crashed on purpose, and launched again.
 
-A crash ends the one thread that writes, as the end of the process would: what it had committed is there, nothing else
-ever will be. The next launch finds an executor that is dead, and recovers its workflows.
+A crash ends the one thread that writes, as the end of the process would: committed units stay, and nothing more is
+written. The next launch finds a dead executor and recovers its workflows.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from tests.support.face import off_loop
@@ -23,6 +23,7 @@ from tidings.engine.probes import Point, Probes
 from tidings.error import DBOSShutdownError
 from tidings.model import Unit
 
+T = TypeVar("T")
 WaitKey = tuple[str | None, ...]
 
 
@@ -31,7 +32,7 @@ class Crash(BaseException):
 
 
 class Sightings:
-    """What passed a point of the engine; a test waits until it has seen enough."""
+    """A record of what passed a point of the engine. A test waits until it has seen enough."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -56,7 +57,7 @@ class App:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         self.rows = Rows(database_url)
-        # Pinned: the code of a test is registered after the first launch, and so would change the version.
+        # Pinned, because a test registers code after the first launch, which would change the version.
         self.config: DBOSConfig = {
             "name": "test",
             "system_database_url": database_url,
@@ -66,6 +67,7 @@ class App:
         self.ends = Sightings()
         self.crashes = 0
         self.is_off_loop = False
+        self.executes = True  # from the next launch on
 
     @property
     def host(self) -> Host:
@@ -79,7 +81,7 @@ class App:
     # --- life -------------------------------------------------------------------------------------
 
     async def launch(self, **config: Any) -> None:
-        """Configure and launch; what is given changes the configuration for this launch and those that follow."""
+        """Configure and launch. The arguments change the configuration of this launch and of later ones."""
         self.config = {**self.config, **config}  # type: ignore[typeddict-item]
         DBOS(config=self.config)
         self.waits, self.ends = Sightings(), Sightings()
@@ -88,10 +90,13 @@ class App:
         probes.set(Point.RUN_ENDED, self.ends.note)
         # Set before the launch: recovery begins in it.
         with patch("tidings.engine.engine.Probes", return_value=probes):
-            await (off_loop(DBOS.launch) if self.is_off_loop else DBOS.launch_async())
+            if self.is_off_loop:
+                await off_loop(DBOS.launch, execute=self.executes)
+            else:
+                await DBOS.launch_async(execute=self.executes)
 
     async def relaunch_off_loop(self) -> None:
-        """Launch again in a thread without an event loop, so that no loop is that of the workflows."""
+        """Launch again in a thread without an event loop, so that the workflows have no loop of the program."""
         self.is_off_loop = True
         await self.relaunch()
 
@@ -101,7 +106,7 @@ class App:
         await self.launch(**config)
 
     async def crash(self) -> None:
-        """Die now, with all that this process was doing."""
+        """Crash now, in the middle of all work."""
 
         def die(_: object) -> None:
             raise Crash
@@ -111,10 +116,10 @@ class App:
         await self._bury()
 
     def crash_at(self, count: int, point: Point = Point.BATCH_TAKEN) -> Sightings:
-        """Die at the `count`th commit from now on: before it, or with `Point.BATCH_COMMITTED` right after it.
+        """Crash at the `count`th commit from now on: before it, or with `Point.BATCH_COMMITTED` right after it.
 
         Returns:
-            Sightings that see the crash.
+            Sightings that note the crash.
         """
         numbers = itertools.count(1)
         seen = Sightings()
@@ -128,30 +133,30 @@ class App:
         return seen
 
     async def crash_and_restart(self, **config: Any) -> None:
-        """Die now, and be started again."""
+        """Crash now, and launch again."""
         await self.crash()
         await self.launch(**config)
 
     async def restart_after(self, crash: Sightings) -> None:
-        """Wait for the crash that `crash_at` promised, and be started again."""
+        """Wait for the crash that `crash_at` has set, and launch again."""
         await crash.until(bool)
         await self._bury()
         await self.launch()
 
     async def crash_at_every_commit(self, point: Point, program: Callable[[str], Awaitable[None]]) -> int:
-        """Run `program`, dying at its first commit, then anew at its second, and so on, until it gets through.
+        """Run `program` repeatedly, crashing at the first commit, then at the second, and so on, until it runs through.
 
-        After each crash the same program is run again on what was recovered. It is called with a name for its
-        workflows: the same again after a crash, so that its starts are repeats.
+        After each crash the same program runs again on the recovered workflows. It is called with a name for its
+        workflows. The name is the same after the crash, so the program's starts find the existing workflows.
 
         Returns:
-            The number of commits that it died at.
+            The number of commits at which it crashed.
         """
         for count in itertools.count(1):
             crash = self.crash_at(count, point)
             try:
                 await program(f"{count}")
-                # It may have read the end of a workflow whose commit is just now to be died at.
+                # The program may have read the end of a workflow while the crash at that commit is still to come.
                 await self.engine.committer.call(lambda _: None)
             except DBOSShutdownError:
                 await self.restart_after(crash)
@@ -160,6 +165,14 @@ class App:
                 self.engine.probes.set(point, None)
                 return count - 1
         raise AssertionError
+
+    def in_turn(self, ways: Mapping[str, T], point: Point, name: str) -> T:
+        """Choose one of `ways` for the program that `crash_at_every_commit` runs under this name: each in turn.
+
+        Each point on each store begins with another way, so that four ways crash at each commit.
+        """
+        first = 2 * self.rows.is_sqlite + (point is Point.BATCH_TAKEN)
+        return list(ways.values())[(first + int(name)) % len(ways)]
 
     async def close(self) -> None:
         """End the application of this test, and forget its workflows."""
@@ -174,7 +187,7 @@ class App:
     # --- what a test waits for ----------------------------------------------------------------------
 
     async def waiting(self, kind: str, workflow_id: str, *rest: str | None, times: int = 1) -> None:
-        """Wait until somebody waits, for the `times`th time, for a message, event or end of a workflow.
+        """Wait until a wait for this message, event or end of a workflow begins, for the `times`th time.
 
         `waiting("message", id, topic)`, `waiting("event", id, key)`, `waiting("end", id)`.
         """
@@ -186,7 +199,7 @@ class App:
         await self.waits.until(lambda seen: sum(not keys for keys in seen) >= times)
 
     async def ended(self, workflow_id: str) -> None:
-        """Wait until an execution of the workflow is over here, however."""
+        """Wait until a run of the workflow has ended in this process, in any way."""
         await self.ends.until(lambda seen: workflow_id in seen)
 
     def _note_wait(self, arrival: Any) -> None:

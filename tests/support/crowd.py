@@ -2,8 +2,8 @@
 
     python -m tests.support.crowd WHAT COUNT URL
 
-They are forked from one that has imported everything: what matters is that they are many, not how each one starts. It
-ends with 0 if all of them do, and they share its error output.
+They are forked from a process that has imported everything, because only their number matters, not how each starts. The
+program exits with 0 if all of them do. They share its error output.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Together = Callable[[], object]
 
 
 def start_crowd(what: str, count: int, url: str) -> programs.Program:
-    """Start so many processes that do `what`, a key of `WHATS`, with this database."""
+    """Start `count` processes that do `what`, a key of `WHATS`, with this database."""
     command = programs.python("-m", "tests.support.crowd", what, str(count), url)
     return programs.start(*command, stderr=subprocess.PIPE)
 
 
 def await_crowd(crowd: programs.Program) -> None:
-    """Wait until all are through, and check that none of them failed."""
+    """Wait until all have ended, and check that none has failed."""
     _, errors = crowd.communicate()
     assert crowd.returncode == 0, errors
     assert "Traceback" not in errors, errors
@@ -57,12 +57,12 @@ def _do(what: str, url: str, barrier: Barrier) -> None:
     try:
         WHATS[what](url, barrier.wait)
     except BaseException:
-        barrier.abort()  # Or the others would wait for this one.
+        barrier.abort()  # Otherwise the others would wait for this process.
         raise
 
 
 def main(what: str, count: int, url: str) -> int:
-    """Let so many processes do it, and return how many failed."""
+    """Run `count` processes, and return how many failed."""
     forking = multiprocessing.get_context("fork")
     barrier = forking.Barrier(count)
     crowd = [forking.Process(target=_do, args=(what, url, barrier)) for _ in range(count)]

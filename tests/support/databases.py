@@ -1,7 +1,7 @@
-"""PostgreSQL databases for tests that come one after the other: each finds one with our tables and nothing in them.
+"""PostgreSQL databases for consecutive tests: each test gets one with our tables, all of them empty.
 
-To make the tables takes ten times as long as to empty them, and a run has more than a thousand such tests. So they stay
-from test to test, as long as they are what was made: whoever changes anything of them gives the next test new ones.
+Creating the tables takes ten times as long as emptying them, and a run has more than a thousand of these tests. So the
+tables are kept from test to test while they are unchanged. If a test changes them, the next one gets new tables.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import psycopg
 from tests.support.postgres import DISCONNECT_OTHERS, empty_database
 from tidings import store as stores
 
-# More than any but a few tests leave; beyond, new tables are cheaper, and none keeps the next test waiting for vacuum.
+# Only a few tests leave more. Beyond this size new tables are cheaper, and the next test need not wait for vacuum.
 _MOST_BYTES: Final = 8_000_000
 
-# All that the database knows of its tables, functions and settings: how many rows each catalog has, and which
-# transaction has last changed one. What vacuum and analyze note there changes neither.
+# The state of the database's tables, functions and settings: how many rows each catalog has, and which transaction has
+# last changed one. Vacuum and analyze change neither.
 _CATALOGS: Final = (
     "pg_attrdef",
     "pg_attribute",
@@ -44,22 +44,40 @@ class MigratedDatabase:
     """A database with the tables of this version of ours."""
 
     def __init__(self, url: str) -> None:
-        """Take the URL of a database that nobody else uses."""
+        """Take the URL of a database that has no other user."""
         self.url = url
         self._state: list[tuple[int, int]] = []
         self._version: list[tuple[int]] = []
         self._tables: list[str] = []
         self._clear = ""
+        self._connection: psycopg.Connection | None = None
         self.times_made = 0
 
     def clear(self) -> None:
-        """Let nobody be connected, and nothing be in the tables; make them anew if they are not what they were."""
-        with psycopg.connect(self.url, autocommit=True, cursor_factory=psycopg.RawCursor) as connection:
-            connection.execute(DISCONNECT_OTHERS)
-            if self._is_as_made(connection):
-                connection.execute(self._clear)
-                return
-        self._make()
+        """End all other connections and empty the tables. If the tables were changed, create new ones."""
+        connection = self._alone()
+        if self._is_as_made(connection):
+            connection.execute(self._clear)
+        else:
+            self._make()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _alone(self) -> psycopg.Connection:
+        """Return the only connection. The last one is reused, because it has the catalogs and plans cached."""
+        if self._connection is not None:
+            try:
+                self._connection.execute(DISCONNECT_OTHERS)
+            except psycopg.OperationalError:  # The test before has ended all connections.
+                self._connection.close()
+            else:
+                return self._connection
+        self._connection = psycopg.connect(self.url, autocommit=True, cursor_factory=psycopg.RawCursor)
+        self._connection.execute(DISCONNECT_OTHERS)
+        return self._connection
 
     def _is_as_made(self, connection: psycopg.Connection) -> bool:
         if not self._state or connection.execute(_STATE).fetchall() != self._state:
@@ -70,6 +88,7 @@ class MigratedDatabase:
         return size is not None and size[0] < _MOST_BYTES
 
     def _make(self) -> None:
+        self.close()
         empty_database(self.url)
         store = stores.open(self.url)
         store.migrate()

@@ -1,4 +1,4 @@
-"""Engines for tests: launched on a database that may be made to fail, and stopped at the end."""
+"""Engines for tests: launched on a database that can be made to fail, and stopped at the end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tidings import store as stores
 from tidings.api.caller import Process
 from tidings.api.config import settings_from
 from tidings.api.workflows import REGISTRY
-from tidings.engine.clock import Clock
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
 from tidings.engine.probes import Point
+from tidings.engine.waiting.clock import Clock
 from tidings.error import DBOSShutdownError
 from tidings.store.protocol import Store
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class FaultyEngine:
-    """An engine whose store is faulty, and a host on it, with short ways to their parts."""
+    """An engine with a faulty store, and a host on it, with shortcuts to their parts."""
 
     def __init__(self, host: Host, store: FaultyStore) -> None:
         self.host = host
@@ -40,12 +40,12 @@ class FaultyEngine:
         self._is_stopped = False
 
     def open(self) -> None:
-        """Start the engine; `host.recover` lets it execute what it finds."""
+        """Start the engine; `host.recover` then lets it execute recovered workflows."""
         settings = self.host.settings
         self.engine.open(settings.executor_label, migrate=settings.run_migrations)
         try:
             self.host.admit()
-        except BaseException:  # It was killed already.
+        except BaseException:  # The engine was killed already.
             self.stop()
             raise
 
@@ -59,28 +59,28 @@ class FaultyEngine:
 
     @property
     def executor_id(self) -> str:
-        """The id under which it owns its runs now."""
+        """The executor id under which it now owns its runs."""
         return self.engine.committer.executor.executor_id
 
     def executions_over(self) -> list[str]:
-        """Return a list that grows by a workflow's id whenever an execution is over, however."""
+        """Return a list that gets a workflow's id whenever a run of it has ended, in any way."""
         ended: list[str] = []
         self.engine.probes.set(Point.RUN_ENDED, ended.append)
         return ended
 
     def hold_committer(self) -> Gate:
-        """Stop the committer between two batches; what is handed over meanwhile is its next batch."""
+        """Stop the committer between two batches; units handed over meanwhile form its next batch."""
         gate = Gate()
         _ = self.engine.committer.call(gate)
         gate.await_reached()
         return gate
 
     def await_queued(self, count: int) -> None:
-        """Wait until so many units and errands are queued behind what the committer does now."""
+        """Wait until so many units and errands are queued after the committer's current work."""
         wait_until(lambda: len(self.engine.committer._inbox._items) == count)
 
     def await_waiting(self, count: int) -> None:
-        """Wait until so many operations have looked, found nothing, and wait to be woken."""
+        """Wait until so many operations have looked, found nothing, and wait for a wake-up."""
 
         def waiting() -> int:
             ports = [self.host.port, *(live.port for live in self.host.runner.all_live())]
@@ -89,7 +89,7 @@ class FaultyEngine:
         wait_until(lambda: waiting() == count)
 
     def await_watching(self, count: int) -> None:
-        """Wait until so many keys are watched for."""
+        """Wait until so many keys are watched."""
         wait_until(lambda: len(self.engine.waiters) == count)
 
 
@@ -104,9 +104,9 @@ def make_engine(
     prepare: Callable[[FaultyStore], None] = lambda _: None,
     **connection_changed: Any,
 ) -> FaultyEngine:
-    """Build an engine on `url`, for all registered workflows; nothing is opened yet.
+    """Build an engine on `url`, for all registered workflows, without opening anything.
 
-    `prepare` is called with its store, and any other keyword changes how it talks with it.
+    `prepare` is called with the engine's store. Any other keyword changes the settings of the connection.
     """
     settings = settings_from(
         {
@@ -132,7 +132,7 @@ def make_engine(
 
 @contextmanager
 def launched(faulty: FaultyEngine) -> Iterator[FaultyEngine]:
-    """Start the engine, as the one that `DBOS` uses; stop it at the end of the block."""
+    """Start the engine as that of `DBOS`; stop it at the end of the block."""
     former = Process.host
     faulty.open()
     Process.host = faulty.host
@@ -159,7 +159,7 @@ def running(
         url, clock=clock, lease_ms=lease_ms, max_executor_threads=max_executor_threads, version=version, **more
     )
     with launched(faulty):
-        # The supervisor's first round is over, and the probe is heard: what is queued from now on is the test's.
+        # The supervisor's first round has ended and the probe was heard, so only the test queues work from now on.
         wait_until(lambda: faulty.store.calls["pending_groups"] > 1)
         if "prepare" not in more and hears(url):
             wait_until(lambda: faulty.engine.hearing.is_proven)
@@ -167,7 +167,7 @@ def running(
 
 
 def die(engine: FaultyEngine) -> None:
-    """End the one thread that writes, and with it the lock that says that the process lives."""
+    """End the one thread that writes, and release the lock that shows that the process is alive."""
 
     def end(_: object) -> None:
         raise Killed
@@ -178,7 +178,7 @@ def die(engine: FaultyEngine) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a fact that nothing announces. It is not slept for: the look goes on until it is there."""
+    """Wait for a fact that no event announces: check it repeatedly, without a sleep, until it is true."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     pause = threading.Event()
     while not condition():

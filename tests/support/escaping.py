@@ -1,9 +1,10 @@
-"""Tests that leave what no check after a test can see. No run collects them but those that `test_stress` starts."""
+"""Tests that leave something which the check after each test cannot see. Only `test_stress` runs them."""
 
+import atexit
 import os
 from pathlib import Path
 
-from tests.support import programs
+from tests.support import leftovers, programs
 
 
 def test_a_process_that_is_nobodys_child() -> None:
@@ -12,3 +13,7 @@ def test_a_process_that_is_nobodys_child() -> None:
 
 def test_a_file_beside_the_directory_of_this_run() -> None:
     (Path(os.environ["TMPDIR"]).parent / "left").touch()
+
+
+def test_a_file_in_memory_that_comes_at_the_end() -> None:
+    atexit.register((leftovers.MEMORY / f"{leftovers.MEMORY_PREFIX}left").touch)

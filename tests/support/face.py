@@ -1,4 +1,4 @@
-"""The two forms of `DBOS` and of a client, blocking and awaiting, behind one face: a scenario runs with either.
+"""The blocking and the awaiting form of `DBOS` and of a client behind one face: a scenario runs with either form.
 
     @face.workflow()
     async def order(count: int) -> list[str]:
@@ -7,10 +7,12 @@
     handle = await face.start(order, 2)
     await face.send(handle.workflow_id, "a")
 
-With the awaiting face this is what it looks like: an `async def` workflow, `await DBOS.recv_async()`, a task. With the
-blocking face the same body is run as a `def` workflow, in a thread without an event loop: whatever it awaits of the
-face has happened when the call returns, so the body never pauses and one `send(None)` runs it to its end. The test
-itself is on a loop, and there the blocking face makes its calls in a thread of their own, as an application would.
+With the awaiting face the body is what it looks like: an `async def` workflow that awaits `DBOS.recv_async()` in a
+task.
+
+With the blocking face the same body runs as a `def` workflow, in a thread without an event loop. Each operation of the
+face is complete when its call returns, so the body never pauses, and one `send(None)` runs it to its end. The test
+itself runs on an event loop. There the blocking face makes its calls in a thread of their own, as an application would.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import contextvars
 import functools
 import itertools
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 from weakref import WeakSet
 
 from tidings import DBOS, DBOSClient, SetWorkflowID, WorkflowHandle, WorkflowStatus
+from tidings.engine.runs.loops import running_loop
+from tidings.limits import Seconds
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,13 +41,23 @@ class Handle(Protocol):
 
     workflow_id: str
 
-    async def get_result(self, *, timeout_seconds: float | None = None) -> Any: ...
+    async def get_result(self, *, timeout_seconds: Seconds | None = None) -> Any: ...
 
     async def get_status(self) -> WorkflowStatus: ...
 
 
+class Loop(Protocol):
+    """A loop over workflows that a test advances."""
+
+    async def next(self) -> Handle | None:
+        """Return the next handle; `None` after the last one."""
+
+    async def close(self) -> None:
+        """Leave the loop."""
+
+
 class Face:
-    """How a test, and the workflows in it, call `DBOS`. Any other attribute is the operation of that name."""
+    """The way in which a test and its workflows call `DBOS`. Any other attribute is the operation of that name."""
 
     def __init__(self, target: type[DBOS] | DBOSClient = DBOS) -> None:
         self.target = target
@@ -61,12 +75,24 @@ class Face:
         raise NotImplementedError
 
     async def run(self, body: Body[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run application code of several calls: with the blocking face all of it in one thread."""
+        """Run application code that makes several calls. The blocking face runs all of it in one thread."""
         raise NotImplementedError
 
     async def read(self, workflow_id: str, key: str, count: int | None = None, *, of: Any = DBOS, **more: Any) -> Any:
-        """Read a stream to its end, or so many values of it and no more; `of` a client, maybe."""
+        """Read a stream to its end, or only `count` values of it; through the client `of`, if given."""
         raise NotImplementedError
+
+    async def looping(self, handles: Iterable[Any], *, of: Any = None, **more: Any) -> Loop:
+        """Begin a loop over workflows as they end; through the client `of`, if given."""
+        raise NotImplementedError
+
+    async def completed(self, handles: Iterable[Any], *, of: Any = None, **more: Any) -> list[str]:
+        """Return the ids of workflows in the order in which they end."""
+        loop = await self.looping(handles, of=of, **more)
+        found: list[str] = []
+        while (handle := await loop.next()) is not None:
+            found.append(handle.workflow_id)
+        return found
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         raise NotImplementedError
@@ -101,9 +127,24 @@ class Awaiting(Face):
         await reading.aclose()
         return values
 
+    async def looping(self, handles: Iterable[Any], *, of: Any = None, **more: Any) -> Loop:
+        return _AwaitingLoop((of or self.target).as_completed_async(handles, **more))
+
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         form: Callable[..., Awaitable[Any]] = getattr(self.target, f"{operation}_async")
         return form
+
+
+class _AwaitingLoop:
+    def __init__(self, handles: Any) -> None:
+        self._handles = handles
+
+    async def next(self) -> Handle | None:
+        handle: Handle | None = await anext(self._handles, None)
+        return handle
+
+    async def close(self) -> None:
+        await self._handles.aclose()
 
 
 class Blocking(Face):
@@ -125,6 +166,10 @@ class Blocking(Face):
 
         return await off_loop(read)
 
+    async def looping(self, handles: Iterable[Any], *, of: Any = None, **more: Any) -> Loop:
+        plain = [each._handle if isinstance(each, _BlockingHandle) else each for each in handles]
+        return _BlockingLoop(await off_loop((of or self.target).as_completed, plain, **more))
+
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
         form: Callable[..., Any] = getattr(self.target, operation)
 
@@ -135,23 +180,34 @@ class Blocking(Face):
         return call
 
 
+class _BlockingLoop:
+    def __init__(self, handles: Any) -> None:
+        self._handles = handles
+
+    async def next(self) -> Handle | None:
+        handle = await off_loop(next, self._handles, None)
+        return None if handle is None else _BlockingHandle(handle)
+
+    async def close(self) -> None:
+        await off_loop(self._handles.close)
+
+
 class _BlockingHandle:
     def __init__(self, handle: WorkflowHandle[Any]) -> None:
         self.workflow_id = handle.workflow_id
         self._handle = handle
 
-    async def get_result(self, *, timeout_seconds: float | None = None) -> Any:
+    async def get_result(self, *, timeout_seconds: Seconds | None = None) -> Any:
         return await off_loop(self._handle.get_result, timeout_seconds=timeout_seconds)
 
     async def get_status(self) -> WorkflowStatus:
         return await off_loop(self._handle.get_status)
 
 
-async def off_loop(function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-    """Call a blocking function: in a thread of its own where an event loop runs, else at once."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+async def off_loop(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+    """Call a blocking function: in a thread of its own if an event loop runs here, else directly."""
+    loop = running_loop()
+    if loop is None:
         return function(*args, **kwargs)
     future: asyncio.Future[R] = loop.create_future()
 
@@ -165,7 +221,7 @@ async def off_loop(function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
             value = function(*args, **kwargs)
         except BaseException as error:
             failure = error
-        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody asks any more.
+        with contextlib.suppress(RuntimeError):  # The loop is closed, so no caller waits any more.
             loop.call_soon_threadsafe(settle, value, failure)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
@@ -190,7 +246,7 @@ def _plain(body: Body[P, R]) -> Callable[P, R]:
 
 
 def _off_loop_form(function: Callable[P, R]) -> Body[P, R]:
-    """Return a blocking function as one to await. It keeps what makes it a workflow or a step."""
+    """Return an awaitable form of a blocking function. It stays a workflow or a step."""
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -200,7 +256,7 @@ def _off_loop_form(function: Callable[P, R]) -> Body[P, R]:
 
 
 class Gate:
-    """Something to wait for, in a body of either face. One that a test never opens is opened when the test is over."""
+    """A gate to wait for, in a body of either face. A gate that is still closed is opened at the end of the test."""
 
     _all: ClassVar[WeakSet[Gate]] = WeakSet()
 
@@ -210,7 +266,7 @@ class Gate:
 
     @classmethod
     def open_all(cls) -> None:
-        """Let everybody go on who still waits, in threads of their own: they would wait for ever."""
+        """Open all gates. Otherwise threads that wait at one would never end."""
         for gate in list(cls._all):
             gate.open()
 

@@ -1,8 +1,8 @@
-"""A store that fails on purpose: it kills, loses connections, refuses data and pauses where a test says.
+"""A store that fails on purpose: it kills, loses connections, refuses data and pauses where a test sets a trap.
 
-It stands between an engine and a real store. Nothing in it is random: a `Trap` says at which call of
-which method, before or after the real one, what happens. Once a trap has killed, the store is that of
-a dead process: nothing more can be written through it.
+It sits between an engine and a real store. Nothing in it is random: a `Trap` defines the call, the moment (before or
+after the real call) and the fault. After a trap has killed, nothing more can be written through the store, as in a dead
+process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from tidings.model import (
     Answer,
+    End,
     EventRead,
     Executor,
     ExecutorState,
@@ -35,8 +36,7 @@ from tidings.store.protocol import PROBE, Batch, DataError, Fenced, Listener, St
 
 T = TypeVar("T")
 
-# A test that waits this long has failed: nothing here takes more than a moment.
-# For a machine that has other things to do: what is to come soon comes, only late. The watchdog waits still longer.
+# A test that waits this long has failed. It is so long because a busy machine is slow. The watchdog waits still longer.
 PATIENCE_SECONDS = 300.0
 
 
@@ -45,50 +45,50 @@ class Killed(BaseException):
 
 
 class Moment(Enum):
-    """When a trap springs: before the real call, or after it, when it is durable."""
+    """When a trap fires: before the real call, or after it, when its effect is durable."""
 
     BEFORE = "before"
     AFTER = "after"
 
 
 class Gate:
-    """Holds a thread that comes by until the test opens it."""
+    """Holds each thread that reaches it until the test opens it."""
 
     def __init__(self) -> None:
         self._reached = threading.Event()
         self._opened = threading.Event()
 
     def __call__(self, *_: object) -> None:
-        """Stand here until the gate is open."""
+        """Wait until the gate is open."""
         self._reached.set()
         assert self._opened.wait(PATIENCE_SECONDS), "nobody opened the gate"
 
     def await_reached(self) -> None:
-        """Wait until a thread stands at the gate."""
+        """Wait until a thread waits at the gate."""
         assert self._reached.wait(PATIENCE_SECONDS), "nobody came to the gate"
 
     @property
     def is_reached(self) -> bool:
-        """Whether a thread has come to the gate."""
+        """Whether a thread has reached the gate."""
         return self._reached.is_set()
 
     def open(self) -> None:
-        """Let through whoever stands here, and all that come later."""
+        """Let all waiting threads through, and all that come later."""
         self._opened.set()
 
 
 @dataclass(slots=True)
 class Trap:
-    """What happens at some calls.
+    """A fault at some calls of the store.
 
     Attributes:
-        act: raises, or blocks, or notes.
-        on: the method; `None` means each that writes.
+        act: what it does: raise, block or note something.
+        on: the method; `None` means each method that writes.
         moment: before or after the real call.
-        number: at which call of that method (or of all that write), counted from 1; `None`: at each.
-        where: only at a commit whose batch this accepts.
-        times: how often it springs.
-        sprung: how often it has sprung.
+        number: the number of the call of that method (or of all that write), from 1; `None` means each call.
+        where: restricts it to commits whose batch this accepts.
+        times: how often it fires.
+        sprung: how often it has fired.
     """
 
     act: Callable[[], None]
@@ -100,7 +100,7 @@ class Trap:
     sprung: int = field(default=0, compare=False)
 
     def springs(self, on: str, moment: Moment, number: int, batch: Batch | None) -> bool:
-        """Tell whether it springs at this call, and count it."""
+        """Tell whether it fires at this call, and count the call."""
         if self.on not in (None, on) or moment is not self.moment or self.sprung == self.times:
             return False
         if self.number not in (None, number):
@@ -112,33 +112,34 @@ class Trap:
 
 
 class FaultyStore:
-    """A `Store` that does what another one does, except where a trap is set."""
+    """A `Store` that passes calls on to another one, except where a trap is set."""
 
     def __init__(self, inner: Store, *traps: Trap) -> None:
         self.inner = inner
         self.identity = inner.identity
+        self.name = inner.name
         self.traps = list(traps)
         self.killed = False
-        self.batches: list[Batch] = []  # those that were committed, in order
-        self.calls: Counter[str | None] = Counter()  # of each method; under None, of all that write
-        self.is_audible: Callable[[str], bool] = lambda name: True  # which names its listeners hear
+        self.batches: list[Batch] = []  # the committed batches, in order
+        self.calls: Counter[str | None] = Counter()  # of each method; `None` counts all methods that write
+        self.is_audible: Callable[[str], bool] = lambda name: True  # the names that its listeners hear
         self._lock = threading.Lock()
         self._is_poison: Callable[[Unit], bool] = lambda unit: False
 
     # --- setting traps ----------------------------------------------------------------------------
 
     def set(self, trap: Trap) -> Trap:
-        """Set one more trap, which counts calls from the first one on."""
+        """Set one more trap. It counts calls from now on."""
         self.traps.append(trap)
         return trap
 
     def kill(self) -> NoReturn:
-        """Die: nothing more is written by this engine."""
+        """Kill the process: this engine writes nothing more."""
         self.killed = True
         raise Killed
 
     def kill_at(self, number: int, moment: Moment) -> Trap:
-        """Die at the nth call that writes."""
+        """Kill the process at the nth call that writes."""
         return self.set(Trap(self.kill, on=None, moment=moment, number=number))
 
     def lose(
@@ -150,7 +151,7 @@ class FaultyStore:
         where: Callable[[Batch], bool] | None = None,
         times: int | None = 1,
     ) -> Trap:
-        """Lose the connection: before anything happened, or in COMMIT, when it `landed` or not."""
+        """Lose the connection: before the call, or during COMMIT, which has `landed` or not."""
         ambiguous = landed is not None
 
         def act() -> None:
@@ -160,7 +161,7 @@ class FaultyStore:
         return self.set(Trap(act, on=on, moment=moment, number=number, where=where, times=times))
 
     def poison(self, is_poison: Callable[[Unit], bool]) -> None:
-        """Refuse the data of these units, always; as a database does, after the fence was found in its place."""
+        """Always refuse the data of these units, after the check of the fence, as a database does."""
         self._is_poison = is_poison
 
     def hold(
@@ -171,7 +172,7 @@ class FaultyStore:
         number: int | None = None,
         where: Callable[[Batch], bool] | None = None,
     ) -> Gate:
-        """Hold the next such call at a gate."""
+        """Hold the next call of this kind at a gate."""
         gate = Gate()
         self.set_gate(gate, on, moment=moment, number=number, where=where)
         return gate
@@ -185,8 +186,8 @@ class FaultyStore:
         number: int | None = None,
         where: Callable[[Batch], bool] | None = None,
     ) -> None:
-        """Hold the next such call at this gate."""
-        # In front of what raises: who is held is held before anything else happens.
+        """Hold the next call of this kind at this gate."""
+        # Before the traps that raise: a held call waits before any other trap fires.
         self.traps.insert(0, Trap(gate, on=on, moment=moment, number=number, where=where))
 
     # --- writing ------------------------------------------------------------------------------------
@@ -231,6 +232,9 @@ class FaultyStore:
     def migrate(self) -> None:
         self.inner.migrate()
 
+    def reset(self, *, truncate: bool) -> None:
+        self.inner.reset(truncate=truncate)
+
     def connect(self) -> None:
         self.inner.connect()
 
@@ -245,6 +249,9 @@ class FaultyStore:
 
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         return self._read("workflows", lambda: self.inner.workflows(workflow_ids))
+
+    def count_unread(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        return self._read("count_unread", lambda: self.inner.count_unread(workflow_ids))
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         return self._read("latest_events", lambda: self.inner.latest_events(keys))
@@ -264,6 +271,12 @@ class FaultyStore:
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, Status]:
         return self._read("statuses", lambda: self.inner.statuses(workflow_ids))
 
+    def ends(self, workflow_ids: Sequence[str]) -> dict[str, End | None]:
+        return self._read("ends", lambda: self.inner.ends(workflow_ids))
+
+    def pending_below(self, workflow_ids: Sequence[str], limit: int) -> list[str]:
+        return self._read("pending_below", lambda: self.inner.pending_below(workflow_ids, limit))
+
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         return self._read("list_workflows", lambda: self.inner.list_workflows(wanted))
 
@@ -281,7 +294,7 @@ class FaultyStore:
     def listen(self, executor_id: str) -> Listener:
         return FaultyListener(self, self._read("listen", lambda: self.inner.listen(executor_id)))
 
-    # --- springing traps ------------------------------------------------------------------------------
+    # --- firing traps ------------------------------------------------------------------------------
 
     def _write(self, on: str, call: Callable[[], T], batch: Batch | None = None) -> T:
         return self._do(on, call, batch, counted=(on, None))
@@ -307,7 +320,7 @@ class FaultyStore:
 
 
 class FaultyListener:
-    """A listener that hears only what its store lets through, and loses its connection where a trap says."""
+    """A listener that hears only the names that its store lets through, and loses its connection at a trap."""
 
     def __init__(self, store: FaultyStore, inner: Listener) -> None:
         self._store = store
@@ -328,12 +341,12 @@ class FaultyListener:
 
 
 def hears_nothing(name: str) -> bool:
-    """What gets through behind a pooler in transaction mode."""
+    """What a listener hears through a pooler in transaction mode: nothing."""
     return False
 
 
 def hears_only_probes(name: str) -> bool:
-    """What gets through where every hint is lost, and nobody can know."""
+    """What a listener hears if every hint is lost without a sign: only its own probes."""
     return name.startswith(PROBE)
 
 
@@ -346,9 +359,9 @@ def move_fence(
     lease_until_ms: int = 0,
     lease_ms: int = 10_000,
 ) -> list[WorkflowRecord]:
-    """Claim from an executor that is taken for dead, as another process would; raises its fence.
+    """Claim from an executor as another process would that has declared it dead. This raises its fence.
 
-    The claimer is never heard of again: after `lease_ms` others take over from it.
+    The claimer writes nothing more: after `lease_ms` others take over from it.
     """
     program = next((each.program for each in store.executors() if each.executor_id == executor_id), None)
     claimer = Executor("claimer", "claimer", lease_until_ms, 0, lease_ms, program=program)

@@ -1,4 +1,4 @@
-"""Tests that leave something behind. No run collects them but those that `test_leftovers` starts."""
+"""Tests that leave something behind. Only `test_leftovers` runs them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from tests.support import programs
 from tidings import DBOS, DBOSClient
 from tidings.api.workflows import REGISTRY
-from tidings.engine import leases
 from tidings.engine.engine import Engine
+from tidings.engine.ownership import leases
 
 _kept: list[object] = []
 _for_ever = threading.Event()
@@ -71,7 +71,7 @@ def test_another_function_of_a_module() -> None:
 
 
 def test_another_method_of_a_class() -> None:
-    Engine.tend_outages = lambda self: None  # type: ignore[method-assign]  # What no other test here misses.
+    Engine.tend_outages = lambda self: None  # type: ignore[method-assign]  # No other test here needs it.
 
 
 def test_a_handler_of_a_signal() -> None:

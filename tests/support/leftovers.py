@@ -1,7 +1,7 @@
-"""What a test has left behind: threads, processes, files, event loops, open engines, and what it has put elsewhere.
+"""Finds what a test has left behind: threads, processes, files, event loops, open engines, changed globals.
 
-A test that leaves something disturbs another one, sometimes and somewhere: so it is looked for after each, and the test
-that left it fails.
+Whatever a test leaves behind may disturb another test later. So each test is checked at its end, and fails if it left
+something.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import compress
+from operator import ne
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,23 +29,29 @@ from tests.support import programs
 from tidings import DBOS
 from tidings.api import client
 from tidings.api.caller import Process
-from tidings.engine import leases, sharing
+from tidings.engine import sharing
+from tidings.engine.ownership import leases
 
-MEMORY = Path("/dev/shm")  # A file system in memory, where there is one.
-MEMORY_PREFIX = f"tidings-{os.getpid()}-"
+MEMORY = Path("/dev/shm")  # A file system in memory, on machines that have one.
+# An environment variable with a mark for the names of files in memory. It separates them from those of another run.
+MEMORY_MARK = "TIDINGS_TESTS"
+MEMORY_PREFIX = f"tidings-{os.environ.get(MEMORY_MARK, 'tests')}-{os.getpid()}-"
 PROCESSES = Path("/proc")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Their handlers are looked at.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Their handlers are checked.
 
-# Event loops that were made in this process; see `watch_loops`.
+# The event loops that were created in this process; see `watched_loops`.
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-# What is there until the end of the run: the server of all tests, and its files.
+# Processes and files that stay until the end of the run: the server of all tests, and its files.
 _lasting: set[object] = set()
-# How a test configured `DBOS`, which the next one does, too.
-_MAY_CHANGE = {(DBOS, "_settings")}
+# What a test may change: the configuration of `DBOS`, which the next test sets again.
+_MAY_CHANGE = {(DBOS, "_settings"), (Process, "is_configured"), (Process, "has_run")}
+
+# The names of modules and classes, with their values.
+Names = dict[ModuleType | type, dict[str, Any]]
 
 
 class Leftovers:
-    """What there is that was not there when this was made."""
+    """Finds what was created since this object was made."""
 
     def __init__(self) -> None:
         self._threads = set(threading.enumerate())
@@ -55,16 +63,16 @@ class Leftovers:
         self._environment = dict(os.environ)
         self._directory = os.getcwd()
         self._handlers = list(logging.getLogger("tidings").handlers)
-        self._globals = _globals()
+        self._globals = _GLOBALS.now()
 
     def find(self) -> list[str]:
-        """Say what is left."""
+        """Describe what is left."""
         return [*self._running(), *self._lying_about(), *self._changed()]
 
     def await_none(self, patience_seconds: float) -> list[str]:
-        """Wait until nothing is left, and say what is left in the end.
+        """Wait until nothing is left; at the end of the patience, describe what is.
 
-        What has ended needs a moment to be gone: a thread that has done its work, a file that is being removed.
+        Some things need a moment to disappear: a thread that has done its work, a file that is being removed.
         """
         deadline = time.monotonic() + patience_seconds
         pause = threading.Event()
@@ -73,7 +81,7 @@ class Leftovers:
         return left
 
     def remove(self) -> None:
-        """Remove what can be removed, so that only the test which left it fails."""
+        """Remove what can be removed, so that only the test that left it fails."""
         DBOS.destroy()
         for each in list(client._open):
             each.destroy()
@@ -108,19 +116,20 @@ class Leftovers:
         for number, handler in zip(_SIGNALS, self._signals, strict=True):
             if signal.getsignal(number) != handler:
                 yield f"another handler of {number.name}: {signal.getsignal(number)}"
-        for name in self._environment.keys() | os.environ.keys():
-            if self._environment.get(name) != os.environ.get(name) and name != "PYTEST_CURRENT_TEST":
+        environment = dict(os.environ)
+        for name in self._environment.keys() | environment.keys():
+            if self._environment.get(name) != environment.get(name) and name != "PYTEST_CURRENT_TEST":
                 yield f"another value of the environment's {name}"
         if os.getcwd() != self._directory:
             yield f"another working directory: {os.getcwd()}"
         if logging.getLogger("tidings").handlers != self._handlers:
             yield "another handler of the log"
-        for owner, names in _globals().items():
+        for owner, names in _GLOBALS.now().items():
             former = self._globals.get(owner, names)
-            if names == former:
+            if names is former or names == former:
                 continue
             for name in sorted(names.keys() | former.keys()):
-                # A package gets the name of a module of it that is imported for the first time.
+                # A package gets an attribute for each of its modules at the first import.
                 is_same = names.get(name) is former.get(name) or (
                     name not in former and isinstance(names[name], ModuleType)
                 )
@@ -128,7 +137,7 @@ class Leftovers:
                     yield f"something else in the place of {owner.__name__}.{name}"
 
     def _new_processes(self) -> list[int]:
-        """Return the children that were not there before, and what is left of the group of our programs."""
+        """Return the new children, and the processes left in the group of our programs."""
         guard, new = programs.guard(), []
         for pid in _processes() - self._known - _lasting:
             parent, group = _parent_and_group(pid)
@@ -140,7 +149,7 @@ class Leftovers:
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
-    """Let the processes and files that come in this block stay after the test that happens to ask for them."""
+    """Exempt the processes and files that are created in this block from the check after each test."""
     children, files = _processes(), _files()
     yield
     _lasting.update(pid for pid in _processes() - children if _parent_and_group(pid)[0] == os.getpid())
@@ -149,7 +158,7 @@ def lasting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched_loops() -> Iterator[None]:
-    """Know of all event loops that are made in this block, but for those of simulated threads."""
+    """Track all event loops that are created in this block, except those of simulated threads."""
     make = asyncio.BaseEventLoop.__init__
 
     def make_known(loop: asyncio.BaseEventLoop) -> None:
@@ -162,14 +171,14 @@ def watched_loops() -> Iterator[None]:
 
 
 def _files() -> set[Path]:
-    """Return what is in the directories for temporary files; pytest keeps its own for a while."""
+    """Return the contents of the temporary directories, without pytest's own, which it keeps for a while."""
     own = (path for path in Path(tempfile.gettempdir()).iterdir() if not path.name.startswith("pytest-of-"))
     in_memory = MEMORY.glob(f"{MEMORY_PREFIX}*") if MEMORY.is_dir() else ()
     return {*own, *in_memory}
 
 
 def _remove_if_of_a_dead_process(path: Path) -> bool:
-    """Remove the lock file of a process that was killed: that it stays behind is how others see its death."""
+    """Remove the lock file of a killed process. That file stays on purpose: it shows other processes the death."""
     if path.match("tidings-*.lock") and leases._is_free(path):
         path.unlink()
         return True
@@ -177,7 +186,7 @@ def _remove_if_of_a_dead_process(path: Path) -> bool:
 
 
 def _processes() -> set[int]:
-    """Return the ids of all processes of this machine, where it tells."""
+    """Return the ids of all processes of this machine, if the system lists them."""
     return {int(name) for name in os.listdir(PROCESSES) if name.isdecimal()} if PROCESSES.is_dir() else set()
 
 
@@ -185,7 +194,7 @@ def _parent_and_group(pid: int) -> tuple[int | None, int | None]:
     try:
         _, _, rest = (PROCESSES / str(pid) / "stat").read_text().rpartition(")")
     except OSError:
-        return None, None  # It is gone.
+        return None, None  # The process has ended.
     _, parent, group, *_ = rest.split()
     return int(parent), int(group)
 
@@ -200,21 +209,52 @@ def command(pid: int) -> str:
 
 
 def _place(thread: threading.Thread) -> str:
-    """Say where a thread stands, the innermost last."""
+    """Return the stack of a thread as text, the innermost frame last."""
     frame = sys._current_frames().get(thread.ident or 0)
     calls = traceback.extract_stack(frame)[-4:] if frame is not None else []
     return "".join(f"\n        {each.filename}:{each.lineno} {each.name}" for each in calls)
 
 
-def _globals() -> dict[ModuleType | type, dict[str, Any]]:
-    """Return the names of all modules of ours, and of the classes that are defined there."""
-    found: dict[ModuleType | type, dict[str, Any]] = {}
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "tidings":
-            found[module] = names = dict(vars(module))
-            found.update({each: dict(vars(each)) for each in names.values() if _is_class_of(each, name)})
-    return found
-
-
 def _is_class_of(value: object, module: str) -> bool:
     return isinstance(value, type) and value.__module__ == module
+
+
+class _Globals:
+    """The names of all modules of ours, and of the classes that are defined there.
+
+    There are ten thousand of them, checked before and after each test. So a dictionary is copied only if it has changed
+    since the last check: comparing two dictionaries that hold the same objects runs no Python code.
+    """
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ModuleType] = {}
+        self._names: Names = {}
+        self._views: list[Mapping[str, Any]] = []
+
+    def now(self) -> Names:
+        """Return the current names. The result never changes: a later call returns another object if there are
+        changes."""
+        if sys.modules != self._modules:
+            self._modules = dict(sys.modules)
+            self._set(self._all())
+        changed = list(compress(self._names, map(ne, self._views, self._names.values())))
+        if any(isinstance(owner, ModuleType) for owner in changed):
+            self._set(self._all())  # A new name may be a class.
+        elif changed:
+            self._set(self._names | {owner: dict(vars(owner)) for owner in changed})
+        return self._names
+
+    def _set(self, names: Names) -> None:
+        self._names = names
+        self._views = [vars(owner) for owner in names]
+
+    def _all(self) -> Names:
+        found: Names = {}
+        for name, module in self._modules.items():
+            if name.partition(".")[0] == "tidings":
+                found[module] = names = dict(vars(module))
+                found.update({each: dict(vars(each)) for each in names.values() if _is_class_of(each, name)})
+        return found
+
+
+_GLOBALS = _Globals()

@@ -1,7 +1,7 @@
-"""A real PgBouncer before a PostgreSQL server, thrown away afterwards.
+"""A temporary, real PgBouncer before a PostgreSQL server.
 
-The program is `TEST_PGBOUNCER_BIN` (the program itself, or the directory that holds it), else what PATH has, else
-/usr/sbin/pgbouncer, where Debian's package puts it. Started by root it becomes another user, as PostgreSQL does.
+The program is `TEST_PGBOUNCER_BIN` (a file or its directory), else the one on PATH, else /usr/sbin/pgbouncer, where
+Debian's package puts it. If root starts it, it runs as another user, as PostgreSQL does.
 
 It ends with this process at the latest (`tests.support.programs`); its files are in the run's temporary directory.
 """
@@ -19,6 +19,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.support import programs
+from tests.support.passwords import PASSWORD
 from tests.support.postgres import _account, _free_port
 from tests.support.proxy import through
 
@@ -28,7 +29,7 @@ Mode = Literal["transaction", "session"]
 
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
 
-# Any user that the server knows may connect, without a password, as on the server itself.
+# Any user of the server may connect without a password, as on the server itself.
 _AUTHENTICATION: Final = {
     "auth_type": "trust",
     "auth_user": "postgres",
@@ -44,9 +45,9 @@ class PgBouncerError(Exception):
 class PgBouncer:
     """PgBouncer on the loopback address, before the server that `server_url` names.
 
-    As a context manager it starts, and at the end is removed. Each keyword is a setting of PgBouncer:
-    `PgBouncer(url, "transaction", default_pool_size="2")`. What is not given is as its documentation advises for
-    tidings, `ignore_startup_parameters = options`, with room for many connections.
+    As a context manager it starts, and is removed at the end. Each keyword is a setting of PgBouncer: `PgBouncer(url,
+    "transaction", default_pool_size="2")`. The other settings are those that tidings' documentation advises,
+    `ignore_startup_parameters = options`, with room for many connections.
 
     Raises:
         PgBouncerError: No PgBouncer was found on this machine.
@@ -78,7 +79,8 @@ class PgBouncer:
         """Start PgBouncer and return once it answers.
 
         Raises:
-            PgBouncerError: It ended at once, or did not answer within `START_TIMEOUT_SECONDS`; with its log.
+            PgBouncerError: It ended at once, or did not answer within `START_TIMEOUT_SECONDS`. The error contains its
+                log.
         """
         configuration = self.directory / "pgbouncer.ini"
         settings = "".join(f"{name} = {value}\n" for name, value in self._settings.items())
@@ -100,7 +102,7 @@ class PgBouncer:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """End PgBouncer if it runs, and remove its files."""
+        """Stop PgBouncer if it runs, and remove its files."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -112,25 +114,25 @@ class PgBouncer:
         return through(database_url, self.port)
 
     def ask(self, command: str) -> list[tuple[Any, ...]]:
-        """Give a command at PgBouncer's console, such as `show pools`, and return the rows it answers."""
+        """Run a command at PgBouncer's console, such as `show pools`, and return the rows of the answer."""
         with psycopg.connect(self._console, autocommit=True, prepare_threshold=None) as connection:
             cursor = connection.execute(command.encode())
             return cursor.fetchall() if cursor.description else []
 
     def disconnect(self, database: str) -> None:
-        """End all connections to a database, those of clients and those to the server."""
+        """End all connections to a database: those of clients, and those to the server."""
         if any(row[0] == database for row in self.ask("show databases")):
             self.ask(f'kill "{database}"')
             self.ask(f'resume "{database}"')
 
     @property
     def log(self) -> str:
-        """What PgBouncer has logged so far."""
+        """The log of PgBouncer so far."""
         return (self.directory / "log").read_text(errors="replace")
 
     @property
     def _console(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/pgbouncer?sslmode=disable&gssencmode=disable"
+        return f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/pgbouncer?sslmode=disable&gssencmode=disable"
 
     def _answers(self) -> bool:
         try:
@@ -159,7 +161,7 @@ def find_program() -> Path:
     """Find PgBouncer's program.
 
     Raises:
-        PgBouncerError: It is not on this machine; says what to do.
+        PgBouncerError: It is not on this machine. The error says what to do.
     """
     if given := os.environ.get("TEST_PGBOUNCER_BIN"):
         program = Path(given)
@@ -174,5 +176,5 @@ def find_program() -> Path:
 
 
 def version_of(program: Path) -> str:
-    """Return what a PgBouncer says of its version, such as `1.18.0`."""
+    """Return the version of a PgBouncer, such as `1.18.0`."""
     return programs.run(program, "--version", timeout=60).stdout.split()[1]

@@ -1,12 +1,13 @@
-"""How the whole suite runs behind a real PgBouncer: `TEST_POSTGRES_POOLER=transaction` (or `session`) before `pytest`.
+"""Runs the whole suite through a real PgBouncer: `TEST_POSTGRES_POOLER=transaction` (or `session`) before `pytest`.
 
-The URLs that tests are given then lead through PgBouncer; databases are made, emptied and dropped past it. A test that
-makes no sense there is marked with the reason, and gets the server's own URL:
+The URLs of tests then lead through PgBouncer; databases are created, emptied and dropped directly. A test that makes no
+sense with a pooler is marked with the reason, and gets the server's own URL:
 
     @pytest.mark.direct("counts the server's processes")
     @pytest.mark.direct("must hear at once", only="transaction")
 
-At its end the run says how many those were, and why. `pytestmark = pytest.mark.direct(...)` marks a whole file.
+At its end the run reports how many tests were marked, and why. `pytestmark = pytest.mark.direct(...)` marks a whole
+file.
 """
 
 import os
@@ -29,7 +30,7 @@ _deaf: set[str] = set()  # the URLs that lead through a pooler in transaction mo
 
 @contextmanager
 def pooler_before(server_url: str) -> Iterator[PgBouncer | None]:
-    """Give the PgBouncer that this run goes through, before that server; `None` where it goes through none."""
+    """Yield the PgBouncer that this run uses before that server; `None` if it uses none."""
     mode = os.environ.get(_VARIABLE)
     if not mode:
         yield None
@@ -41,10 +42,10 @@ def pooler_before(server_url: str) -> Iterator[PgBouncer | None]:
 
 
 def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> str:
-    """Return the URL that this test is given: through the pooler, unless it is marked `direct` for this mode."""
+    """Return the URL for this test: through the pooler, unless the test is marked `direct` for this mode."""
     if pooler is None:
         return database_url
-    store._unprepared.clear()  # Let each test find out what the pooler mixes up.
+    store._unprepared.clear()  # Each test must find out by itself that the pooler mixes statements up.
     pooler.disconnect(str(conninfo_to_dict(database_url)["dbname"]))
     for mark in test.iter_markers("direct"):
         if mark.kwargs.get("only", pooler.mode) != pooler.mode:
@@ -58,12 +59,12 @@ def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> s
 
 
 def hears(database_url: str) -> bool:
-    """Tell whether what other processes do can be heard over this URL of a test."""
+    """Tell whether a listener on this URL hears other processes."""
     return database_url not in _deaf
 
 
 def say_what_went_past(reporter: pytest.TerminalReporter) -> None:
-    """Say how many tests of this run went past the pooler, and why."""
+    """Print how many tests of this run bypassed the pooler, and why."""
     reasons = Counter(
         value
         for outcome in ("passed", "failed")

@@ -1,14 +1,13 @@
-"""A small pooler before a PostgreSQL server, in transaction mode: the worst that a real one does, each time.
+"""A small pooler before a PostgreSQL server, in transaction mode. It always does the worst that a real one may do.
 
-Each transaction of a client runs on another of a few sessions, which are never reset: what one client has left in a
-session (prepared statements, LISTEN) the next one finds there. The settings that a client asks for are read and
-ignored, and those that PgBouncer since 1.20 cannot read are refused. Nobody hears a notification but the client that
-has the session at the time.
+Each transaction of a client runs on another of a few sessions, which are never reset: the prepared statements and
+LISTENs of one client stay for the next one. The settings that a client asks for are read and ignored. Settings that
+PgBouncer since 1.20 cannot read are refused. Only the client that has the session at that time hears a notification.
 
     with Pooler(postgres_url) as pooler:
         DBOS(config={..., "system_database_url": pooler.url(postgres_url)})
 
-It is one thread with an event loop. It does no TLS; the URLs that it gives ask for none.
+It is one thread with an event loop. It has no TLS, and its URLs ask for none.
 """
 
 from __future__ import annotations
@@ -26,28 +25,30 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.proxy import through
 
-Client = tuple[bytes, bytes]  # a user and a database: those who share sessions
+Client = tuple[bytes, bytes]  # a user and a database: clients with the same pair share sessions
 
 PATIENCE_SECONDS: Final = 60.0
 
 _PROTOCOL: Final = 3 << 16
 _ENCRYPTION_REQUESTS: Final = (80877103, 80877104)
-# `-c name=value` and `--name=value`, after white space; none may follow.
+# `-c name=value` and `--name=value`, after white space; white space must not follow.
 _OPTIONS: Final = re.compile(rb"(?:\s*(?:-c\s*|--)(?:\\.|[^\s\\=])+=(?:\\.|[^\s\\])*)*", re.DOTALL)
 # The answer to "discard all".
 _CLEANED_UP: Final = b"C\0\0\0\x10DISCARD ALL\0Z\0\0\0\5I"
-# What ends a round of a client: a query, a Sync, a function call.
+# The messages that end a round of a client: a query, a Sync, a function call.
 _ENDS_ROUND: Final = (b"Q", b"S", b"F")
 
 
 class Pooler:
-    """Stands before the server that `database_url` names.
+    """A pooler before the server that `database_url` names.
 
     Attributes:
-        port: where it listens, on 127.0.0.1.
-        transactions: how many rounds that began a transaction were led to a session.
+        port: the port on which it listens, on 127.0.0.1.
+        transactions: how many rounds that began a transaction were sent to a session.
         refused: how many clients were refused for their settings.
-        out_of_step: how many of the clients to come get an answer that nobody waits for before their own.
+        lends_for_good: whether a client keeps its session, as in session mode, with as many sessions as needed.
+        refuses: the error for a client that asks for settings, as from an unconfigured PgBouncer; "" for none.
+        out_of_step: how many of the next clients get an unexpected answer before their own.
     """
 
     def __init__(self, database_url: str, sessions: int = 2) -> None:
@@ -56,10 +57,14 @@ class Pooler:
         self._size = sessions
         self.transactions = 0
         self.refused = 0
+        self.refuses = ""
+        self.lends_for_good = False
         self.out_of_step = 0
         self._pools: dict[Client, _Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Accepted sockets inherit it.
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="pooler", daemon=True)
@@ -80,12 +85,23 @@ class Pooler:
         return through(database_url, self.port)
 
     def end_sessions(self) -> None:
-        """Close all sessions, as when the server restarts; clients that use one are cut off."""
+        """Close all sessions, as at a restart of the server; clients that use one are disconnected."""
 
         async def end() -> None:
             for pool in self._pools.values():
                 for session in list(pool.sessions):
                     session.close()
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(PATIENCE_SECONDS)
+
+    def end_idle_clients(self) -> None:
+        """Disconnect all clients that wait for no answer, as PgBouncer does after its `client_idle_timeout`."""
+
+        async def end() -> None:
+            sessions = [session for pool in self._pools.values() for session in pool.sessions]
+            for writer in self._clients - {session.client for session in sessions if session.unanswered}:
+                writer.write(_refusal("client_idle_timeout"))
+                writer.close()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(PATIENCE_SECONDS)
 
@@ -121,16 +137,19 @@ class Pooler:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a client until it goes."""
+        """Serve a client until it disconnects."""
         parameters = await _startup(reader, writer)
         if parameters is None:
             return
-        if not _OPTIONS.fullmatch(parameters.get(b"options", b"")):
+        options = parameters.get(b"options", b"")
+        if not _OPTIONS.fullmatch(options) or (self.refuses and options):
             self.refused += 1
-            writer.write(_refusal("unsupported options startup parameter: only '-c config=val' is allowed"))
+            unread = "unsupported options startup parameter: only '-c config=val' is allowed"
+            writer.write(_refusal(self.refuses or unread))
             await writer.drain()
             return
         pool = await self._pool(parameters[b"user"], parameters.get(b"database", parameters[b"user"]))
+        self._clients.add(writer)
         writer.write(pool.welcome)
         is_out_of_step = self.out_of_step > 0
         self.out_of_step -= is_out_of_step
@@ -151,13 +170,14 @@ class Pooler:
                 session.writer.write(message)
                 await session.writer.drain()
         finally:
+            self._clients.discard(writer)
             if session is not None and session.client is writer:
                 session.close()  # In the middle of a transaction.
 
     async def _pool(self, user: bytes, database: bytes) -> _Pool:
-        """Return the sessions of this user in this database, opened by whoever comes first."""
+        """Return the sessions of this user in this database. The first client opens them."""
         if (user, database) not in self._pools:
-            pool = self._pools[user, database] = _Pool(self._server, user, database)
+            pool = self._pools[user, database] = _Pool(self._server, user, database, self.lends_for_good)
             await pool.open(self._size)
             pool.is_open.set()
         pool = self._pools[user, database]
@@ -168,8 +188,9 @@ class Pooler:
 class _Pool:
     """The sessions that the clients of one user and one database share."""
 
-    def __init__(self, server: tuple[str, int], user: bytes, database: bytes) -> None:
+    def __init__(self, server: tuple[str, int], user: bytes, database: bytes, lends_for_good: bool) -> None:
         self._server = server
+        self.lends_for_good = lends_for_good
         self._startup = b"user\0" + user + b"\0database\0" + database + b"\0\0"
         self._idle: deque[_Session] = deque()
         self._freed = asyncio.Condition()
@@ -193,10 +214,10 @@ class _Pool:
             task.add_done_callback(self._tasks.discard)
 
     async def take(self) -> _Session:
-        """Take the session that was idle for longest: never the one that this client had, if there is another."""
+        """Take the session that was idle for longest, but not the client's last one if there is another."""
         async with self._freed:
-            await self._freed.wait_for(lambda: self._idle or not self.sessions)
-            if not self.sessions:
+            await self._freed.wait_for(lambda: self._idle or not self.sessions or self.lends_for_good)
+            if not self._idle:
                 await self.open(1)
             return self._idle.popleft()
 
@@ -208,7 +229,7 @@ class _Pool:
             self._freed.notify()
 
     async def lose(self, session: _Session) -> None:
-        """This session is closed; another takes its place when somebody needs it."""
+        """Note that this session is closed. A new one replaces it when a client needs it."""
         async with self._freed:
             self.sessions.discard(session)
             with suppress(ValueError):
@@ -226,7 +247,7 @@ class _Session:
         self.unanswered = 0  # rounds of the client
 
     async def follow(self, reader: asyncio.StreamReader) -> None:
-        """Send on what the server says; after each transaction give the session back."""
+        """Forward the server's messages; after each transaction give the session back."""
         try:
             with suppress(asyncio.IncompleteReadError, OSError):
                 while True:
@@ -235,7 +256,7 @@ class _Session:
                         self.client.write(message)
                     if kind == b"Z":
                         self.unanswered -= 1
-                        if self.unanswered == 0 and message[5:] == b"I":
+                        if self.unanswered == 0 and message[5:] == b"I" and not self._pool.lends_for_good:
                             await self._pool.give_back(self)
         finally:
             if self.client is not None:
@@ -244,12 +265,12 @@ class _Session:
             await self._pool.lose(self)
 
     def close(self) -> None:
-        """Close the connection, and with it the client's that uses it."""
+        """Close the connection, and the connection of the client that uses it."""
         self.writer.close()
 
 
 async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[bytes, bytes] | None:
-    """Read what a client starts with; nothing where it wants something else than to start."""
+    """Read a client's startup message; return `None` for any other request."""
     while True:
         body = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
         request = int.from_bytes(body[:4])
@@ -257,13 +278,13 @@ async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             writer.write(b"N")
             continue
         if request >> 16 != 3:
-            return None  # to cancel a statement
+            return None  # a request to cancel a statement
         texts = body[4:].split(b"\0")
         return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
 async def _welcome(reader: asyncio.StreamReader) -> bytes:
-    """Read what the server says until it is ready."""
+    """Read the server's messages until it is ready."""
     welcome = b""
     while True:
         kind, message = await _message(reader)
@@ -273,7 +294,7 @@ async def _welcome(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """Read a message; return its type, and the whole."""
+    """Read a message; return its type and the whole message."""
     head = await reader.readexactly(5)
     return head[:1], head + await reader.readexactly(int.from_bytes(head[1:]) - 4)
 

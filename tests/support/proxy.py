@@ -1,7 +1,7 @@
-"""A small proxy before a PostgreSQL server: it cuts and holds connections, and loses what passes, when a test says so.
+"""A small proxy before a PostgreSQL server. For a test it cuts connections, holds them, and drops messages.
 
-It reads the protocol, so that a cut is exact: before a certain statement reaches the server, or after the server has
-done it, before its answer is returned. It does no TLS; the URLs that it gives ask for none.
+It reads the protocol, so a cut is exact: before a certain statement reaches the server, or after the server has
+executed it but before the answer is returned. It has no TLS, and its URLs ask for none.
 
     with Proxy.before(postgres_url) as proxy:
         DBOS(config={..., "system_database_url": proxy.url(postgres_url)})
@@ -32,14 +32,14 @@ T = TypeVar("T")
 PATIENCE_SECONDS: Final = 300.0
 
 _TERMINATE: Final = b"X\x00\x00\x00\x04"
-_RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER: to close is to reset
+_RESET: Final = struct.pack("ii", 1, 0)  # for SO_LINGER: closing resets the connection
 
-# What a connection does that the proxy itself has asked for; its answer goes to nobody.
+# The statement that the proxy itself sends on a connection; its answer is dropped.
 _OURS: Final = "deallocate all"
 
 
 class Cut:
-    """Connections that are to be cut, or held, at a statement. Counts how many were."""
+    """Connections to cut, or to hold, at a statement. Counts them."""
 
     def __init__(self, text: str, answered: bool, every: int, times: int | None, holds: bool = False) -> None:
         self.holds = holds
@@ -52,7 +52,7 @@ class Cut:
         self.count = 0
 
     def springs(self, sql: str, *, answered: bool) -> bool:
-        """Tell whether the connection is to be cut here, and count it."""
+        """Tell whether to cut the connection here, and count the statement."""
         if answered is not self._answered or self.count == self._times or not self._words.search(sql):
             return False
         self._seen += 1
@@ -70,10 +70,10 @@ class Cut:
 
 
 class Proxy:
-    """Stands before the server at `host` and `port`; a host that begins with a slash is the directory of its socket.
+    """A proxy before the server at `host` and `port`; a host that begins with a slash is the directory of a socket.
 
     Attributes:
-        port: where it listens, on 127.0.0.1. It stays the same.
+        port: the port on which it listens, on 127.0.0.1. It never changes.
         swallow_notifications: whether the server's notifications are dropped, as by a pooler in transaction mode.
         accepted: how many connections were accepted so far.
     """
@@ -87,13 +87,14 @@ class Proxy:
         self._links: set[_Link] = set()
         self._cuts: list[Cut] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Accepted sockets inherit it.
         self.port: int = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     @classmethod
     def before(cls, database_url: str) -> Self:
-        """Make a proxy before the server that this URL names."""
+        """Create a proxy before the server that this URL names."""
         given = conninfo_to_dict(database_url)
         return cls(str(given.get("host") or "127.0.0.1"), int(given.get("port") or 5432))
 
@@ -115,7 +116,7 @@ class Proxy:
     # --- what goes wrong ------------------------------------------------------------------------------
 
     def cut(self, only: str = "") -> int:
-        """Reset all connections, or those whose latest statement holds the text `only`. Returns how many."""
+        """Reset all connections, or those whose latest statement contains the text `only`. Returns how many."""
 
         def cut() -> int:
             chosen = [link for link in self._links if only.lower() in link.latest.lower()]
@@ -129,17 +130,18 @@ class Proxy:
         """Cut the connection that runs a statement with these words (in whatever case).
 
         Args:
-            text: what the statement holds, whole words; also that of a prepared one.
-            answered: cut when the server has done it, before its answer is returned; else before it reaches the server.
-            every: cut at each such one of the statements that match.
-            times: how often; `None` for always.
+            text: whole words of the statement, or of the prepared statement.
+            answered: cut after the server has executed it, before the answer is returned; else before it reaches the
+                server.
+            every: cut at every `every`th of the statements that match.
+            times: how often; `None` means always.
         """
         cut = Cut(text, answered, every, times)
         self._do(lambda: self._cuts.append(cut))
         return cut
 
     def hold_at(self, text: str) -> Cut:
-        """Become a black hole when a statement with these words comes, before it reaches the server."""
+        """Become a black hole at a statement with these words, before it reaches the server."""
         cut = Cut(text, False, 1, 1, holds=True)
         self._do(lambda: self._cuts.append(cut))
         return cut
@@ -149,11 +151,11 @@ class Proxy:
         self._do(self._cuts.clear)
 
     def refuse(self) -> None:
-        """Let no new connection through."""
+        """Refuse new connections."""
         self._set_refuses(True)
 
     def accept(self) -> None:
-        """Let new connections through again."""
+        """Accept new connections again."""
         self._set_refuses(False)
 
     def hold(self) -> None:
@@ -161,11 +163,12 @@ class Proxy:
         self._do(lambda: self.set_holds(True))
 
     def release(self) -> None:
-        """Forward again, also what was held."""
+        """Forward messages again, including the held ones."""
         self._do(lambda: self.set_holds(False))
 
     def forget_prepared(self) -> None:
-        """Let every session lose its prepared statements before its next transaction, as where a pooler changes it."""
+        """Let every session lose its prepared statements before its next transaction, as if a pooler changed the
+        session."""
 
         def forget() -> None:
             for link in self._links:
@@ -233,8 +236,8 @@ class Proxy:
             link.cut()
 
     def cuts_at(self, sql: str, *, answered: bool) -> Cut | None:
-        """Return the cut that is due at this statement, if one is."""
-        due = [cut for cut in self._cuts if cut.springs(sql, answered=answered)]  # Each is to count it.
+        """Return the cut that is due at this statement, if any."""
+        due = [cut for cut in self._cuts if cut.springs(sql, answered=answered)]  # Each cut must count the statement.
         return due[0] if due else None
 
     @property
@@ -243,7 +246,7 @@ class Proxy:
         return self._holds
 
     def forget(self, link: _Link) -> None:
-        """A link is closed."""
+        """Forget a closed link."""
         self._links.discard(link)
 
     def _set_refuses(self, refuses: bool) -> None:
@@ -253,7 +256,7 @@ class Proxy:
         self._do(set_it)
 
     def set_holds(self, holds: bool) -> None:
-        """Hold from now on, or go on. In the proxy's thread."""
+        """Start or stop holding. Called in the proxy's thread."""
         self._holds = holds
         for link in list(self._links):
             link.go_on()
@@ -268,7 +271,7 @@ class Proxy:
 
 
 def through(database_url: str, port: int) -> str:
-    """Return the URL of the same database through what listens at `port` on this machine, and does no TLS."""
+    """Return the URL of the same database through `port` of this machine, without TLS."""
     parts = urlsplit(database_url)
     login, at, _ = parts.netloc.rpartition("@")
     given = [(name, value) for name, value in parse_qsl(parts.query) if name not in _OF_THE_SERVER]
@@ -300,7 +303,7 @@ class _Side(asyncio.Protocol):
 
 
 class _Link:
-    """A client's connection and the one to the server behind it."""
+    """A client's connection, and its connection to the server."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -308,12 +311,12 @@ class _Link:
         self._connecting: asyncio.Task[None] | None = None
         self._is_closed = False
         self._from_client = bytearray()
-        self._held = b""  # of what the client said: at this the proxy became a black hole
+        self._held = b""  # the client's data held since the proxy became a black hole
         self._from_server = bytearray()
         self._has_begun = False  # the first message has no type
         self._prepared: dict[bytes, str] = {}
         self._portals: dict[bytes, str] = {}
-        # What the server has still to answer: statements, and None for the end of each round.
+        # What the server must still answer: statements, and None for the end of each round.
         self._unanswered: deque[str | None] = deque()
         self._is_idle = False
         self.is_to_forget = False
@@ -322,7 +325,7 @@ class _Link:
     # --- its life -------------------------------------------------------------------------------------
 
     def opened(self, side: _Side) -> None:
-        """A side is connected; after the client's comes the server's."""
+        """Note that a side is connected. After the client's side, connect the server's."""
         if self._is_closed:
             assert side.transport is not None
             side.transport.abort()
@@ -333,7 +336,7 @@ class _Link:
         self.go_on()
 
     def go_on(self) -> None:
-        """Read on, or read no more, as the proxy is now."""
+        """Resume or pause reading, according to the state of the proxy."""
         for side in self._sides:
             assert side.transport is not None
             if self._proxy.holds or len(self._sides) < 2:
@@ -344,7 +347,7 @@ class _Link:
             self.client_said(b"")
 
     def close(self) -> None:
-        """Close both sides, when what was received is sent on."""
+        """Close both sides, after forwarding what was received."""
         if not self._is_closed:
             self._is_closed = True
             self._proxy.forget(self)
@@ -367,7 +370,7 @@ class _Link:
     # --- what is said ---------------------------------------------------------------------------------
 
     def client_said(self, data: bytes) -> None:
-        """Send on what the client says, up to where it is to be cut."""
+        """Forward the client's messages, up to a cut."""
         if self._is_closed:
             return
         self._from_client += data
@@ -387,7 +390,7 @@ class _Link:
             sql = self._note(message)
             cut = self._proxy.cuts_at(sql, answered=False) if sql is not None else None
             if cut is not None:
-                # What goes before it reaches the server, and is rolled back there.
+                # The earlier messages reach the server, and are rolled back there.
                 self._send_to_server(bytes(onwards))
                 if cut.holds:
                     self._held = message
@@ -399,7 +402,7 @@ class _Link:
         self._send_to_server(bytes(onwards))
 
     def server_said(self, data: bytes) -> None:
-        """Send on what the server says, up to where it is to be cut."""
+        """Forward the server's messages, up to a cut."""
         if self._is_closed:
             return
         self._from_server += data
@@ -422,7 +425,7 @@ class _Link:
         self._send_to_client(bytes(onwards))
 
     def _note(self, message: bytes) -> str | None:
-        """Keep in mind what a message of the client says. Returns the statement that it lets the server run."""
+        """Note a message of the client. Returns the statement that it makes the server execute."""
         kind, body = message[:1], message[5:]
         match kind:
             case b"Q":
@@ -447,7 +450,7 @@ class _Link:
         return None
 
     def _end_round(self, message: bytes) -> None:
-        """The server is ready for more: what it has not answered by now, it skipped after an error."""
+        """End a round: the server has skipped all statements that it has not answered, after an error."""
         while self._unanswered and self._unanswered.popleft() is not None:
             pass
         self._is_idle = message[5:6] == b"I" and not self._unanswered
@@ -466,7 +469,7 @@ class _Link:
 
 
 def _next_message(received: bytearray) -> bytes | None:
-    """Take the next message with a type, if it is there as a whole."""
+    """Take the next message with a type, if it is complete."""
     if len(received) < 5:
         return None
     whole = 1 + int.from_bytes(received[1:5])

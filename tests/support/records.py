@@ -1,4 +1,4 @@
-"""What a database holds, read behind the library's back, in one form for both stores."""
+"""The contents of a database, read without the library, in one form for both stores."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class EventRow(NamedTuple):
 
 
 class ItemRow(NamedTuple):
-    """An item of a stream as it is stored; one that a step wrote has the number of its attempt."""
+    """An item of a stream as it is stored. An item that a step wrote has the number of its attempt."""
 
     workflow_id: str
     key: str
@@ -141,14 +141,14 @@ _POSTGRES = {"p": "tidings.", "id": "workflow_id", "destination": "destination_i
 
 
 class Inspector:
-    """A connection of the test's own to a database: cheap to ask again and again."""
+    """The test's own connection to a database, for many cheap queries."""
 
     def __init__(self, url: str) -> None:
         self._sqlite: sqlite3.Connection | None = None
         self._postgres: psycopg.Connection[Any] | None = None
         if url.startswith("sqlite"):
             self._sqlite = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-            # The library alone checkpoints: see its notes on SQLite's WAL-reset bug.
+            # Only the library checkpoints: see its notes on SQLite's WAL-reset bug.
             self._sqlite.execute("pragma wal_autocheckpoint = 0")
         else:
             self._postgres = psycopg.connect(url, autocommit=True)

@@ -1,7 +1,7 @@
-"""The workflows, steps and classes that each test begins with: those of its own module and of what that imports.
+"""The workflows, steps and classes registered at the start of each test: those of its module and of its imports.
 
-A run of the tests imports all their modules; a program would import one of them. So each test finds what that one has
-registered, whatever other modules define and whatever other tests have registered or cleared.
+A run imports all test modules, while a program would import only one. So each test starts with the registrations of its
+own module, whatever other modules define and other tests have registered or cleared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from tidings.api.workflows import REGISTRY
 
-# The tables of the registry, each with what tells the module that an item of it comes from.
+# The tables of the registry, each with a function that returns the module of an item.
 _WORKFLOWS: dict[str, Callable[[Any, Any], str]] = {
     "_workflows": lambda _, workflow: workflow.function.__module__,
     "_steps": lambda _, step: step[0].function.__module__,
@@ -31,19 +31,19 @@ _OURS = ("tests", "examples", "chaos", "bench")
 
 
 class Registered:
-    """What modules have registered by now: made when all have been imported, and before the first test."""
+    """The registrations of all modules: recorded after all imports, and before the first test."""
 
     def __init__(self) -> None:
         unknown = {*vars(REGISTRY), *vars(REGISTRY.receivers)} - {*_WORKFLOWS, *_RECEIVERS, *_OTHERS}
         assert not unknown, f"the registry has changed, and this module has to follow: {unknown}"
         self._tables = [(table, origin, dict(table)) for table, origin in _tables()]
         self._methods = set(REGISTRY._methods)
-        # Now, while nothing else runs: CPython's parser cannot bear another thread that parses, or a finalizer.
+        # Now, while nothing else runs: CPython's parser is not safe against finalizers, or other threads that parse.
         for name in [each for each in sys.modules if each.partition(".")[0] in _OURS]:
             _imports(name)
 
     def restore(self, module: str) -> None:
-        """Let the registry hold what this module of tests and all that it imports have registered, and no more."""
+        """Restore the registry to the registrations of this test module and of its imports."""
         modules = imported_by(module)
         for table, origin, items in self._tables:
             table.clear()
@@ -60,7 +60,7 @@ def _tables() -> Iterator[tuple[dict[Any, Any], Callable[[Any, Any], str]]]:
 
 @functools.cache
 def imported_by(module: str) -> frozenset[str]:
-    """Return the names of this module, of all of ours that it imports, of all that those import, and so on.
+    """Return the names of this module and of all our modules that it imports, directly or indirectly.
 
     For a module of tests, the files `conftest.py` beside it and above count as imported.
     """
@@ -78,7 +78,7 @@ def imported_by(module: str) -> frozenset[str]:
 
 @functools.cache
 def _imports(module: str) -> frozenset[str]:
-    """Return what of ours the source of a module imports; a name that is imported from a package may be a module."""
+    """Return our modules that a module's source imports. A name imported from a package may be a module."""
     file = getattr(sys.modules[module], "__file__", None)
     names: set[str] = set()
     for statement in ast.walk(ast.parse(Path(file).read_text() if file is not None else "")):

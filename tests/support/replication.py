@@ -1,11 +1,11 @@
-"""A pair of PostgreSQL servers, a primary and a standby that streams from it: to kill the one and promote the other.
+"""Two PostgreSQL servers, a primary and a standby that streams from it. A test can kill one and promote the other.
 
     with ReplicatedPair(synchronous=True) as pair:
         DBOS(config={..., "system_database_url": pair.url})
         pair.fail_over()
 
-The standby begins as a copy of the primary's data, made before either of them runs, so no more programs are needed
-than `PostgresServer` needs.
+The standby begins as a copy of the primary's data, made before either of them runs. So it needs only the programs that
+`PostgresServer` needs.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from subprocess import PIPE
 from types import TracebackType
 from typing import Any, Final, Self
 
 import psycopg
 
-from tests.support.postgres import PostgresError, PostgresServer
+from tests.support.passwords import PASSWORD
+from tests.support.postgres import PostgresServer
 
 _NAME: Final = "standby"
 _SETTINGS: Final = {
     "fsync": "off",
-    # A standby that lost its primary, or has it back, tries again soon.
+    # A standby that has lost its primary reconnects soon.
     "wal_retrieve_retry_interval": "100ms",
 }
 _PATIENCE_SECONDS: Final = 60.0
 
 
 class ReplicatedPair:
-    """Two servers, both running: what is committed on `primary` is streamed to `standby`.
+    """Two running servers: commits on `primary` are streamed to `standby`.
 
     Args:
         synchronous: whether the primary acknowledges a commit only when the standby has it too.
 
     Attributes:
-        url: of both: the primary first.
+        url: the URL of both servers, the primary first.
     """
 
     def __init__(self, *, synchronous: bool) -> None:
@@ -52,7 +52,9 @@ class ReplicatedPair:
             self._life.close()
             raise
         self._life.callback(self.standby.close)
-        self.url = f"postgresql://postgres@127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}/postgres"
+        self.url = (
+            f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}/postgres"
+        )
 
     def __enter__(self) -> Self:
         try:
@@ -74,12 +76,12 @@ class ReplicatedPair:
         self._life.close()
 
     def hold(self) -> None:
-        """Let nothing more come to the standby: what is committed from now on is on the primary alone."""
+        """Stop the streaming: commits from now on are only on the primary."""
         self._set(self.standby, "primary_conninfo", "")
         self._await(self.standby, "select 1 where not exists (select from pg_stat_wal_receiver)")
 
     def resume(self) -> None:
-        """Let the standby have all that was held back, and what comes."""
+        """Continue the streaming, including all that was held back."""
         conninfo = f"host=127.0.0.1 port={self.primary.port} user=postgres application_name={_NAME}"
         self._set(self.standby, "primary_conninfo", conninfo)
 
@@ -89,8 +91,9 @@ class ReplicatedPair:
         self._await(self.standby, f"select 1 where pg_last_wal_replay_lsn() >= '{written}'")
 
     def promote(self) -> None:
-        """Let the standby take writes. The primary should not run any more: there would be two."""
-        # Not waited for in the server: what it applies meanwhile may conflict with the statement, and end it.
+        """Let the standby accept writes. The primary must have ended, or there would be two primaries."""
+        # Do not wait inside the server: changes that it applies meanwhile may conflict with the statement, and cancel
+        # it.
         [(is_asked,)] = ask(self.standby, "select pg_promote(wait => false)")
         assert is_asked
         self._await(self.standby, "select 1 where not pg_is_in_recovery()")
@@ -101,7 +104,7 @@ class ReplicatedPair:
         self.promote()
 
     def await_held_commit(self) -> int:
-        """Wait until a commit waits for the standby's word; return the number of the server's process that waits."""
+        """Wait until a commit waits for the standby; return the id of the server process that waits."""
         [(number,)] = self._await(self.primary, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
         return int(number)
 
@@ -112,7 +115,7 @@ class ReplicatedPair:
             ask(server, "select pg_reload_conf()")
 
     def _await(self, server: PostgresServer, query: str) -> list[tuple[Any, ...]]:
-        """Ask until there is an answer: a server tells nobody about its replication."""
+        """Query until there is an answer, because a server sends no events about its replication."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         pause = threading.Event()
         while not (found := ask(server, query)):
@@ -129,28 +132,20 @@ class _Copy(PostgresServer):
         super().__init__(**settings)
 
     def _executable(self, programs: Path) -> Path:
-        return self._original.programs  # Which this user can reach.
+        return self._original.programs  # This user can read them.
 
     def _make_data(self) -> None:
         data = self.directory / "data"
-        # As the servers' user, whose directories these are.
-        for command in (
-            ["cp", "-R", str(self._original.directory / "data"), str(data)],
-            ["touch", str(data / _SIGNAL)],
-        ):
-            program, *arguments = command
-            copy = self._run(Path(program), *arguments, output=PIPE)
-            output, _ = copy.communicate()
-            if copy.returncode != 0:
-                self.close()
-                raise PostgresError(f"{program} failed:\n{output.decode()}")
+        # Run as the servers' user, who owns these directories.
+        self._command(Path("cp"), "-R", str(self._original.directory / "data"), str(data))
+        self._command(Path("touch"), str(data / _SIGNAL))
 
 
 _SIGNAL: Final = "standby.signal"
 
 
 def ask(server: PostgresServer, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """Run one statement on this one server of several."""
+    """Run one statement on this server."""
     with psycopg.connect(server.url, autocommit=True) as connection:
         cursor = connection.execute(query.encode(), parameters)
         return cursor.fetchall() if cursor.description else []

@@ -1,4 +1,4 @@
-"""The rows of a tidings database, read and written past the library, on either store."""
+"""The rows of a tidings database, read and written without the library, on either store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TABLES = ("workflows", "entries", "messages", "events", "stream_items", "closed_
 
 
 class Rows:
-    """Runs statements, in which `{messages}` stands for the table's name, and `?` for a parameter."""
+    """Runs statements in which `{messages}` means the table's name, and `?` a parameter."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -28,7 +28,7 @@ class Rows:
         text = re.sub(r"\{(\w+)\}", rf"{prefix}\1", statement)
         if self.is_sqlite:
             with closing(sqlite3.connect(self._url.removeprefix("sqlite:///"))) as file, file:
-                # The library alone checkpoints: see its notes on SQLite's WAL-reset bug.
+                # Only the library checkpoints: see its notes on SQLite's WAL-reset bug.
                 file.execute("pragma wal_autocheckpoint = 0")
                 return file.execute(text, parameters).fetchall()
         with psycopg.connect(self._url) as connection:

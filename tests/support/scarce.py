@@ -1,4 +1,4 @@
-"""What a process may lack, for the length of a block: threads, descriptors, memory."""
+"""Shortages of a process during a block: threads, descriptors, memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from unittest.mock import patch
 
 from tests.support.app import Sightings
 
-# The threads that execute workflows and steps. Those of tests, and those of an engine, can be started.
+# The threads that execute workflows and steps. The tests and the engine can still start theirs.
 EXECUTING = ("tidings-worker", "tidings-step", "tidings-loop")
 
 
 @contextlib.contextmanager
 def no_threads(*names: str) -> Iterator[Sightings]:
-    """Let no thread of these names be started; all that execute workflows and steps, if none is given.
+    """Refuse to start threads with these names; by default all that execute workflows and steps.
 
-    What was refused is noted.
+    Each refusal is noted.
     """
     refused = Sightings()
     real_start = threading.Thread.start

@@ -1,4 +1,4 @@
-"""The pooler itself: that it mixes sessions up, and which settings it refuses."""
+"""The pooler itself: it mixes sessions up, and refuses some settings."""
 
 from collections.abc import Iterator
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import programs
 
-# It starts another one, as the widget store does, and neither heeds a signal or the end of its input.
+# It starts another program, as the widget store does. Both ignore signals and the end of their input.
 _STUBBORN = """
 import signal, subprocess, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
@@ -35,7 +35,7 @@ def test_a_program_and_what_it_started_end_with_the_process_that_started_it(how:
     parent = programs.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert [parent.stdout.readline() for _ in range(2)] == ["here\n", "here\n"]
-    # They share its output, which ends only when all three have ended.
+    # They share its output, which ends only after all three have ended.
     rest, _ = parent.communicate("end\n")
     assert rest == ""
     assert parent.returncode == (-signal.SIGKILL if how == "killed" else 7)

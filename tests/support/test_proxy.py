@@ -1,4 +1,4 @@
-"""The proxy itself: what it lets through, and that a cut is where it says."""
+"""The proxy itself: what it forwards, and that a cut is at the right place."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def connect(url: str) -> psycopg.Connection:
 
 
 def rows(url: str) -> int:
-    """Count what was written past the proxy."""
+    """Count the rows on a direct connection, without the proxy."""
     with connect(url) as connection:
         [(count,)] = connection.execute("select count(*) from numbers").fetchall()
         return int(count)
@@ -57,17 +57,17 @@ def test_a_cut_before_and_after_a_commit(
     database = Database(url, "tidings")
     wire = Wire(database.open(), database.statements, prepared=prepared)
     wire._connection.execute("begin")
-    wire._connection.execute("insert into numbers values (1)")
-    wire.run([Call("commit")])  # Prepared from now on: the next one has no text.
+    wire._connection.execute("insert into public.numbers values (1)")
+    wire.run([Call("commit")])  # It is prepared from now on: the next message has no text.
     wire._connection.execute("begin")
-    wire._connection.execute("insert into numbers values (2)")
+    wire._connection.execute("insert into public.numbers values (2)")
     cut = proxy.cut_at("COMMIT", answered=answered)
     with pytest.raises(Lost):
         wire.run([Call("commit")])
     assert cut.count == 1
     wait_until(lambda: proxy.connections == 0)
     assert rows(postgres_url) == 1 + answered
-    with connect(url) as connection:  # Once is enough.
+    with connect(url) as connection:  # The cut happens only once.
         connection.execute("begin")
         connection.execute("insert into numbers values (3)")
         connection.execute("commit")

@@ -1,4 +1,4 @@
-"""The pair itself: what other tests do to it must do what its name says."""
+"""The pair itself: its methods, which other tests use, do what their names say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import os, signal
 from tests.support.replication import ReplicatedPair
 pair = ReplicatedPair(synchronous=False).__enter__()
 for server in (pair.primary, pair.standby):
-    print(server.url, server.directory, flush=True)
+    print(server.port, server.directory, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -53,11 +53,11 @@ def test_a_commit_of_a_synchronous_pair_waits_for_the_standby() -> None:
 
 
 def test_nothing_of_a_pair_outlives_a_process_that_was_killed() -> None:
-    # The guards share the output of that process, so `run` returns only when they are through.
+    # The guards share the output of that process, so `run` returns only after they have ended.
     died = programs.run(*programs.python("-c", _DIES_WITH_A_PAIR), stderr=None)
     assert died.returncode == -signal.SIGKILL
     for line in died.stdout.splitlines():
-        url, directory = line.split()
+        port, directory = line.split()
         assert not Path(directory).exists()
         with pytest.raises(psycopg.OperationalError):
-            psycopg.connect(url)
+            psycopg.connect(host="127.0.0.1", port=port, user="postgres")

@@ -1,17 +1,18 @@
-"""`make stress` itself: what it says of a round, what it keeps, and what it finds left behind."""
+"""`make stress` itself: its report of a round, the log that it keeps, and the leftovers that it finds."""
 
 from pathlib import Path
 
 import pytest
 
 from tests import stress
+from tests.support import leftovers
 
 _LEAVING = "tests/support/leaving.py"
 _ESCAPING = "tests/support/escaping.py"
 
 
 def play(logs: Path, rounds: int, *arguments: str) -> int:
-    """Play rounds of these tests beside one busy process."""
+    """Run rounds of these tests beside one busy process."""
     return stress.main([f"--rounds={rounds}", "--busy=1", "--seed=7", f"--logs={logs}", "--", "-n0", *arguments])
 
 
@@ -43,9 +44,15 @@ def test_what_a_round_leaves_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stress, "_PATIENCE_SECONDS", 0.1)
+    other = leftovers.MEMORY / "tidings-another-0-run"  # It belongs to another run.
+    other.touch()
     assert play(tmp_path, 1, _ESCAPING) == 1
+    other.unlink()
     _, line, _ = capsys.readouterr().out.splitlines()
     assert "RED" in line
-    assert "2 passed" in line
-    for left in ("(sleep 3600 )", "/left;"):
+    assert "3 passed" in line
+    [in_memory] = leftovers.MEMORY.glob("tidings-*-left")
+    in_memory.unlink()
+    for left in ("(sleep 3600 )", "/left;", str(in_memory)):
         assert left in line
+    assert str(other) not in line

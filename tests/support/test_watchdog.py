@@ -1,4 +1,4 @@
-"""The watchdog itself: a test that hangs fails its run, which ends and says where it hung."""
+"""The watchdog itself: a test that hangs fails its run. The run ends and shows where the test hung."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.support import programs
 
 @pytest.mark.long
 def test_a_test_that_hangs_in_one_of_several_processes_fails_and_shows_every_stack() -> None:
-    # Of the test alone: to set it up may take long.
+    # The limit is for the test alone: its setup may take long.
     told = ("--numprocesses=1", "--timeout=5", "-o", "timeout_func_only=true")
     command = programs.python("-m", "pytest", "tests/support/hanging.py", *told)
     run = programs.run(*command)

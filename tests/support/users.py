@@ -1,14 +1,16 @@
-"""Users of a PostgreSQL database who may do less than its owner."""
+"""Users of a PostgreSQL database with fewer rights than its owner."""
 
 from __future__ import annotations
 
+from tests.support.passwords import PASSWORD
 from tests.support.rows import Rows
 
 USER = "tidings_user"
 
 
 def as_user(url: str, *rights: str) -> str:
-    """Return the URL of a user who may use all tables, and has these rights besides, in which `{user}` is its name."""
+    """Return the URL of a user who may use all tables, and has these further rights. `{user}` in them is the user's
+    name."""
     rows = Rows(url)
     rows.run(f"do $$ begin create role {USER} login; exception when duplicate_object then null; end $$")
     rows.run(f"revoke all on all tables in schema tidings from {USER}")
@@ -18,4 +20,4 @@ def as_user(url: str, *rights: str) -> str:
     for right in rights:
         rows.run(right.replace("{user}", USER))
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{USER}@{rest.partition('@')[2]}"
+    return f"{scheme}://{USER}:{PASSWORD}@{rest.partition('@')[2]}"

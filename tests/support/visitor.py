@@ -1,8 +1,8 @@
-"""A client as another program has it: with an engine of its own, though it is in this process.
+"""A client like that of another program: in this process, but with an engine of its own.
 
-An engine is shared by those who want the same of it. What a visitor wants differs a little from what `DBOS` wants, so
-all that the two know of each other went through the database. And all that it learns it has heard: its re-checks are an
-hour apart.
+Users with the same settings share an engine. The settings of a visitor differ a little from those of `DBOS`, so all
+communication between the two goes through the database. The visitor learns of changes only by listening: its re-checks
+are an hour apart.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Visitor:
         return form
 
     async def waiting(self, *key: str | None, times: int = 1) -> None:
-        """Wait until it waits for the `times`th time: `waiting("event", id, key)`, `waiting("end", id)`."""
+        """Wait until its `times`th wait for this begins: `waiting("event", id, key)`, `waiting("end", id)`."""
         await self.waits.until(lambda seen: sum(key in keys for keys in seen) >= times)
 
 
 @contextmanager
 def visiting(url: str, face: Face, *, connection: dict[str, Any] = _NOBODY_ELSES, **options: Any) -> Iterator[Visitor]:
-    """Make a client whose engine is its own, and destroy it at the end of the block."""
+    """Create a client with an engine of its own, and destroy it at the end of the block."""
     waits, probes = Sightings(), Probes()
     probes.set(Point.WAITING, lambda arrival: waits.note(arrival.keys if arrival is not None else ()))
     with (

@@ -1,7 +1,8 @@
-"""The voice of the watchdog where tests run in several processes.
+"""The output of the watchdog when tests run in several processes.
 
-When a test has taken too long, pytest-timeout prints what the test has said and every stack through the terminal's
-reporter, and ends the process. In a worker that reporter speaks to nobody; there the error output is the run's.
+When a test has taken too long, pytest-timeout prints the test's output and all stacks through the terminal reporter,
+and ends the process. In a worker nobody reads that reporter's output; but the worker shares the error output of the
+run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 
 
 class _Voice:
-    """What stands in the reporter's place: a terminal to write to, and no interest in what the tests do."""
+    """A replacement for the reporter: it writes to a terminal, and ignores the results of tests."""
 
     def __init__(self, terminal: pytest.TerminalReporter) -> None:
         self._tw = terminal._tw

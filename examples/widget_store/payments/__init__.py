@@ -1,4 +1,4 @@
-"""The payment service, simulated: takes the customers' money and tells the shop by webhooks.
+"""A simulated payment service: takes the customers' money and notifies the shop by webhooks.
 
-`session.py` is its story.
+Read `session.py` first.
 """

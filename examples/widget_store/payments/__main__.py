@@ -1,4 +1,4 @@
-"""Opens the payment service: `python -m examples.widget_store.payments`."""
+"""Runs the payment service: `python -m examples.widget_store.payments`."""
 
 from examples.widget_store.payments.books import open_books
 from examples.widget_store.payments.web import create_app

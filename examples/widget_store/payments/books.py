@@ -1,6 +1,6 @@
 """The payment service's books: its sessions, the payments made in them, and the refunds.
 
-Each function writes in one transaction and under the id of the session: done twice, it changes nothing twice.
+Each function writes in one transaction, under the id of the session: if it runs twice, it changes nothing twice.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from examples.widget_store.wire import PaymentStatus, SessionRequest
 
 
 class SessionRecord(Struct, frozen=True):
-    """A payment session: what the shop asked for, and how it stands."""
+    """A payment session: the shop's request, and the status."""
 
     session_id: str
     request: SessionRequest
@@ -21,7 +21,7 @@ class SessionRecord(Struct, frozen=True):
 
 
 class Books(Struct, frozen=True):
-    """What was paid and what was given back, in cents, by the shop's references."""
+    """The payments and the refunds, in cents, by the shop's references."""
 
     payments: dict[str, int]
     refunds: dict[str, int]
@@ -31,12 +31,12 @@ _database = Database()
 
 
 def open_books(place: Place) -> None:
-    """Make the payment service's tables, unless they are there."""
+    """Create the payment service's tables if they do not exist."""
     _database.open(place, Path(__file__).with_name("tables.sql").read_text("utf-8"))
 
 
 def enter_session(session_id: str, request: SessionRequest) -> None:
-    """Enter a new session, which is open."""
+    """Record a new, open session."""
     with _database.transaction() as transaction:
         transaction.change(
             "insert into sessions (session_id, reference, description, amount_cents, webhook_url, success_url,"
@@ -47,7 +47,7 @@ def enter_session(session_id: str, request: SessionRequest) -> None:
 
 
 def end_session(session_id: str, status: PaymentStatus) -> None:
-    """Enter how an open session has ended and, if it was paid, the payment."""
+    """Record how an open session has ended and, if it was paid, the payment."""
     with _database.transaction() as transaction:
         end = "update sessions set status = ? where session_id = ? and status = ?"
         ended = transaction.change(end, status.value, session_id, PaymentStatus.OPEN.value)
@@ -56,13 +56,13 @@ def end_session(session_id: str, status: PaymentStatus) -> None:
 
 
 def enter_late_payment(session_id: str) -> None:
-    """Enter a payment for a session that has ended without one."""
+    """Record a payment for a session that has ended without one."""
     with _database.transaction() as transaction:
         _enter_payment(transaction, session_id)
 
 
 def enter_refund(session_id: str) -> bool:
-    """Enter that a payment was given back. Return whether there is such a payment."""
+    """Record a refund. Return whether there is a payment to refund."""
     with _database.transaction() as transaction:
         transaction.change(
             "insert into refunds (session_id, amount_cents)"
@@ -73,7 +73,7 @@ def enter_refund(session_id: str) -> bool:
 
 
 def find_session(session_id: str) -> SessionRecord | None:
-    """Return a session, `None` if there is none of that id."""
+    """Return a session, or `None` if there is none with that id."""
     with _database.transaction() as transaction:
         row = transaction.row(
             "select status, reference, description, amount_cents, webhook_url, success_url, cancel_url"

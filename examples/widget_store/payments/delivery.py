@@ -1,8 +1,8 @@
-"""Webhooks: how the shop learns of a payment, even if it is away for hours.
+"""Webhooks: how the shop learns of a payment, even if it is down for hours.
 
-Like those of real payment services they come at least once: again after a lost answer, sometimes twice for no reason
-that the shop can see, sometimes late. All deliveries of an event have its id, by which the shop knows them as one.
-One that the shop has understood and refuses (4xx) is not sent again: it would be refused for days.
+As with real payment services, a webhook is delivered at least once: again after a lost answer, sometimes twice for no
+visible reason, sometimes late. All deliveries of an event have the event's id, so the shop recognises repeats. If the
+shop refuses a webhook (4xx), it is not sent again, because each retry would be refused too.
 """
 
 import random
@@ -20,7 +20,7 @@ from tidings import DBOS
 
 
 class Plan(Struct, frozen=True):
-    """How often an event is delivered, and how many seconds after it happened."""
+    """How many times an event is delivered, and with what delay in seconds."""
 
     times: int
     late_seconds: float
@@ -28,7 +28,7 @@ class Plan(Struct, frozen=True):
 
 @DBOS.workflow()
 async def deliver(event: PaymentEvent, webhook_url: str) -> bool:
-    """Deliver an event to the shop, and return whether it was taken. Its id is the workflow's id."""
+    """Deliver an event to the shop, and return whether the shop accepted it. Its id is the workflow's id."""
     plan = await make_plan()
     await DBOS.sleep_async(plan.late_seconds)
     for number in range(1, plan.times + 1):
@@ -39,16 +39,16 @@ async def deliver(event: PaymentEvent, webhook_url: str) -> bool:
 
 @DBOS.step()
 async def make_plan() -> Plan:
-    """Throw the dice, once: a replay takes the recorded plan."""
+    """Draw the plan at random, once: a replay returns the recorded plan."""
     told = settings()
     twice, late = random.random() < told.webhook_twice, random.random() < told.webhook_late
     return Plan(times=2 if twice else 1, late_seconds=told.webhook_late_seconds if late else 0)
 
 
-# At once, then after longer and longer pauses that grow to an hour, for about three days.
+# At once, then after pauses that grow up to an hour, for about three days.
 @DBOS.step(retries_allowed=True, max_attempts=100, interval_seconds=0.1, backoff_rate=1.5)
 async def post_webhook(event: PaymentEvent, webhook_url: str, number: int) -> bool:
-    """Call the shop, once; False if it refuses. Each attempt is signed anew, for an old signature counts no more."""
+    """Call the shop; return False if it refuses. Each attempt has a new signature, because an old one is stale."""
     body = msgspec.json.encode(event)
     headers = {signature.HEADER: signature.sign(settings().secret, body, int(time.time()))}
     try:
@@ -60,10 +60,10 @@ async def post_webhook(event: PaymentEvent, webhook_url: str, number: int) -> bo
         answer.raise_for_status()
     except httpx.HTTPStatusError as error:
         code = error.response.status_code
-        tell(f"webhook '{event.status}': the shop answers {code}; again later", event.reference, Colour.YELLOW)
+        tell(f"webhook '{event.status}': the shop answers {code}; retrying later", event.reference, Colour.YELLOW)
         raise
     except httpx.HTTPError:
-        tell(f"webhook '{event.status}': the shop does not answer; again later", event.reference, Colour.YELLOW)
+        tell(f"webhook '{event.status}': the shop does not answer; retrying later", event.reference, Colour.YELLOW)
         raise
     again = "" if number == 1 else " once more"
     tell(f"webhook '{event.status}' delivered{again}", event.reference)

@@ -1,8 +1,9 @@
-"""The payment service on the web: calls for the shop, and the page where its customers pay."""
+"""The payment service on the web: an API for the shop, and the page where customers pay."""
 
 import hmac
 from uuid import UUID
 
+import httpx
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,9 +22,12 @@ from examples.widget_store.wire import PaymentSession, PaymentStatus, SessionReq
 from tidings import DBOS, SetWorkflowID
 from tidings.error import DBOSNonExistentWorkflowError
 
+# A killed shop refuses connections at once; a shop that is opening lets its callers wait.
+_SHOP_ANSWERS_WITHIN_SECONDS = 2
+
 
 def create_app() -> Starlette:
-    """Make the payment service's web application."""
+    """Create the payment service's web application."""
     one = "session-{reference:uuid}"
     return Starlette(
         routes=[
@@ -34,6 +38,7 @@ def create_app() -> Starlette:
             Route(f"/pay/{one}/paid", pay, methods=["POST"]),
             Route(f"/pay/{one}/cancelled", cancel, methods=["POST"]),
             Route(f"/pay/{one}/slow-bank", pay_by_slow_bank, methods=["POST"]),
+            Route(f"/pay/{one}/return", back_to_shop),
             Route("/books", read_books),
         ],
         exception_handlers=EXCEPTION_HANDLERS | {DBOSNonExistentWorkflowError: no_such_session},
@@ -44,7 +49,7 @@ def create_app() -> Starlette:
 
 
 async def open_session(request: Request) -> Response:
-    """Open a session, or find the one that was opened under the same reference."""
+    """Open a session, or find the existing one with the same reference."""
     _check_is_shop(request)
     wanted = _read_request(await request.body())
     session_id = session_id_of(wanted.reference)
@@ -58,14 +63,14 @@ async def open_session(request: Request) -> Response:
 
 
 async def expire(request: Request) -> Response:
-    """End a session that is still open, and answer how it has ended: that may be otherwise."""
+    """Expire a session if it is still open, and answer how it has ended."""
     _check_is_shop(request)
     session_id = _session_id(request)
     return _answer(session_id, await _end(session_id, PaymentStatus.EXPIRED))
 
 
 def refund(request: Request) -> Response:
-    """Give a payment back, once."""
+    """Refund a payment, once."""
     _check_is_shop(request)
     found = _session(_session_id(request))
     if not books.enter_refund(found.session_id):
@@ -83,12 +88,14 @@ def read_books(request: Request) -> Response:
 
 
 def payment_page(request: Request) -> Response:
-    """Show what is to be paid, with the buttons for it, or that there is nothing to pay any more."""
-    return page(pages.payment(_session(_session_id(request))))
+    """Show the amount to pay, with the buttons, or that the session has ended."""
+    found = _session(_session_id(request))
+    bank_pays = DBOS.get_workflow_status(slow_bank_id(found.session_id)) is not None
+    return page(pages.payment(found, bank_pays=bank_pays))
 
 
 async def pay(request: Request) -> Response:
-    """Take the customer's money, unless the session has ended otherwise."""
+    """Take the customer's money, unless the session has already ended differently."""
     return await _end_for_customer(_session_id(request), PaymentStatus.PAID)
 
 
@@ -98,12 +105,33 @@ async def cancel(request: Request) -> Response:
 
 
 async def pay_by_slow_bank(request: Request) -> Response:
-    """Take a payment that will arrive when the session has ended."""
+    """Take a payment that will arrive after the session has ended."""
     found = await run_in_threadpool(_session, _session_id(request))
     with SetWorkflowID(slow_bank_id(found.session_id)):
         await DBOS.start_workflow_async(slow_bank, found.session_id, found.request)
     tell("the customer pays by a slow bank", found.request.reference)
-    return redirect(found.request.success_url)
+    return redirect(f"/pay/{found.session_id}")
+
+
+async def back_to_shop(request: Request) -> Response:
+    """Send the customer to the shop. While the shop does not answer, show a page that retries by itself.
+
+    A redirection to a shop that was just killed would end on the browser's own error page, which does not retry.
+    """
+    found = await run_in_threadpool(_session, _session_id(request))
+    is_cancelled = found.status is PaymentStatus.CANCELLED
+    url = found.request.cancel_url if is_cancelled else found.request.success_url
+    return redirect(url) if await _answers(url) else page(pages.shop_is_away(found), status_code=503)
+
+
+async def _answers(url: str) -> bool:
+    """Check whether the shop answers."""
+    try:
+        async with httpx.AsyncClient(timeout=_SHOP_ANSWERS_WITHIN_SECONDS) as client:
+            await client.get(url)
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 async def _end_for_customer(session_id: str, wanted: PaymentStatus) -> Response:
@@ -112,11 +140,11 @@ async def _end_for_customer(session_id: str, wanted: PaymentStatus) -> Response:
     if end is PaymentStatus.EXPIRED:
         tell("the customer comes too late, and is not charged", found.request.reference)
         return page(pages.payment(found), status_code=409)
-    return redirect(found.request.success_url if end is PaymentStatus.PAID else found.request.cancel_url)
+    return redirect(f"/pay/{session_id}/return")
 
 
 async def _end(session_id: str, wanted: PaymentStatus) -> PaymentStatus:
-    """Send the session how it should end, and return how it has ended: the first message counts."""
+    """Send the session its end, and return how it has ended: only the first message counts."""
     found = await run_in_threadpool(_session, session_id)
     if found.status is not PaymentStatus.OPEN:
         return found.status
@@ -142,7 +170,7 @@ def _session(session_id: str) -> SessionRecord:
 
 
 def _check_is_shop(request: Request) -> None:
-    """Refuse whoever does not know the secret."""
+    """Refuse a caller that does not know the secret."""
     shown = request.headers.get("authorization", "").encode()
     if not hmac.compare_digest(shown, f"Bearer {settings().secret}".encode()):
         raise HTTPException(401, "Only the shop may ask for this. Send its secret: Authorization: Bearer <secret>.")
@@ -151,7 +179,7 @@ def _check_is_shop(request: Request) -> None:
 def _read_request(body: bytes) -> SessionRequest:
     try:
         wanted = msgspec.json.decode(body, type=SessionRequest)
-    except (ValueError, RecursionError) as error:  # It is no JSON, no UTF-8, or no such request.
+    except (ValueError, RecursionError) as error:  # The body is not JSON, not UTF-8, or not a session request.
         raise HTTPException(400, f"This is no session request: {error}. Send one as wire.py describes it.") from None
     if wanted.reference != str(_uuid(wanted.reference)):
         raise HTTPException(400, "The reference must be a UUID, as in 123e4567-e89b-12d3-a456-426614174000.")

@@ -1,1 +1,1 @@
-"""The shop: sells widgets to who pays in time. `checkout.py` is its story."""
+"""The shop: sells widgets to customers who pay in time. Read `checkout.py` first."""

@@ -1,4 +1,4 @@
-"""Opens the shop: `python -m examples.widget_store.shop`."""
+"""Runs the shop: `python -m examples.widget_store.shop`."""
 
 from examples.widget_store.program import run
 from examples.widget_store.shop.books import open_books

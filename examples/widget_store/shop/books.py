@@ -1,7 +1,7 @@
-"""The shop's books: its products, its orders and what has happened to them, in a database of its own.
+"""The shop's books: its products, its orders and their histories, in a database of its own.
 
-A step runs again when the program died before its result was recorded. So each function that a step calls writes in
-one transaction, which first looks how the order stands: done twice, it changes nothing twice. The order's id is the
+A step runs again if the program died before its result was recorded. So each function that a step calls writes in one
+transaction, which first checks the order's status: if it runs twice, it changes nothing twice. The order's id is the
 workflow's id.
 """
 
@@ -18,7 +18,7 @@ FULL_SHELF = 12
 
 
 class Status(StrEnum):
-    """How an order stands."""
+    """The status of an order."""
 
     CREATED = "created"
     RESERVED = "waiting for payment"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 
 class Product(Struct, frozen=True):
-    """What is for sale, and how many of it are on the shelf."""
+    """A product, with the number on the shelf."""
 
     product_id: str
     name: str
@@ -38,7 +38,7 @@ class Product(Struct, frozen=True):
 
 
 class NewOrder(Struct, frozen=True):
-    """What a customer asks for."""
+    """A customer's order."""
 
     order_id: str
     product_id: str
@@ -46,7 +46,10 @@ class NewOrder(Struct, frozen=True):
 
 
 class OrderRecord(Struct, frozen=True):
-    """An order as it stands. Its history tells what happened, oldest first; `moments_ms` tells when."""
+    """An order with its status. `history` has its events, oldest first, and `moments_ms` their times.
+
+    With `bank_pays` the customer has told a bank to pay, which takes a while.
+    """
 
     order_id: str
     product_name: str
@@ -55,10 +58,11 @@ class OrderRecord(Struct, frozen=True):
     status: Status
     history: list[str]
     moments_ms: list[int]
+    bank_pays: bool = False
 
 
 class Books(Struct, frozen=True):
-    """The products and the newest orders; the newest comes first."""
+    """The products, and the last orders, newest first."""
 
     products: list[Product]
     orders: list[OrderRecord]
@@ -68,12 +72,12 @@ _database = Database()
 
 
 def open_books(place: Place) -> None:
-    """Make the shop's tables and put widgets on its shelf, unless that was done before."""
+    """Create the shop's tables and fill its shelf, if they do not exist."""
     _database.open(place, Path(__file__).with_name("tables.sql").read_text("utf-8"))
 
 
 def create_order(order: NewOrder) -> int:
-    """Enter a new order, and return what it costs in cents."""
+    """Record a new order, and return its price in cents."""
     with _database.transaction() as transaction:
         create = "insert into orders (order_id, status, created_at_ms) values (?, ?, ?) on conflict do nothing"
         if transaction.change(create, order.order_id, Status.CREATED.value, _now_ms()):
@@ -88,7 +92,8 @@ def create_order(order: NewOrder) -> int:
 
 
 def reserve_inventory(order_id: str) -> bool:
-    """Take what was ordered from the shelf, or cancel the order if there is not enough. Return whether there was."""
+    """Take the ordered widgets from the shelf, or cancel the order if there are too few. Return whether there were
+    enough."""
     with _database.transaction() as transaction:
         status = _lock(transaction, order_id)
         if status is not Status.CREATED:
@@ -104,14 +109,14 @@ def reserve_inventory(order_id: str) -> bool:
 
 
 def enter_payment(order_id: str) -> None:
-    """Enter that a reserved order is paid."""
+    """Record that a reserved order is paid."""
     with _database.transaction() as transaction:
         if _lock(transaction, order_id) is Status.RESERVED:
             _enter(transaction, order_id, Status.PAID, "paid")
 
 
 def cancel_order(order_id: str, why: str) -> None:
-    """Cancel a reserved order, and put what was reserved back on the shelf."""
+    """Cancel a reserved order, and put its widgets back on the shelf."""
     with _database.transaction() as transaction:
         if _lock(transaction, order_id) is Status.RESERVED:
             product_id, quantity = _item(transaction, order_id)
@@ -121,14 +126,14 @@ def cancel_order(order_id: str, why: str) -> None:
 
 
 def enter_dispatch(order_id: str) -> None:
-    """Enter that a paid order has left the house."""
+    """Record that a paid order was dispatched."""
     with _database.transaction() as transaction:
         if _lock(transaction, order_id) is Status.PAID:
             _enter(transaction, order_id, Status.DISPATCHED, "dispatched")
 
 
 def enter_refund(order_id: str) -> None:
-    """Note that the payment of a cancelled order was given back."""
+    """Record that the payment of a cancelled order was refunded."""
     with _database.transaction() as transaction:
         _lock(transaction, order_id)
         refunded = "payment came too late: refunded"
@@ -136,26 +141,36 @@ def enter_refund(order_id: str) -> None:
             _note(transaction, order_id, refunded)
 
 
+def enter_bank_order(order_id: str) -> bool:
+    """Record that the customer has told a bank to pay. Return whether the order exists."""
+    with _database.transaction() as transaction:
+        note = (
+            "insert into bank_orders (order_id) select order_id from orders where order_id = ? on conflict do nothing"
+        )
+        transaction.change(note, order_id)
+        return bool(transaction.rows("select 1 from bank_orders where order_id = ?", order_id))
+
+
 def restock() -> None:
-    """Fill the empty places on the shelf. What is still there is left as it is, so pressing twice fills once."""
+    """Fill the products that are sold out. Others are left as they are, so pressing twice fills once."""
     with _database.transaction() as transaction:
         transaction.change("update products set inventory = ? where inventory = 0", FULL_SHELF)
 
 
 def find_order(order_id: str) -> OrderRecord | None:
-    """Return an order, `None` if it was not entered yet."""
+    """Return an order, or `None` if it was not recorded yet."""
     with _database.transaction() as transaction:
         return _find_order(transaction, order_id)
 
 
 def read_products() -> list[Product]:
-    """Return what is for sale."""
+    """Return the products."""
     with _database.transaction() as transaction:
         return _read_products(transaction)
 
 
 def read_books(most_orders: int) -> Books:
-    """Return what is for sale and the newest orders, as they stand at one moment."""
+    """Return the products and the last orders, read in one transaction."""
     with _database.transaction() as transaction:
         order_ids = transaction.rows("select order_id from orders order by created_at_ms desc limit ?", most_orders)
         found = [_find_order(transaction, order_id) for (order_id,) in order_ids]
@@ -178,11 +193,12 @@ def _find_order(transaction: Transaction, order_id: str) -> OrderRecord | None:
     name, quantity, amount_cents, status = row
     history = transaction.rows("select what, at_ms from order_history where order_id = ? order by position", order_id)
     whats, moments = [what for what, _ in history], [at_ms for _, at_ms in history]
-    return OrderRecord(order_id, name, quantity, amount_cents, Status(status), whats, moments)
+    bank_pays = bool(transaction.rows("select 1 from bank_orders where order_id = ?", order_id))
+    return OrderRecord(order_id, name, quantity, amount_cents, Status(status), whats, moments, bank_pays)
 
 
 def _lock(transaction: Transaction, order_id: str) -> Status:
-    """Keep everybody else from this order until the transaction's end, and return how it stands."""
+    """Lock this order until the end of the transaction, and return its status."""
     row = transaction.row("update orders set status = status where order_id = ? returning status", order_id)
     if row is None:
         raise LookupError(f"there is no order {order_id}: its workflow creates it first")

@@ -1,12 +1,12 @@
-"""The checkout: reserve, ask for the payment, wait for word of it, settle.
+"""The checkout: reserve the widgets, request the payment, wait for its result, settle the order.
 
-The program may be killed on any line of it. Started again, it goes on there: what is done stays done, a message that
-was sent meanwhile is received, and a wait lasts only for the time that was left.
+The program may be killed on any line. Started again, it continues there: finished steps stay finished, a message sent
+meanwhile is received, and a wait lasts only for the remaining time.
 
-Was it paid? One party decides, so that nobody is charged for nothing: the payment service, where a session ends once.
-Its word reaches the checkout as a message; if none comes in time the checkout asks it to close the session, and the
-answer is how the session has ended. A payment that arrives in that very moment is either part of the answer, or was
-refused to the customer. Payments that banks bring after that are another story: `refund.py`.
+Was the order paid? Only the payment service decides, so that nobody is charged for nothing: a session ends once. Its
+decision reaches the checkout as a message. If no message comes in time, the checkout asks the payment service to close
+the session, and the answer says how the session has ended. A payment at that very moment is either in the answer, or is
+refused to the customer. For payments that banks send later, see `refund.py`.
 """
 
 from examples.widget_store.shop import books, payment_client
@@ -28,7 +28,7 @@ def checkout(order: NewOrder, pay_within_seconds: float) -> Status:
     """Sell widgets to a customer who pays in time. The order's id is the workflow's id."""
     amount_cents = create_order(order)
     if not reserve_inventory(order.order_id):
-        return Status.CANCELLED  # Without an address to pay at: whoever waits for one learns so at once.
+        return Status.CANCELLED  # No payment address is published: a page that waits for it learns so at once.
     try:
         session = open_payment_session(order, amount_cents)
     except DBOSMaxStepRetriesExceeded:
@@ -53,7 +53,7 @@ def checkout(order: NewOrder, pay_within_seconds: float) -> Status:
 
 @patient_step()
 def create_order(order: NewOrder) -> int:
-    """Enter the order, and return what it costs in cents."""
+    """Record the order, and return its price in cents."""
     amount_cents = books.create_order(order)
     tell(f"ordered: {order.quantity} for {amount_cents / 100:.2f} euros", order.order_id)
     return amount_cents
@@ -61,7 +61,7 @@ def create_order(order: NewOrder) -> int:
 
 @patient_step()
 def reserve_inventory(order_id: str) -> bool:
-    """Take the widgets from the shelf for this order; False, and the order is cancelled, if there are too few."""
+    """Take the widgets from the shelf. If there are too few, cancel the order and return False."""
     reserved = books.reserve_inventory(order_id)
     tell("inventory reserved" if reserved else "cancelled: not enough widgets", order_id)
     return reserved
@@ -69,7 +69,7 @@ def reserve_inventory(order_id: str) -> bool:
 
 @patient_step(max_attempts=9)
 def open_payment_session(order: NewOrder, amount_cents: int) -> PaymentSession:
-    """Open a session at the payment service. The customer waits for it, so this gives up after a while."""
+    """Open a session at the payment service. The customer waits for it, so the step gives up after a while."""
     session = payment_client.open_session(order.order_id, f"{order.quantity} x {order.product_id}", amount_cents)
     tell("waiting for the payment", order.order_id, Colour.YELLOW)
     return session
@@ -77,7 +77,7 @@ def open_payment_session(order: NewOrder, amount_cents: int) -> PaymentSession:
 
 @patient_step()
 def close_payment_session(order_id: str, session: PaymentSession) -> PaymentStatus:
-    """Ask the payment service how the session has ended; one that is still open ends now."""
+    """Close the session if it is still open, and return how it has ended."""
     payment = payment_client.close_session(session.session_id)
     tell(f"no message came in time; the payment service says: {payment}", order_id, Colour.YELLOW)
     return payment
@@ -85,7 +85,7 @@ def close_payment_session(order_id: str, session: PaymentSession) -> PaymentStat
 
 @patient_step()
 def enter_payment(order_id: str) -> None:
-    """Enter that the order is paid."""
+    """Record that the order is paid."""
     books.enter_payment(order_id)
     tell("paid", order_id, Colour.GREEN)
 

@@ -1,4 +1,4 @@
-"""The dispatch of a paid order: a child workflow that takes its time, and publishes how far it is."""
+"""The dispatch of a paid order: a child workflow that takes a while, and publishes its progress."""
 
 from examples.widget_store.settings import settings
 from examples.widget_store.shop import books
@@ -7,19 +7,19 @@ from examples.widget_store.steps import patient_step
 from examples.widget_store.timeline import Colour, tell
 from tidings import DBOS
 
-# The event it publishes: how many of the stages are done.
+# The event it publishes: the number of finished stages.
 STAGES_DONE = "stages_done"
 STAGES = ("taken from the shelf", "polished", "packed in straw", "handed to the carrier")
 
 
 def dispatch_id(order_id: str) -> str:
-    """Return the id of the workflow that dispatches an order: there is one for each."""
+    """Return the id of the workflow that dispatches an order: each order has one."""
     return f"{order_id}-dispatch"
 
 
 @DBOS.workflow()
 def dispatch(order_id: str) -> Status:
-    """Send the widgets to the customer, stage by stage. A pause survives a crash: only what is left is waited for."""
+    """Send the widgets to the customer, stage by stage. A pause survives a crash: only the rest of it is waited for."""
     for done, stage in enumerate(STAGES, 1):
         DBOS.sleep(settings().stage_seconds)
         DBOS.set_event(STAGES_DONE, done)
@@ -29,7 +29,7 @@ def dispatch(order_id: str) -> Status:
 
 @patient_step()
 def enter_dispatch(order_id: str) -> Status:
-    """Enter that the order has left the house."""
+    """Record that the order was dispatched."""
     books.enter_dispatch(order_id)
     tell("dispatched", order_id, Colour.GREEN)
     return Status.DISPATCHED

@@ -17,7 +17,8 @@ _WIDGET = """<svg viewBox="0 0 144 108" aria-hidden="true"><g fill="none" stroke
   <circle stroke="#6b757c" cx="109" cy="71" r="16" fill="#c6cdd2"/><circle stroke="#6b757c" cx="109" cy="71" r="5"/>
   </g></svg>"""
 
-# Shows how the order stands, again and again until it has ended, also over a shop that was killed and started again.
+# Shows the order's status, and refreshes it until the order has ended, even if the shop is killed and restarted. A link
+# that has the keyboard focus keeps it.
 _FOLLOW = """<noscript><meta http-equiv="refresh" content="2"></noscript>
 <script>
   const follow = async () => {
@@ -25,7 +26,11 @@ _FOLLOW = """<noscript><meta http-equiv="refresh" content="2"></noscript>
       const fresh = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), "text/html");
       const [before, after] = [document.querySelector("main"), fresh.querySelector("main")];
       if (!after) throw "no page";
-      if (before.innerHTML !== after.innerHTML) before.replaceWith(after);
+      if (before.innerHTML !== after.innerHTML) {
+        const focused = before.contains(document.activeElement) && document.activeElement.getAttribute("href");
+        before.replaceWith(after);
+        [...after.querySelectorAll("a")].find(link => focused && link.getAttribute("href") === focused)?.focus();
+      }
     } catch {
       document.getElementById("notice").textContent = "The shop does not answer. This page goes on when it is back.";
     }
@@ -44,9 +49,11 @@ _EXPLAINED = {
     Status.CANCELLED: "You have not bought anything.",
 }
 
+_BANK_PAYS = "Your bank is paying. Your widgets are reserved until the money arrives, or the time for it is up."
+
 
 def product(books: Books, new_order_id: str) -> str:
-    """Return the page with what is for sale, and the last orders."""
+    """Return the page with the products and the last orders."""
     orders = "".join(
         f'<li><a href="/orders/{order.order_id}"><code>{short(order.order_id)}</code></a>'
         f"<span>{order.quantity} for {euros(order.amount_cents)}</span>{_badge(order.status)}</li>"
@@ -61,36 +68,45 @@ def order(order_id: str, found: OrderRecord | None, payment_url: str | None, sta
 
     Args:
         order_id: its id.
-        found: the order, `None` if it is not entered yet.
-        payment_url: where it can be paid, if it is known yet.
-        stages_done: how many stages of its dispatch are done.
+        found: the order, or `None` if it was not recorded yet.
+        payment_url: the address of its payment page, if it is known yet.
+        stages_done: how many stages of its dispatch are finished.
     """
     status = Status.CREATED if found is None else found.status
     ended = " data-ended" if status in {Status.DISPATCHED, Status.CANCELLED} else ""
     pay = f'<a class="button" href="{escape(payment_url or "")}">Go to the payment</a>'
+    bank_pays = found is not None and found.bank_pays and status is Status.RESERVED
     return _page(
         f"Order {short(order_id)}",
         f"""<p class="soft">Order <code>{short(order_id)}</code></p>
         <h1 class="{_style(status)}"{ended}>{status}</h1>
-        <p>{_EXPLAINED[status]}</p>
-        {pay if status is Status.RESERVED and payment_url else ""}
+        <p>{_BANK_PAYS if bank_pays else _EXPLAINED[status]}</p>
+        {pay if status is Status.RESERVED and payment_url and not bank_pays else ""}
         {_dispatch(stages_done) if status in {Status.PAID, Status.DISPATCHED} else ""}
-        {_items(found) if found else ""}
-        <p class="soft" id="notice" role="status"></p>""",
+        {_items(found) if found else ""}""",
         end="" if ended else _FOLLOW,
     )
 
 
 def cancelled(order_id: str, found: OrderRecord | None) -> str:
-    """Return the page for a customer who has cancelled, or for whom there was nothing to pay."""
+    """Return the page for a customer who has cancelled, or who had nothing to pay.
+
+    The payment service reports a cancellation by a webhook, which may come later. Until then the page follows the
+    order.
+    """
     why = found.history[-1] if found and found.status is Status.CANCELLED else ""
+    if why:
+        end, title = "", '<h1 class="cancelled" data-ended>Nothing was bought</h1>'
+    else:
+        end, title = _FOLLOW, '<h1 class="waiting">Being cancelled</h1>'
     return _page(
         f"Order {short(order_id)}",
         f"""<p class="soft">Order <code>{short(order_id)}</code></p>
-        <h1 class="cancelled">Nothing was bought</h1>
-        <p>{escape(why.capitalize()) or "The order is about to be cancelled"}.</p>
+        {title}
+        <p>{escape(why.capitalize()) or "The shop waits for word from the payment service, and shows it here"}.</p>
         <a class="button" href="/">Back to the widgets</a>
         <p><a href="/orders/{order_id}">See the order</a></p>""",
+        end=end,
     )
 
 

@@ -1,4 +1,4 @@
-"""The shop's calls to the payment service. Each may be repeated: it changes nothing twice."""
+"""The shop's calls to the payment service. Each call may be repeated: it changes nothing twice."""
 
 import httpx
 import msgspec
@@ -8,14 +8,14 @@ from examples.widget_store.wire import PaymentSession, PaymentStatus, SessionReq
 
 
 class PaymentServiceError(Exception):
-    """A call has failed. It can be recorded with a step, which an error of httpx cannot: that holds its request."""
+    """A call has failed. A step can record this error, unlike an error of httpx, which contains the request."""
 
 
 def open_session(order_id: str, description: str, amount_cents: int) -> PaymentSession:
-    """Open a payment session for an order; asked again, the payment service answers with the same.
+    """Open a payment session for an order. A repeated request returns the same session.
 
     Raises:
-        PaymentServiceError: The payment service cannot be reached, or refuses.
+        PaymentServiceError: The payment service cannot be reached, or refuses the request.
     """
     shop = settings().shop_url
     request = SessionRequest(
@@ -30,7 +30,7 @@ def open_session(order_id: str, description: str, amount_cents: int) -> PaymentS
 
 
 def close_session(session_id: str) -> PaymentStatus:
-    """Take no payment any more, and return how the session has ended: paid after all, cancelled, or expired.
+    """Close a session to payments, and return how it has ended: paid after all, cancelled, or expired.
 
     Raises:
         PaymentServiceError: As above.
@@ -39,7 +39,7 @@ def close_session(session_id: str) -> PaymentStatus:
 
 
 def refund(session_id: str) -> None:
-    """Give a payment back.
+    """Refund a payment.
 
     Raises:
         PaymentServiceError: As above.

@@ -1,10 +1,10 @@
-"""Refunds: money that comes for an order which was given up meanwhile goes back.
+"""Refunds: a payment that arrives after its order was cancelled is sent back.
 
-The checkout has ended when such a payment arrives, so another workflow sees to it. One is started for each payment
-event, under an id made from the event's: a webhook that is repeated starts nothing twice. It waits for the end of the
-checkout rather than look how the order stands, because the checkout may be just about to give it up.
+The checkout has ended when such a payment arrives, so another workflow handles it. One is started for each payment
+event, under an id made from the event's id, so a repeated webhook starts nothing twice. It waits for the end of the
+checkout instead of reading the order's status, because the checkout may be about to cancel the order.
 
-So whatever overtakes what, payments less refunds are the price of the paid orders.
+So payments less refunds always equal the price of the paid orders, whatever the order of events.
 """
 
 from examples.widget_store.shop import books, payment_client
@@ -16,15 +16,15 @@ from tidings import DBOS
 
 
 def refund_id(event: PaymentEvent) -> str:
-    """Return the id of the workflow that sees to a payment event."""
+    """Return the id of the workflow that handles a payment event."""
     return f"{event.event_id}-refund"
 
 
 @DBOS.workflow()
 def refund_if_late(event: PaymentEvent) -> bool:
-    """Give the payment back if its order ends cancelled. Return whether it did."""
+    """Refund the payment if its order was cancelled. Return whether it was."""
     if DBOS.get_result(event.reference) is not Status.CANCELLED:
-        tell("the payment has its order: nothing to give back", event.reference, Colour.FAINT)
+        tell("the order was paid in time: nothing to refund", event.reference, Colour.FAINT)
         return False
     refund(event.reference, event.session_id)
     return True
@@ -32,7 +32,7 @@ def refund_if_late(event: PaymentEvent) -> bool:
 
 @patient_step()
 def refund(order_id: str, session_id: str) -> None:
-    """Ask the payment service to give the money back, and note it."""
+    """Ask the payment service for the refund, and record it."""
     payment_client.refund(session_id)
     books.enter_refund(order_id)
     tell("the payment came too late, and was refunded", order_id, Colour.RED)

@@ -26,11 +26,16 @@ create table if not exists order_items (
     primary key (order_id, product_id)
 );
 
--- What has happened to each order. Nothing keeps a line from standing here twice but the care of who writes it.
+-- The events of each order. No constraint prevents a repeated event: the code that writes it must.
 create table if not exists order_history (
     order_id text not null references orders,
     position bigint not null,
     what text not null,
     at_ms bigint not null,
     primary key (order_id, position)
+);
+
+-- Orders for which a bank is paying, which takes a while.
+create table if not exists bank_orders (
+    order_id text primary key references orders
 );

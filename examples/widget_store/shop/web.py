@@ -27,7 +27,7 @@ from tidings.error import DBOSNonExistentWorkflowError
 
 
 def create_app() -> Starlette:
-    """Make the shop's web application."""
+    """Create the shop's web application."""
     order = "/orders/{order_id:uuid}"
     return Starlette(
         routes=[
@@ -45,15 +45,15 @@ def create_app() -> Starlette:
 
 
 def product_page(request: Request) -> Response:
-    """Show what is for sale. The form carries the id of the order that it may become."""
+    """Show the products. The form contains the id of a new order."""
     return page(pages.product(books.read_books(most_orders=8), new_order_id=str(uuid4())))
 
 
 async def buy(request: Request) -> Response:
-    """Start the checkout, wait for the address of its payment page, and send the customer there.
+    """Start the checkout, wait for the address of the payment page, and send the customer there.
 
-    A button pressed twice starts nothing twice: the same id is the same workflow. A checkout that ends without an
-    address is not waited for.
+    Pressing the button twice starts one checkout: the same id means the same workflow. If the checkout ends without an
+    address, the wait ends at once.
     """
     order = await run_in_threadpool(_read_order, await read_form(request))
     with SetWorkflowID(order.order_id):
@@ -63,7 +63,7 @@ async def buy(request: Request) -> Response:
 
 
 def restock(request: Request) -> Response:
-    """Put new widgets on an empty shelf."""
+    """Fill an empty shelf."""
     books.restock()
     return redirect("/")
 
@@ -71,10 +71,14 @@ def restock(request: Request) -> Response:
 async def payment_webhook(request: Request) -> Response:
     """Turn the payment service's call into a message to the checkout.
 
-    The event's id is the key that makes repeated calls one message. If this program dies before it has answered, the
-    payment service calls again.
+    The event's id is the idempotency key, so repeated calls send one message. If this program dies before it has
+    answered, the payment service calls again.
     """
     event = _read_event(request, await request.body())
+    if event.status is PaymentStatus.PROCESSING:  # The session has not ended: this is only shown with the order.
+        if not await run_in_threadpool(books.enter_bank_order, event.reference):
+            raise DBOSNonExistentWorkflowError(event.reference)
+        return PlainTextResponse("Received.")
     await DBOS.send_async(event.reference, event.status, PAYMENT_STATUS, idempotency_key=event.event_id)
     if event.status is PaymentStatus.PAID:
         with SetWorkflowID(refund_id(event)):
@@ -83,7 +87,7 @@ async def payment_webhook(request: Request) -> Response:
 
 
 def order_page(request: Request) -> Response:
-    """Show how the order stands, from the shop's books and from what its workflows have published."""
+    """Show the order's status, from the shop's books and the events of its workflows."""
     order_id = _order_id(request)
     url = DBOS.get_all_events(order_id).get(PAYMENT_URL)
     stages_done = DBOS.get_event(dispatch_id(order_id), STAGES_DONE, timeout_seconds=0, default=0)
@@ -91,14 +95,17 @@ def order_page(request: Request) -> Response:
 
 
 def cancel_page(request: Request) -> Response:
-    """Show that nothing was bought, to who cancelled the payment or could not be sent to it."""
+    """Show that nothing was bought: the payment was cancelled, or there was none."""
     order_id = _order_id(request)
-    DBOS.get_all_events(order_id)  # Refuses an order that does not exist.
-    return page(pages.cancelled(order_id, books.find_order(order_id)))
+    DBOS.get_all_events(order_id)  # Raises if the order does not exist.
+    found = books.find_order(order_id)
+    if found is not None and found.status in {Status.PAID, Status.DISPATCHED}:
+        return redirect(f"/orders/{order_id}")  # It was paid before it was cancelled.
+    return page(pages.cancelled(order_id, found))
 
 
 async def outcome(request: Request) -> Response:
-    """Answer as soon as the order has ended, or with nothing after a while. The tour waits here."""
+    """Answer when the order has ended, or with an empty answer after 10 s. The tour waits here."""
     order_id = _order_id(request)
     try:
         status = await DBOS.get_result_async(order_id, timeout_seconds=10)
@@ -140,14 +147,14 @@ def _read_order(form: dict[str, str]) -> NewOrder:
 
 
 def _read_event(request: Request, body: bytes) -> PaymentEvent:
-    """Read a webhook that only the payment service can have sent."""
+    """Read a webhook, and check that the payment service has sent it."""
     try:
         signature.check(settings().secret, request.headers.get(signature.HEADER), body, int(time.time()))
         event = msgspec.json.decode(body, type=PaymentEvent)
     except signature.SignatureError as error:
         tell(f"a webhook was refused: {error}", colour=Colour.RED)
         raise HTTPException(401, str(error)) from None
-    except (ValueError, RecursionError) as error:  # It is no JSON, no UTF-8, or no such event.
+    except (ValueError, RecursionError) as error:  # The body is not JSON, not UTF-8, or not a payment event.
         raise HTTPException(
             400, f"The webhook is no payment event: {error}. Send one as wire.py describes it."
         ) from None

@@ -1,1 +1,1 @@
-"""The face: public names, signatures and docstrings. What they mean is decided in `core`."""
+"""The face: public names, signatures and docstrings. `core` defines their behaviour."""

@@ -1,7 +1,7 @@
-"""One try of a step: where it runs, what it stands in, and what it may take; and asking whether there is another.
+"""One try of a step: where it runs and how long it may take. Also the call of `should_retry`.
 
-Without a time limit a blocking step runs where it was called. With one it runs in a thread of its
-own, because nothing can interrupt it where it is.
+Without a time limit a blocking step runs in the calling thread. With one it runs in a thread of its own, because the
+calling thread could not leave it at the timeout.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
+from types import TracebackType
 from typing import Any
 
 from tidings.api.caller import Caller, current_host, is_running
 from tidings.core.history import Slot
-from tidings.engine.loops import is_closing, running_loop
-from tidings.engine.registry import StepFunction
-from tidings.engine.scope import Attempt, Decision, Scope, current, standing
-from tidings.engine.thread_calls import in_calling_thread
-from tidings.engine.within import TimeLimit
+from tidings.engine.runs.loops import is_closing, running_loop
+from tidings.engine.runs.registry import StepFunction
+from tidings.engine.runs.scope import Attempt, RetryDecision, Scope, current, inside
+from tidings.engine.runs.thread_calls import in_calling_thread
+from tidings.engine.runs.within import TimeLimit
 from tidings.error import DBOSStepTimeoutError
 
 Args = tuple[Any, ...]
@@ -32,7 +33,7 @@ Asking = Callable[[Decide, Scope, Slot, BaseException], Any]
 
 
 def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
-    """Return what tries a step, for a workflow that blocks. An async function runs on an event loop meanwhile."""
+    """Return a function that tries a step, for a blocking workflow. An async step runs on an event loop."""
     if step.timeout_seconds is None:
         return partial(_call, step, args, kwargs)
     if step.is_async:
@@ -41,7 +42,7 @@ def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwa
 
 
 def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
-    """Return what tries a step, for a workflow that awaits."""
+    """Return a function that tries a step, for an async workflow."""
     if step.is_async and step.timeout_seconds is None:
         return partial(_await, step, args, kwargs)
     if step.is_async:
@@ -52,7 +53,7 @@ def awaiting_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwa
 
 
 def threaded_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
-    """Return what tries a step that was called in a thread which a workflow awaits: there, if that can be."""
+    """Return a function that tries a step in the calling thread, if possible. An async workflow awaits that thread."""
     if step.is_async or step.timeout_seconds is not None:
         return awaiting_attempt(caller, step, args, kwargs)
     return partial(_await_in_calling_thread, step, args, kwargs)
@@ -64,7 +65,7 @@ def _call(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot:
 
 
 def _finish(value: Any, workflow: Scope) -> Any:
-    """Return the value that a function gave; what can be awaited is, where that holds no event loop up."""
+    """Return a function's value. An awaitable is run to its end first, unless that would block an event loop."""
     if isawaitable(value) and running_loop() is None:
         return current_host().coroutines.finish(value, workflow.port)
     return value
@@ -86,7 +87,7 @@ async def _await(step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope
 async def _await_in_thread(
     step: StepFunction, args: Args, kwargs: Kwargs, workflow: Scope, slot: Slot, number: int
 ) -> Any:
-    """Try a `def` function in a worker thread. It may give an awaitable, which is awaited here."""
+    """Try a `def` function in a worker thread. If it returns an awaitable, that is awaited here."""
     with _attempting(step, workflow, slot, number):
         value = await current_host().workers.call(_in_this_context(step, args, kwargs))
         return await value if isawaitable(value) else value
@@ -99,7 +100,7 @@ async def _await_in_calling_thread(
         here = current()
 
         def call() -> Any:
-            with standing(here):
+            with inside(here):
                 return step.function(*args, **kwargs)
 
         value = await in_calling_thread(call)
@@ -131,7 +132,7 @@ async def _await_in_thread_within(
 
 
 def _in_this_context(step: StepFunction, args: Args, kwargs: Kwargs) -> Callable[[], Any]:
-    """Return the call of a step's function, to be made in another thread."""
+    """Return a call of a step's function for another thread, in the context of this one."""
     return partial(contextvars.copy_context().run, step.function, *args, **kwargs)
 
 
@@ -140,30 +141,46 @@ def _limit(caller: Caller, step: StepFunction, workflow: Scope, attempt: Attempt
     assert seconds is not None
 
     def give_up() -> DBOSStepTimeoutError:
-        attempt.over = True  # Now: the workflow may have to wait before it can go on.
+        attempt.over = True  # At once, so that the thread writes no more: the workflow may continue later.
         return DBOSStepTimeoutError(step.name, workflow.run.workflow_id, attempt.number, seconds)
 
     return TimeLimit(current_host().workers, caller.engine.timers, seconds, give_up, workflow.port.chain.check_alive)
 
 
-@contextlib.contextmanager
-def _attempting(step: StepFunction, workflow: Scope, slot: Slot, number: int) -> Iterator[Attempt]:
-    """Stand in an attempt of a step. It is over at the end of the block, though a thread may still run."""
-    attempt = Attempt(step.name, slot, number)
-    workflow.port.begin_step(step.name)
-    with standing(Scope(workflow.run, workflow.port, workflow.branch, attempt)):
+class _attempting:  # noqa: N801  (read as a function)
+    """Makes its block an attempt of a step. The attempt ends with the block, even if its thread still runs.
+
+    Not a generator's context manager: that sets the traceback of a raised error, and some errors are frozen.
+    """
+
+    __slots__ = ("_attempt", "_standing", "_step", "_workflow")
+
+    def __init__(self, step: StepFunction, workflow: Scope, slot: Slot, number: int) -> None:
+        self._step = step
+        self._workflow = workflow
+        self._attempt = Attempt(step.name, slot, number, step.policy.max_attempts)
+
+    def __enter__(self) -> Attempt:
+        workflow, attempt = self._workflow, self._attempt
+        workflow.port.begin_step(self._step.name)
+        self._standing = inside(Scope(workflow.run, workflow.port, workflow.branch, attempt))
+        self._standing.__enter__()
+        return attempt
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         try:
-            yield attempt
-        except asyncio.CancelledError:
-            _say_if_cut_off()
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                _say_if_cut_off()
         finally:
-            attempt.over = True
-            workflow.port.end_step(step.name)
+            self._attempt.over = True
+            self._workflow.port.end_step(self._step.name)
+            self._standing.__exit__(kind, error, traceback)
 
 
 def _say_if_cut_off() -> None:
-    """Let the log say so if a step was cancelled because its event loop is being closed."""
+    """Log it if a step was cancelled because its event loop is closing."""
     with contextlib.suppress(RuntimeError):  # A `def` function raised it, in a thread without a loop.
         loop = asyncio.get_running_loop()
         if is_closing(loop) and is_running():
@@ -174,18 +191,18 @@ def _say_if_cut_off() -> None:
 
 
 def asking(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
-    """Ask a step's `should_retry`, where no operation may be called."""
-    with standing(_deciding(decide, workflow, slot)):
+    """Call a step's `should_retry`, which may call no operation."""
+    with inside(_deciding(decide, workflow, slot)):
         return _finish(decide(error), workflow)
 
 
 async def asking_async(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
-    """Ask a step's `should_retry`, and await what it answers."""
-    with standing(_deciding(decide, workflow, slot)):
+    """Call a step's `should_retry`, and await its answer if necessary."""
+    with inside(_deciding(decide, workflow, slot)):
         answer = decide(error)
         return await answer if isawaitable(answer) else answer
 
 
 def _deciding(decide: Decide, workflow: Scope, slot: Slot) -> Scope:
-    decision = Decision(getattr(decide, "__qualname__", repr(decide)), slot)
+    decision = RetryDecision(getattr(decide, "__qualname__", repr(decide)), slot)
     return Scope(workflow.run, workflow.port, workflow.branch, decision)

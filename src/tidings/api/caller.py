@@ -1,9 +1,8 @@
-"""From a public call to an operation: which engine, where the calling code stands, which driver.
+"""From a public call to an operation: its engine, the scope of the calling code, its driver.
 
-Each public operation is a function that takes a `Caller` and gives an operation. A *face* runs it in
-one of two forms, blocking or awaiting, and neither knows what the operation does. There are two faces:
-the class `DBOS`, which runs workflows, and objects of `DBOSClient`, which do not. Operations that both
-have are written once, in mixins, as `shared` methods.
+Each public operation is a function that takes a `Caller` and returns an operation. A *face* runs it in a blocking or an
+awaiting form, without knowing what the operation does. There are two faces: the class `DBOS`, which runs workflows, and
+objects of `DBOSClient`, which do not. Operations that both have are written once, in mixins, as `shared` methods.
 """
 
 from __future__ import annotations
@@ -19,14 +18,15 @@ from tidings.core.effects import Operation
 from tidings.core.history import Slot
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import observed
-from tidings.engine import scope as scopes
-from tidings.engine.drive import drive, drive_async
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
-from tidings.engine.loops import running_loop
-from tidings.engine.port import Port
-from tidings.engine.scope import Attempt, Scope
-from tidings.engine.thread_calls import call_here
+from tidings.engine.runs import scope as scopes
+from tidings.engine.runs.drive import drive, drive_async
+from tidings.engine.runs.executors import stray_of
+from tidings.engine.runs.loops import running_loop
+from tidings.engine.runs.port import Port
+from tidings.engine.runs.scope import Attempt, Scope
+from tidings.engine.runs.thread_calls import call_here
 from tidings.error import DBOSContextError, DBOSShutdownError
 from tidings.serialization import Serializer
 from tidings.shortage import is_shortage
@@ -35,16 +35,18 @@ T = TypeVar("T")
 
 
 class Process:
-    """The host that this process runs, if it does."""
+    """The host of this process, if it runs one."""
 
     host: Host | None = None
-    lock = threading.RLock()  # Held while it comes and goes, but not while a database is waited for.
-    launch_lock = threading.RLock()  # Held while one is launched.
-    launch: object | None = None  # The launch that goes on; one that finds another here, or none, was destroyed.
+    lock = threading.RLock()  # Held while the host is set or removed, but not while waiting for a database.
+    launch_lock = threading.RLock()  # Held during a launch.
+    launch: object | None = None  # The launch in progress. If it finds another value here, `destroy` has cancelled it.
+    is_configured = False  # DBOS(config=...) was called.
+    has_run = False  # A launch has succeeded.
 
 
 def _begin_in_child() -> None:
-    Process.lock = threading.RLock()  # Whoever held it at the fork does not exist here.
+    Process.lock = threading.RLock()  # The thread that held it at the fork does not exist here.
     Process.launch_lock = threading.RLock()
     Process.launch = None
 
@@ -54,7 +56,7 @@ if sys.platform != "win32":
 
 
 def is_running() -> bool:
-    """Tell whether `DBOS` runs in this process. A host that was forked along does not."""
+    """Tell whether `DBOS` runs in this process. A host that a fork has copied does not run."""
     return Process.host is not None and Process.host.engine.pid == os.getpid()
 
 
@@ -66,26 +68,36 @@ def current_host() -> Host:
     """
     host = Process.host
     if host is None:
-        raise DBOSShutdownError("tidings is not running in this process; call DBOS(config=...) and DBOS.launch() first")
+        raise DBOSShutdownError(f"tidings is not running in this process: {_why_not_running()}")
     check_not_forked(host.engine, "called DBOS.launch()", "call DBOS.launch()")
     return host
+
+
+def _why_not_running() -> str:
+    if Process.launch is not None:
+        return "DBOS.launch() has not returned yet; make this call after it"
+    if Process.has_run:
+        return "DBOS.destroy() has stopped it; call DBOS.launch() again, or make this call before DBOS.destroy()"
+    if Process.is_configured:
+        return "DBOS.launch() was not called yet; call it (or await DBOS.launch_async()) before this"
+    return "write DBOS(config={'name': ...}) and DBOS.launch() before this call"
 
 
 def check_not_forked(engine: Engine, did: str, remedy: str) -> None:
     """Refuse an engine of the process that this one was forked from.
 
     Raises:
-        DBOSShutdownError: saying what to do.
+        DBOSShutdownError: this process was forked. The error says what to do.
     """
     if engine.pid != os.getpid():
         raise DBOSShutdownError(
             f"this process ({os.getpid()}) was forked from the one that {did} ({engine.pid}); "
-            f"threads and connections do not survive a fork: {remedy} after it"
+            f"threads and connections do not survive a fork: {remedy} after the fork"
         )
 
 
 class Caller:
-    """Who calls an operation: workflow code, a step, or code outside of both."""
+    """The code that calls an operation: workflow code, a step, or code outside of both."""
 
     __slots__ = ("engine", "port", "scope", "serializer")
 
@@ -97,7 +109,7 @@ class Caller:
 
     @property
     def workflow(self) -> Scope | None:
-        """Where the caller stands in a workflow function; `None` in a step and outside."""
+        """The scope of the caller if it is workflow code; `None` in a step and outside."""
         return self.scope if self.scope is not None and self.scope.attempt is None else None
 
     @property
@@ -114,21 +126,40 @@ class Caller:
         """Return an operation that has no record of its own, recorded as `name` if a workflow itself calls it."""
         return body if self.workflow is None else observed(self.workflow.begin(name), body, what)
 
-    def begin_in_workflow(self, name: str) -> Slot:
-        """Take the next place of the workflow the caller is in.
+    def begin_in_workflow(self, name: str, called: str) -> Slot:
+        """Take the next place in the caller's workflow, for an operation that is recorded as `name`.
 
         Raises:
-            DBOSContextError: it is in none, or in a step.
+            DBOSContextError: the caller is in a step, or in no workflow. The error says what was `called`, as the user
+                wrote it.
         """
-        if self.workflow is None:
-            attempt = self.attempt
-            where = "outside of any workflow" if attempt is None else f"in the step {attempt.name!r}"
-            raise DBOSContextError(f"{name} was called {where}; only the code of a workflow itself may call it")
-        return self.workflow.begin(name)
+        if self.workflow is not None:
+            return self.workflow.begin(name)
+        if self.attempt is None:
+            raise outside_of_workflows(called, "only the code of a workflow itself may call it")
+        raise DBOSContextError(
+            f"{called} was called in the step {self.attempt.name!r}; only the code of a workflow itself may call it. "
+            f"Call {called} in the workflow, and pass what it returns to the step"
+        )
+
+
+def outside_of_workflows(called: str, why: str) -> DBOSContextError:
+    """Return the error for an operation that needs a workflow and was called outside of any."""
+    workflow_id = stray_of()
+    if workflow_id is not None:
+        return DBOSContextError(
+            f"{called} was called in a thread that workflow {workflow_id!r} has started, which does not have the "
+            "workflow's context. Call it in the workflow's own code; or run the function with "
+            "DBOS.run_parallel(function, ...), or in an async workflow with await asyncio.to_thread(function)"
+        )
+    return DBOSContextError(
+        f"{called} was called outside of any workflow; {why}. Call it in a function that is decorated with "
+        "@DBOS.workflow()"
+    )
 
 
 def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
-    """Return who calls `DBOS`. Code of a run that has ended learns that first, whatever host runs now."""
+    """Return the caller of `DBOS`. If the caller's run has ended, this raises first, whatever host runs now."""
     scope = find_scope()
     if scope is not None:
         scope.port.chain.check()
@@ -138,15 +169,28 @@ def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
     return Caller(host.engine, host.port if scope is None else scope.port, host.settings.serializer, scope)
 
 
-def refuse_running_loop(name: str, awaited: str | None = None, more: str = "") -> None:
+def refuse_running_loop(name: str, awaited: str | None = None, more: str = "", how: str = "await {}") -> None:
     """Refuse to block a running event loop.
 
     Raises:
-        RuntimeError: naming the form to await instead.
+        RuntimeError: an event loop runs here. The error names the form to await instead.
     """
     if running_loop() is not None:
-        form = f"{awaited or name + '_async'}(...)"
-        raise RuntimeError(f"{name} would block the running event loop; use: await {form}{more and ', ' + more}")
+        form = how.format(f"{awaited or name + '_async'}(...)")
+        raise RuntimeError(f"{name} would block the running event loop; use: {form}{more and ', ' + more}")
+
+
+def require_loop(name: str, blocking: str) -> None:
+    """Refuse a call that is awaited without asyncio, by trio or by hand.
+
+    Raises:
+        RuntimeError: no event loop runs here. The error names the blocking form.
+    """
+    if running_loop() is None:
+        raise RuntimeError(
+            f"{name} was awaited where no asyncio event loop runs; call it in a coroutine that asyncio.run(...) runs, "
+            f"or use {blocking}"
+        )
 
 
 if TYPE_CHECKING:
@@ -156,7 +200,7 @@ else:
     class shared(classmethod):  # noqa: N801  (a decorator)
         """A method of a face: called on the class `DBOS`, or on an object of another class.
 
-        To a type checker it is a class method, and so it uses of `cls` only what both have.
+        To a type checker it is a class method, so it may use only the members of `cls` that both faces have.
         """
 
         def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -164,7 +208,7 @@ else:
 
 
 class Face:
-    """Where operations come in.
+    """Where operations enter, in a blocking and an awaiting form.
 
     Attributes:
         is_one: whether the class itself is the face, and not each of its objects.
@@ -187,12 +231,15 @@ class Face:
     @shared
     async def _await(cls, make: Callable[[Caller], Operation[T]]) -> T:
         """Run an operation for the calling task."""
+        if running_loop() is None:
+            awaited = sys._getframe(1).f_code.co_name  # The public coroutine, which calls this one.
+            require_loop(f"{cls._called}.{awaited}", f"{cls._called}.{awaited.removesuffix('_async')}")
         caller = cls._caller(scopes.of_task)
         return await drive_async(_made(make, caller), caller.port)
 
 
 def _made(make: Callable[[Caller], Operation[T]], caller: Caller) -> Operation[T]:
-    """Return the operation that `make` gives. Storing its values may have to wait."""
+    """Return the operation that `make` returns. In a shortage, making it is retried as part of the operation."""
     try:
         return make(caller)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The class `DBOSClient`: talking with workflows from programs that run none."""
+"""The class `DBOSClient`: for programs that talk to workflows and run none."""
 
 from __future__ import annotations
 
@@ -8,73 +8,97 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from tidings.api.caller import Caller, check_not_forked
+from tidings import store as stores
+from tidings.api.caller import Caller, check_not_forked, require_loop
+from tidings.api.completing import Completing
 from tidings.api.config import check_serializer
 from tidings.api.events import Events
 from tidings.api.managing import Management
 from tidings.api.messages import Messages
+from tidings.api.naming import as_users_write_it
 from tidings.api.streams import Streams
-from tidings.engine import scope as scopes
 from tidings.engine import sharing
 from tidings.engine.checking import check
-from tidings.engine.scope import Scope
+from tidings.engine.runs import scope as scopes
+from tidings.engine.runs.scope import Scope
 from tidings.engine.settings import Connection
 from tidings.error import DBOSContextError, DBOSInitializationError, DBOSShutdownError
 from tidings.serialization import JSONSerializer, Serializer
+from tidings.slips import given
 
 _LABEL = "client"
 _DESTROYED = "this DBOSClient was destroyed; make a new one"
 
-# Those that a program forgets stay open too, until it exits.
+# The clients that the program has not destroyed yet. They are destroyed at its exit.
 _open: set[DBOSClient] = set()
 
 
-class DBOSClient(Management, Messages, Events, Streams):
-    """Talks with the workflows of a database: sends to them, reads what they publish, awaits their ends.
+@as_users_write_it
+class DBOSClient(Management, Completing, Messages, Events, Streams):
+    """Talks to the workflows of a database: sends messages, reads events and streams, awaits results.
 
-    It runs no workflow. What it does is durable and prompt as with `DBOS`; in one process, both and all
-    clients of a database share its connections (unless `DBOS` is configured to listen otherwise, or not
-    at all). Its operations may be called from any thread, and in the steps of workflows, but not in the
-    code of workflows itself: a client records nothing, so a replay would do it all again. Each has an
-    `_async` form. As a context manager it is destroyed at the end of the block, and a client that is
-    forgotten at the exit of the program.
+    A client runs no workflow. Its operations are as durable and as prompt as those of `DBOS`, and each has an `_async`
+    form. They may be called from any thread and in steps, but not in workflow code: a client records nothing, so a
+    replay would repeat the operation.
+
+    In one process, `DBOS` and all clients of a database share connections, unless `DBOS` is configured to listen
+    differently. As a context manager, a client is destroyed at the end of the block. Clients that are still open are
+    destroyed at the program's exit.
     """
 
     _called = "DBOSClient"
 
     def __init__(
-        self, *, system_database_url: str, dbos_system_schema: str = "tidings", serializer: Serializer | None = None
+        self,
+        nothing: None = None,
+        /,
+        *,
+        system_database_url: stores.DatabaseURL,
+        dbos_system_schema: str = "tidings",
+        serializer: Serializer | None = None,
     ) -> None:
-        """Connect to the database. May be called on a running event loop, which it holds up for a moment.
+        """Connect to the database. May be called on a running event loop, which it blocks for a moment.
 
         Args:
-            system_database_url: the URL that the programs which run the workflows have.
-            dbos_system_schema: the PostgreSQL schema that holds the tables, as theirs.
-            serializer: how values are stored, as theirs; typed JSON by default.
+            nothing: leave this out; the URL is given by keyword.
+            system_database_url: the URL of the database, as in the programs that run the workflows, in any form that
+                `DBOSConfig` takes.
+            dbos_system_schema: the PostgreSQL schema that holds the tables, as in those programs.
+            serializer: how values are stored, as in those programs; typed JSON by default.
 
         Raises:
-            DBOSInitializationError: the URL names no database; the database is down, has no tables of
-                tidings yet (launch the program that runs the workflows once: it makes them), or newer
-                ones than this library knows.
+            DBOSInitializationError: the URL names no database; or the database is down, has no tables of tidings yet,
+                or newer ones than this library knows. To create the tables, launch the program that runs the workflows.
         """
+        if nothing is not None:  # Not shown in the error: it may hold a password.
+            raise TypeError("DBOSClient takes a URL by keyword; write DBOSClient(system_database_url=...)")
+        url = stores.read(system_database_url, "system_database_url")
+        del system_database_url  # A traceback may show local variables.
+        if isinstance(url, DBOSInitializationError):
+            raise url
         if not isinstance(dbos_system_schema, str):
-            raise DBOSInitializationError(f"dbos_system_schema must be a string, not {dbos_system_schema!r}")
+            raise DBOSInitializationError(f"dbos_system_schema must be a string, not {given(dbos_system_schema)}")
         if serializer is not None:
             check_serializer(serializer, "the serializer")
         self._serializer = serializer or JSONSerializer()
         self._caller = self._caller_outside
-        connection = Connection(system_database_url, dbos_system_schema)
+        connection = Connection(url, dbos_system_schema)
         self._engine = sharing.acquire(connection, _LABEL, migrate=False)
         self._port = self._engine.open_port()
         _open.add(self)
 
-    def check_connection(self) -> None:
-        """Check that the database answers, and takes what this client writes; within 10 s.
+    def __repr__(self) -> str:
+        engine = getattr(self, "_engine", None)
+        return f"<DBOSClient of {engine.store.name}>" if engine is not None else "<DBOSClient of no database>"
 
-        Other operations wait for a database that is away, however long.
+    def check_connection(self) -> None:
+        """Check, within 10 s, that the database answers and accepts this client's writes.
+
+        Other operations wait without limit while the database is unavailable.
 
         Raises:
-            DBOSInitializationError: it does not answer, is no longer fit, or was replaced; says why.
+            DBOSInitializationError: the database does not answer, is no longer fit for use, or was replaced. The error
+                says why.
         """
         self._block("check_connection", lambda caller: check(caller.engine))
 
@@ -83,10 +107,10 @@ class DBOSClient(Management, Messages, Events, Streams):
         await self._await(lambda caller: check(caller.engine))
 
     def destroy(self) -> None:
-        """Disconnect, promptly: what waits in another thread or task gets a `DBOSShutdownError`.
+        """Disconnect at once: calls that wait in other threads or tasks raise `DBOSShutdownError`.
 
-        What is being committed is kept. `DBOS` and other clients go on. Harmless when repeated. May be
-        called on a running event loop.
+        Commits in progress are kept. `DBOS` and other clients are not affected. Calling it again does nothing. It may
+        be called on a running event loop.
         """
         try:
             _open.remove(self)
@@ -97,6 +121,7 @@ class DBOSClient(Management, Messages, Events, Streams):
 
     async def destroy_async(self) -> None:
         """Await `destroy`, without blocking the event loop."""
+        require_loop("DBOSClient.destroy_async()", "DBOSClient.destroy()")
         await asyncio.to_thread(self.destroy)
 
     def __enter__(self) -> Self:

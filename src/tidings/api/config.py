@@ -1,19 +1,24 @@
-"""The user's configuration, checked: an unknown key or a bad value is an error that says what to do.
+"""Checks the user's configuration: the error for an unknown key or a bad value says what to do.
 
-What is configured beats the environment, which beats the default.
+A configured value takes precedence over the environment, and the environment over the default.
 """
 
 from __future__ import annotations
 
-import difflib
+import logging
 import os
+from datetime import timedelta
 from typing import TypedDict, cast
 
 from tidings import store as stores
+from tidings.api.logs import level_from
 from tidings.engine.settings import Connection, Settings
 from tidings.error import DBOSInitializationError, DBOSLimitError
-from tidings.limits import check_id
+from tidings.limits import Seconds, check_id
 from tidings.serialization import JSONSerializer, Serializer
+from tidings.slips import given, nearest, plainly
+
+logger = logging.getLogger("tidings")
 
 
 class _Required(TypedDict):
@@ -21,41 +26,47 @@ class _Required(TypedDict):
 
 
 class DBOSConfig(_Required, total=False):
-    """What `DBOS(config=...)` takes.
+    """The configuration that `DBOS(config=...)` takes.
 
     Keys:
-        name: the program's name; required. Programs with different names may share a database: each executes its
-            own workflows, and may send to, read and list those of all.
+        name: the program's name; required. Programs with different names may share a database: each executes only its
+            own workflows. It may send to, read and list those of all programs.
         system_database_url: `sqlite:///file.sqlite` or `postgresql://user@host/database`; the default is
-            `sqlite:///<name>.sqlite`. Environment: `DBOS_SYSTEM_DATABASE_URL`.
+            `sqlite:///<name>.sqlite`. Bytes, pydantic's `SecretStr` and `PostgresDsn`, and SQLAlchemy's `URL` are
+            accepted too; a path names an SQLite file. A driver in the URL (`postgresql+asyncpg://`) and white space
+            around it are ignored. Its `options` apply, except to settings that tidings needs to set itself.
+            Environment: `DBOS_SYSTEM_DATABASE_URL`.
         dbos_system_schema: the PostgreSQL schema that holds the tables; "tidings" by default.
-        application_version: what histories are matched with; a hash of the code by default.
-            Environment: `DBOS__APPVERSION`.
+        application_version: the version of the code, by which recovery chooses workflows; a hash of the code by
+            default. Environment: `DBOS__APPVERSION`.
         executor_id: a label for this process. Environment: `DBOS__VMID`.
         run_migrations: whether `launch` brings the schema up to date; True by default.
-        max_executor_threads: how many blocking workflows and steps run at once; one that waits does
-            not count.
-        use_listen_notify: whether to listen for what other processes change; True by default. Without, whoever
-            waits for them looks at the database again and again.
-        notification_listener_polling_interval_sec: how often they look, in seconds, where nothing can be heard;
-            0.2 by default. Very many waiters look less often.
+        max_executor_threads: how many blocking workflows and steps run at once; those that wait do not count.
+        use_listen_notify: whether to listen for changes that other processes make; True by default. If it is False,
+            waiting calls poll the database.
+        notification_listener_polling_interval_sec: how often waiting calls poll while the process does not listen, in
+            seconds or as a `timedelta`; 0.2 by default. If there are very many waiters, they poll less often.
         serializer: how values are stored; typed JSON by default.
+        log_level: the lowest level that is written to standard error, in a program that has configured no logging:
+            "DEBUG", "INFO" (which then includes the start and end of each workflow), "WARNING" or "ERROR". By default
+            it is INFO, but of workflows only problems are shown. A program that configures logging sets the levels
+            itself.
     """
 
-    system_database_url: str
+    system_database_url: stores.DatabaseURL
     dbos_system_schema: str
     application_version: str
     executor_id: str
     run_migrations: bool
     max_executor_threads: int
     use_listen_notify: bool
-    notification_listener_polling_interval_sec: float
+    notification_listener_polling_interval_sec: Seconds
     serializer: Serializer
+    log_level: str | int
 
 
 _TYPES: dict[str, type] = {
     "name": str,
-    "system_database_url": str,
     "dbos_system_schema": str,
     "application_version": str,
     "executor_id": str,
@@ -67,6 +78,8 @@ _TYPES: dict[str, type] = {
 _DEFAULT_THREADS = 64
 _DEFAULT_POLLING_SECONDS = 0.2
 _LONGEST_POLLING_SECONDS = 86_400
+_MOST_BYTES_OF_FILE = 200  # of a program's name in a file name; leaves room for suffixes
+_URL_VARIABLE = "DBOS_SYSTEM_DATABASE_URL"
 
 
 def settings_from(config: DBOSConfig) -> Settings:
@@ -76,20 +89,35 @@ def settings_from(config: DBOSConfig) -> Settings:
         DBOSInitializationError: a key is unknown, missing, or has a bad value.
     """
     if not isinstance(config, dict):
-        raise DBOSInitializationError(f"the configuration must be a dict, not {type(config).__name__}")
-    config = cast(DBOSConfig, {key: value for key, value in config.items() if value is not None})
-    _check(dict(config))
+        raise DBOSInitializationError(
+            f"the configuration must be a dict, as in DBOS(config={{'name': 'shop'}}), not {given(config)}"
+        )
+    is_missing = "system_database_url" in config and config["system_database_url"] is None
+    said = {key: value for key, value in config.items() if value is not None}
+    interval = said.get("notification_listener_polling_interval_sec")
+    if isinstance(interval, timedelta):
+        said["notification_listener_polling_interval_sec"] = interval.total_seconds()
+    _check(said)
+    config = cast(DBOSConfig, said)
     name = config["name"]
     environment = os.environ
-    url = config.get("system_database_url") or environment.get("DBOS_SYSTEM_DATABASE_URL") or f"sqlite:///{name}.sqlite"
-    stores.prepare(url)  # Here, so that a launch that has workflows to recover need not wait for it.
+    url = _address(config, name)
+    if is_missing:
+        logger.warning(
+            "the configuration's 'system_database_url' is None, perhaps because an environment variable is not set; "
+            "using %s",
+            f"the environment's {_URL_VARIABLE}" if environment.get(_URL_VARIABLE) else str(url),
+        )
+    stores.prepare(url)  # Here and not in the launch, so that a recovery need not wait for it.
     return Settings(
         name=name,
         connection=Connection(
             database_url=url,
             schema=config.get("dbos_system_schema", "tidings"),
             use_listen_notify=config.get("use_listen_notify", True),
-            polling_interval_seconds=config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS),
+            polling_interval_seconds=cast(
+                float, config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS)
+            ),
         ),
         application_version=config.get("application_version") or environment.get("DBOS__APPVERSION") or None,
         executor_label=config.get("executor_id") or environment.get("DBOS__VMID") or "local",
@@ -99,13 +127,27 @@ def settings_from(config: DBOSConfig) -> Settings:
     )
 
 
+def _address(config: DBOSConfig, name: str) -> stores.Address:
+    if "system_database_url" in config:
+        return stores.address(config["system_database_url"], "the configuration's 'system_database_url'")
+    if os.environ.get(_URL_VARIABLE):
+        return stores.address(os.environ[_URL_VARIABLE], f"the environment's {_URL_VARIABLE}")
+    if len(name.encode()) > _MOST_BYTES_OF_FILE or any(each in name for each in "/\\?"):
+        raise DBOSInitializationError(
+            f"the configuration's 'name' ({plainly(name)}) cannot be the name of a file. Without a "
+            "'system_database_url' the SQLite file is named after it: give a 'system_database_url', or a shorter name "
+            "without '/', '\\' and '?'"
+        )
+    return stores.address(f"sqlite:///{name}.sqlite", "the configuration's 'name', which names the file,")
+
+
 def _check(config: dict[str, object]) -> None:
-    known = [*_TYPES, "serializer"]
+    known = [*_TYPES, "system_database_url", "serializer", "log_level"]
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(known)
-            raise DBOSInitializationError(f"the configuration has an unknown key {key!r}; {hint}")
+            near = nearest(key, known)
+            hint = f"did you mean {near!r}?" if near else "known keys: " + ", ".join(known)
+            raise DBOSInitializationError(f"the configuration has an unknown key {plainly(key)}; {hint}")
     if not config.get("name"):
         raise DBOSInitializationError("the configuration needs a 'name', the name of your program")
     if isinstance(config["name"], str):
@@ -113,9 +155,8 @@ def _check(config: dict[str, object]) -> None:
     for key, kind in _TYPES.items():
         value = config.get(key)
         if value is not None and not _is(value, kind):
-            raise DBOSInitializationError(
-                f"the configuration's {key!r} must be of type {kind.__name__}, not {type(value).__name__} ({value!r})"
-            )
+            expected = "float or timedelta" if kind is float else kind.__name__
+            raise DBOSInitializationError(f"the configuration's {key!r} must be of type {expected}, not {given(value)}")
         if value == "":
             raise DBOSInitializationError(
                 f"the configuration's {key!r} must not be empty; leave it out for the default"
@@ -129,13 +170,14 @@ def _check(config: dict[str, object]) -> None:
             "the configuration's 'notification_listener_polling_interval_sec' must be more than 0 and at most "
             f"{_LONGEST_POLLING_SECONDS} seconds, not {interval}"
         )
+    level_from(config.get("log_level"))
     serializer = config.get("serializer")
     if serializer is not None:
         check_serializer(serializer, "the configuration's 'serializer'")
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name of a program that could not be recorded."""
+    """Refuse a program's name that cannot be recorded."""
     try:
         check_id(name, "name")
     except DBOSLimitError as error:
@@ -143,10 +185,10 @@ def _check_name(name: str) -> None:
 
 
 def check_serializer(serializer: object, what: str) -> None:
-    """Refuse what is no `Serializer`.
+    """Refuse an object that is not a `Serializer`.
 
     Raises:
-        DBOSInitializationError: naming what it lacks.
+        DBOSInitializationError: it is a class, or lacks methods. The error names them.
     """
     if isinstance(serializer, type):
         raise DBOSInitializationError(f"{what} must be an object, not the class {serializer.__qualname__}: call it")
@@ -156,7 +198,7 @@ def check_serializer(serializer: object, what: str) -> None:
 
 
 def _is(value: object, kind: type) -> bool:
-    """Tell whether a value is of a type: an integer is a number too, and a truth value is none."""
+    """Tell whether a value is of a type. An int counts as a float; a bool does not count as a number."""
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)

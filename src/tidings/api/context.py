@@ -1,78 +1,123 @@
-"""Context managers that say how the workflows started in their block are started."""
+"""Context managers that set the id or the time limit of workflows started in their block."""
 
 from __future__ import annotations
 
 import contextlib
 from contextvars import ContextVar
 
+from tidings.api.naming import as_users_write_it
 from tidings.core.history import Run
-from tidings.engine import scope as scopes
-from tidings.engine.starting import Limit
-from tidings.limits import check_id, check_time_limit
-
-# What the blocks set that the code is in, the innermost last. Not kept by the managers themselves: one
-# may be entered in several tasks, and again within its own block.
-_ids: ContextVar[tuple[list[str], ...]] = ContextVar("tidings_workflow_ids", default=())
-
-# With the run whose code set it: that code's children get the limit, not theirs.
-_limits: ContextVar[tuple[tuple[Limit, Run | None], ...]] = ContextVar("tidings_workflow_limits", default=())
+from tidings.engine.runs import scope as scopes
+from tidings.engine.runs.starting import Limit
+from tidings.limits import Seconds, check_id, check_time_limit
 
 
+class _Block:
+    """The settings of one entry into a manager's block."""
+
+    __slots__ = ("ids", "limit", "manager", "run")
+
+    def __init__(self, manager: object) -> None:
+        self.manager = manager
+        self.ids: list[str] = []  # until a start takes it
+        self.limit: Limit | None = None
+        self.run: Run | None = None  # the run that set the limit: it is for children of that run, not for theirs
+
+
+_Blocks = tuple[_Block, ...]
+
+# The blocks around the running code, the innermost last. The managers do not keep them, because one manager may be
+# entered in several tasks, and again inside its own block.
+_ids: ContextVar[_Blocks] = ContextVar("tidings_workflow_ids", default=())
+_limits: ContextVar[_Blocks] = ContextVar("tidings_workflow_limits", default=())
+
+
+def _without(blocks: _Blocks, manager: object) -> _Blocks:
+    """Return the blocks without the innermost block of this manager.
+
+    There may be none. If a coroutine was abandoned inside its block, the garbage collector closes it in the context of
+    some other code. The blocks of that context must stay.
+    """
+    for index in reversed(range(len(blocks))):
+        if blocks[index].manager is manager:
+            return blocks[:index] + blocks[index + 1 :]
+    return blocks
+
+
+@as_users_write_it
 class SetWorkflowID(contextlib.AbstractContextManager[None]):
     """Give an id to the first workflow that is started in the block.
 
-    The id is an idempotency key: starting the same id again returns the same execution.
+    The id is an idempotency key: starting a workflow with the same id again returns the existing one.
+
+    Args:
+        workflow_id: text of 1 to 512 bytes.
+
+    Raises:
+        DBOSLimitError: the id is something else.
     """
 
     def __init__(self, workflow_id: str) -> None:
         self._workflow_id = check_id(workflow_id, "workflow_id")
 
     def __enter__(self) -> None:
-        _ids.set((*_ids.get(), [self._workflow_id]))
+        block = _Block(self)
+        block.ids.append(self._workflow_id)
+        _ids.set((*_ids.get(), block))
 
     def __exit__(self, *_: object) -> None:
-        _ids.set(_ids.get()[:-1])
+        _ids.set(_without(_ids.get(), self))
 
 
+@as_users_write_it
 class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
     """Limit the time that each workflow started in the block may take, from its start to its end.
 
-    Past it the workflow is cancelled, with whatever children it has: they inherit its deadline,
-    unless they are started in a block of their own. The deadline is recorded with the start; a crash
-    does not put it off. A step that runs is not interrupted, but what it returns is not recorded.
+    At its deadline the workflow is cancelled, and so are its children: they inherit the deadline, unless they are
+    started in a block of their own. The deadline is recorded with the start, so a crash does not extend it. A running
+    step is not interrupted, but its result is not recorded.
     """
 
-    def __init__(self, workflow_timeout_sec: float | None) -> None:
-        """Take the timeout.
+    def __init__(self, workflow_timeout_sec: Seconds | None) -> None:
+        """Set the limit.
 
         Args:
-            workflow_timeout_sec: in seconds, more than 0; `None` lets children take longer than their parent.
+            workflow_timeout_sec: in seconds or as a `timedelta`, more than 0; `None` lets children take longer than
+                their parent.
+
+        Raises:
+            TypeError, DBOSLimitError: the time is something else.
         """
         self._limit = Limit(check_time_limit(workflow_timeout_sec, "workflow_timeout_sec"))
 
     def __enter__(self) -> None:
-        _limits.set((*_limits.get(), (self._limit, _current_run())))
+        block = _Block(self)
+        block.limit, block.run = self._limit, _current_run()
+        _limits.set((*_limits.get(), block))
 
     def __exit__(self, *_: object) -> None:
-        _limits.set(_limits.get()[:-1])
+        _limits.set(_without(_limits.get(), self))
 
 
 def take_id() -> str | None:
     """Take the id that `SetWorkflowID` holds for the next start."""
     blocks = _ids.get()
-    return blocks[-1].pop() if blocks and blocks[-1] else None
+    try:
+        return blocks[-1].ids.pop() if blocks else None
+    except IndexError:
+        return None  # An earlier start, perhaps in another thread, has taken it.
 
 
 def limit_for_start() -> Limit | None:
     """Return the limit of a workflow that is started now; `None` if the code that starts it set none.
 
-    The code of a run inherits the context of whoever started it, whose limit is not its own.
+    A run inherits the context of the code that started it, but not the limit that was set there.
     """
     blocks = _limits.get()
     if not blocks:
         return None
-    limit, run = blocks[-1]
-    return limit if run is _current_run() else None
+    innermost = blocks[-1]
+    return innermost.limit if innermost.run is _current_run() else None
 
 
 def _current_run() -> Run | None:

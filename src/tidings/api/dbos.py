@@ -7,29 +7,44 @@ import atexit
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from tidings.api.caller import Process, caller_in_app, current_host, is_running
+from tidings import store as stores
+from tidings.api import logs
+from tidings.api.caller import (
+    Process,
+    caller_in_app,
+    current_host,
+    is_running,
+    require_loop,
+)
 from tidings.api.classes import Classes
+from tidings.api.completing import Completing
 from tidings.api.config import DBOSConfig, settings_from
 from tidings.api.events import OwnEvents
+from tidings.api.filters import flag
 from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
+from tidings.api.naming import as_users_write_it
 from tidings.api.parallel import Parallel
 from tidings.api.signals import TERM_SECONDS, TermHandler
-from tidings.api.steps import Steps
+from tidings.api.steps import Steps, StepStatus, step_status_of
 from tidings.api.streams import OwnStreams
 from tidings.api.workflows import REGISTRY, Workflows
-from tidings.engine import scope as scopes
 from tidings.engine import sharing
 from tidings.engine.host import Host
-from tidings.engine.loops import running_loop, watch_loop
+from tidings.engine.resetting import DEFAULT_SCHEMA, reset
+from tidings.engine.runs import scope as scopes
+from tidings.engine.runs.loops import running_loop, watch_loop
 from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
-from tidings.limits import check_timeout
+from tidings.limits import Seconds, check_timeout
 from tidings.shortage import is_shortage, reason_of
 
 T = TypeVar("T")
+
+# The default of the configuration. If it is left out or given by position, an error says what to write.
+_MISSING: Any = None
 
 
 class _ClassProperty(Generic[T]):
@@ -44,7 +59,7 @@ class _ClassProperty(Generic[T]):
 
 
 class Launched:
-    """What `DBOS.launch()` returns: as a context manager it destroys at the end of the block."""
+    """The result of `DBOS.launch()`. As a context manager it calls `DBOS.destroy` at the end of the block."""
 
     def __enter__(self) -> Launched:
         return self
@@ -63,92 +78,127 @@ class Launched:
         await DBOS.destroy_async()
 
 
-class DBOS(Workflows, Classes, Steps, Parallel, Management, OwnMessages, OwnEvents, OwnStreams):
-    """Durable workflows that communicate. One per process; all its operations are on the class."""
+@as_users_write_it
+class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessages, OwnEvents, OwnStreams):
+    """Durable workflows that communicate. There is one `DBOS` per process, and all operations are on the class."""
 
     is_one = True
     _called = "DBOS"
     _caller = staticmethod(caller_in_app)
     _settings: Settings | None = None
 
-    def __init__(self, *, config: DBOSConfig) -> None:
+    def __init__(self, nothing: None = None, /, *, config: DBOSConfig = _MISSING) -> None:
         """Configure tidings for this process; `launch` starts it.
 
+        Args:
+            nothing: leave this out; the configuration is given by keyword.
+            config: see `DBOSConfig`.
+
         Raises:
-            DBOSInitializationError: an unknown key, a bad value, or tidings is running already.
+            TypeError: the configuration was given by position.
+            DBOSInitializationError: a key is unknown, a value is bad, or tidings is already running.
         """
+        if nothing is not None:
+            raise TypeError("DBOS takes its configuration by keyword; write DBOS(config={'name': ...})")
         if is_running():
             raise DBOSInitializationError(
-                "tidings is running in this process; call DBOS.destroy() to configure it anew"
+                "tidings is running in this process; to configure it again, call DBOS.destroy() before DBOS(config=...)"
             )
-        DBOS._settings = settings_from(config)
+        try:
+            DBOS._settings = settings_from(config)
+            log_level = config.get("log_level")
+        except DBOSInitializationError as error:
+            # Drop the frames that hold the configuration: a traceback may show its password.
+            del config
+            error.with_traceback(None)
+            raise
+        Process.is_configured = True
+        logs.show(logs.level_from(log_level))
 
     @classmethod
-    def launch(cls) -> Launched:
-        """Open the database, recover what ended processes left, and be ready for calls.
+    def launch(cls, *, execute: bool = True) -> Launched:
+        """Open the database, recover the workflows of ended processes, and accept calls.
 
-        Called on a running event loop it makes that the one on which all async workflows run, while it runs: what
-        they use (pools, clients) may belong to it. Register all workflows before. Called in the main thread of
-        a program that does not handle SIGTERM, it lets SIGTERM end the program in good order: as
-        `destroy(workflow_completion_timeout_sec=8)`, and then by the signal.
+        Register all workflows before.
+
+        If it is called on a running event loop, all async workflows run on that loop, as long as the loop runs. So they
+        may use objects that belong to the loop, such as pools and clients.
+
+        If it is called in the main thread of a program that does not handle SIGTERM, that signal shuts the program down
+        in order: as `destroy(workflow_completion_timeout_sec=8)` does, and then by the signal.
+
+        Args:
+            execute: whether this process executes workflows. Use `False` for a migration script, a console, or a web
+                server without workers. Such a process takes over nothing and executes nothing; it may send, read,
+                await, cancel and list. A workflow that it starts or calls is recorded, and another process executes it:
+                one that registers the function, and has the same `name` in its configuration. That happens at once if
+                such a process runs, else when one is launched. Any version of the code may execute it, unless
+                `application_version` is configured here.
 
         Returns:
-            A context manager that destroys at the end of its block.
+            A context manager that calls `destroy` at the end of its block.
 
         Raises:
-            DBOSInitializationError: not configured, or the database is down, unfit or newer; or destroyed meanwhile.
+            TypeError: `execute` is neither `True` nor `False`.
+            DBOSInitializationError: tidings is not configured, or already running; the database is down, unfit for use,
+                or newer than this library; or `destroy` was called meanwhile.
         """
         home = running_loop()
         if home is not None:
             watch_loop(home)
-        return cls._launch_at(home)
+        return cls._launch_at(home, execute)
 
     @classmethod
-    async def launch_async(cls) -> Launched:
-        """Await `launch`, without blocking the event loop. While that runs, all async workflows run on it."""
+    async def launch_async(cls, *, execute: bool = True) -> Launched:
+        """Await `launch`, without blocking the event loop. All async workflows run on this loop, as long as it runs."""
+        require_loop("DBOS.launch_async()", "DBOS.launch()")
         home = asyncio.get_running_loop()
         watch_loop(home)
-        launched = await asyncio.to_thread(cls._launch_at, home)
+        launched = await asyncio.to_thread(cls._launch_at, home, execute)
         _ON_TERM.install()  # This may be the main thread.
         return launched
 
     @classmethod
-    def _launch_at(cls, home: asyncio.AbstractEventLoop | None) -> Launched:
+    def _launch_at(cls, home: asyncio.AbstractEventLoop | None, execute: bool) -> Launched:
+        flag(execute, "execute")
         if cls._settings is None:
             raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
         with Process.launch_lock:
-            _launch(cls._settings, home)
+            _launch(cls._settings, home, execute)
         _ON_TERM.install()
         return Launched()
 
     @classmethod
-    def destroy(cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: float | None = 0) -> None:
-        """Stop tidings in this process. Workflows go on in another process at once, or at the next launch.
+    def destroy(cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: Seconds | None = 0) -> None:
+        """Stop tidings in this process. Another process resumes its workflows at once, or else the next launch does.
 
-        What is being committed is kept; a blocked `recv` is not waited for. Clients go on. Harmless when repeated.
-        May be called on a running event loop; what runs on that loop cannot get on meanwhile, so with a
-        timeout await `destroy_async` there. In a signal handler raise SystemExit instead: the exit of the
-        program destroys too.
+        Commits in progress are kept. Waiting calls, such as a `recv`, are not waited for. Clients are not affected.
+        Calling it again does nothing. In a signal handler raise `SystemExit` instead: the exit of the program calls
+        `destroy` too.
+
+        It may be called on a running event loop, but it blocks that loop, so workflows on it cannot continue meanwhile.
+        With a timeout, await `destroy_async` there.
 
         Args:
-            destroy_registry: forget the registered workflows and steps too.
-            workflow_completion_timeout_sec: how long, in seconds, what runs may take to come to rest; `None`
-                is no limit. In the first half of that time workflows may go on to their end. In the second
-                half no step begins any more, and those that run may finish. One that waits (for a message,
-                an event, a result, a time) is at rest. Nothing new is taken up meanwhile: no workflow of
-                another process, and `start_workflow` outside of workflows raises `DBOSShutdownError`. 0
-                stops at once: steps that run then will run again. Another call of `destroy` cuts it short.
+            destroy_registry: whether to forget the registered workflows and steps too.
+            workflow_completion_timeout_sec: how long to let running workflows finish or pause, in seconds or as a
+                `timedelta`; `None` means no limit. In the first half of that time workflows may run to their ends. In
+                the second half no step begins, and running steps may finish. A workflow that waits (for a message, an
+                event, a result, a time) counts as paused. Meanwhile no new work is taken: no workflow of another
+                process, and `start_workflow` outside of workflows raises `DBOSShutdownError`. 0 stops at once: steps
+                that are running will run again. Another call of `destroy` ends the wait.
 
         Raises:
-            DBOSLimitError: the timeout is negative.
+            DBOSLimitError: the timeout is negative, or more than a hundred years.
         """
+        flag(destroy_registry, "destroy_registry")
         timeout = check_timeout(workflow_completion_timeout_sec, "workflow_completion_timeout_sec")
         drained = Process.host if timeout != 0 and is_running() else None
         if drained is not None:
             drained.drain(timeout)
         with Process.lock:
             Process.launch = None
-            # Somebody else may have been first meanwhile, and have launched again.
+            # During the drain another thread may have called `destroy`, and launched again.
             if drained is None or Process.host is drained:
                 _ON_TERM.remove()
                 try:
@@ -161,15 +211,43 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, OwnMessages, OwnEven
 
     @classmethod
     async def destroy_async(
-        cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: float | None = 0
+        cls, *, destroy_registry: bool = False, workflow_completion_timeout_sec: Seconds | None = 0
     ) -> None:
-        """Await `destroy`, without blocking the event loop: what runs on it may come to rest too."""
+        """Await `destroy`, without blocking the event loop: workflows on it can finish or pause too."""
+        require_loop("DBOS.destroy_async()", "DBOS.destroy()")
         _ON_TERM.remove()  # This may be the main thread.
         await asyncio.to_thread(
             cls.destroy,
             destroy_registry=destroy_registry,
             workflow_completion_timeout_sec=workflow_completion_timeout_sec,
         )
+
+    @classmethod
+    def reset_system_database(
+        cls, *, system_database_url: stores.DatabaseURL | None = None, schema: str | None = None, truncate: bool = False
+    ) -> None:
+        """Delete all workflows, messages, events and streams of a database, for example before each test.
+
+        Only what tidings created in the database is removed. The next launch creates its tables again.
+
+        Args:
+            system_database_url: the database; by default the configured one.
+            schema: the PostgreSQL schema; by default the configured one, or "tidings" without a configuration.
+            truncate: whether to keep the tables and the rights on them, and delete only the rows.
+
+        Raises:
+            DBOSInitializationError: the database is in use by `DBOS`, a `DBOSClient` or another process; or it is down,
+                unfit for use, or newer than this library; or no database is given or configured. Nothing was deleted.
+        """
+        flag(truncate, "truncate")
+        configured = None if cls._settings is None else cls._settings.connection
+        url = system_database_url or (configured.database_url if configured is not None else None)
+        if url is None:
+            raise DBOSInitializationError(
+                "DBOS.reset_system_database() was given no database: give it system_database_url=..., or call "
+                "DBOS(config={'name': ...}) first"
+            )
+        reset(url, schema or (configured.schema if configured is not None else DEFAULT_SCHEMA), truncate=truncate)
 
     @_ClassProperty
     @staticmethod
@@ -181,35 +259,65 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, OwnMessages, OwnEven
     @_ClassProperty
     @staticmethod
     def step_id() -> int | None:
-        """The number of the step that the calling code is in, or `None`: the order in which it began."""
+        """The number of the step that the calling code is in, or `None`. Operations are numbered as they begin."""
         scope = scopes.current()
         return None if scope is None or scope.attempt is None else scope.attempt.slot.ordinal
 
     @_ClassProperty
     @staticmethod
+    def step_status() -> StepStatus | None:
+        """The step that the calling code is in, and its current try; `None` outside of steps."""
+        scope = scopes.current()
+        return None if scope is None or scope.attempt is None else step_status_of(scope.attempt)
+
+    @_ClassProperty
+    @staticmethod
+    def executor_id() -> str:
+        """The unique id of this process, as in `WorkflowStatus.executor_id` and in `list_executors`.
+
+        Each launch gets a new id. The configured `executor_id` is something else: the `label` in `list_executors`.
+
+        Raises:
+            DBOSShutdownError: tidings is not running in this process.
+        """
+        return current_host().engine.committer.executor.executor_id
+
+    @_ClassProperty
+    @staticmethod
     def application_version() -> str:
-        """The version of the code, which recovery matches workflows with."""
+        """The version of the code, by which recovery chooses workflows.
+
+        Raises:
+            DBOSShutdownError: tidings is not running in this process.
+        """
         return current_host().app_version
 
     @_ClassProperty
     @staticmethod
     def logger() -> logging.Logger:
-        """The logger of tidings."""
-        return logging.getLogger("tidings")
+        """The logger of tidings. The program may use it too.
+
+        If the program has configured no logging, the logger writes to standard error, from level INFO up. The
+        `log_level` of the configuration changes that level.
+        """
+        return logs.shown_logger()
 
 
 _ON_TERM = TermHandler(is_running, lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
 
 
-def _launch(settings: Settings, home: asyncio.AbstractEventLoop | None) -> None:
-    """Launch, and let nobody who destroys meanwhile wait for the database."""
+def _launch(settings: Settings, home: asyncio.AbstractEventLoop | None, execute: bool) -> None:
+    """Launch, without holding the lock while the database is opened: `destroy` must not wait for that."""
     launch = object()
     with Process.lock:
         if is_running() or Process.launch is not None:
-            raise DBOSInitializationError("tidings is running in this process already; DBOS.launch() was called twice")
+            raise DBOSInitializationError(
+                "tidings is running in this process already, and DBOS.launch() was called again; call it once, or "
+                "DBOS.destroy() in between"
+            )
         Process.launch = launch
     try:
-        host = _open_host(settings, home)
+        host = _open_host(settings, home, execute)
     except BaseException:
         with Process.lock:
             if Process.launch is launch:
@@ -219,6 +327,7 @@ def _launch(settings: Settings, home: asyncio.AbstractEventLoop | None) -> None:
         if Process.launch is launch:
             Process.launch = None
             Process.host = host
+            Process.has_run = True
             try:
                 host.recover()
             except Exception as error:
@@ -226,18 +335,21 @@ def _launch(settings: Settings, home: asyncio.AbstractEventLoop | None) -> None:
                 _close_host(host)
                 if is_shortage(error):
                     raise DBOSInitializationError(
-                        f"this process cannot recover workflows: {reason_of(error)}"
+                        f"DBOS.launch() failed, because this process cannot recover workflows: {reason_of(error)}. "
+                        "Free what it lacks, and launch again"
                     ) from error
                 raise
             return
     _close_host(host)
-    raise DBOSInitializationError("DBOS.destroy() was called before DBOS.launch() was through")
+    raise DBOSInitializationError(
+        "DBOS.destroy() was called before DBOS.launch() had returned, so tidings does not run; call DBOS.launch() again"
+    )
 
 
-def _open_host(settings: Settings, home: asyncio.AbstractEventLoop | None) -> Host:
+def _open_host(settings: Settings, home: asyncio.AbstractEventLoop | None, execute: bool) -> Host:
     engine = sharing.acquire(settings.connection, settings.executor_label, migrate=settings.run_migrations)
     try:
-        host = Host(engine, settings, REGISTRY, home)
+        host = Host(engine, settings, REGISTRY, home, executes=execute)
     except BaseException:
         sharing.release(engine)
         raise

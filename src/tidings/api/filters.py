@@ -1,4 +1,4 @@
-"""What `list_workflows` may be asked for, checked: which workflows, and which part of the list."""
+"""Checks the filters of `list_workflows`: which workflows to list, and which part of the list."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from datetime import datetime
 from typing import TypedDict
 
 from tidings.model import Status, WorkflowFilter
+from tidings.slips import nearest, plainly
 
 Time = datetime | str
 
 
 class WorkflowFilters(TypedDict, total=False):
-    """What `list_workflows` takes, by keyword; `None` is the same as nothing.
+    """The keywords of `list_workflows`. `None` is the same as leaving a filter out.
 
     Keys:
-        workflow_ids: only these.
-        status: only of this status, or of one of these: PENDING, SUCCESS, ERROR, CANCELLED.
-        start_time: only those started then or later: a `datetime`, or a string in ISO 8601. Without
-            a time zone it is local time.
-        end_time: only those started then or earlier.
-        name: only of the function, or of one of the functions, of this name.
-        app_version: only those started by this version of the code.
+        workflow_ids: only workflows with one of these ids.
+        status: only workflows with this status, or one of several: PENDING, SUCCESS, ERROR, CANCELLED.
+        start_time: only workflows started then or later: a `datetime`, or a string in ISO 8601. Without a time zone it
+            is local time.
+        end_time: only workflows started then or earlier.
+        name: only workflows of the function with this name, or of one of several functions.
+        app_version: only workflows started by this version of the code.
         parent_workflow_id: only the children of this workflow.
-        workflow_id_prefix: only those whose id begins so; no character is a wildcard.
-        executor_id: only those that this process runs or ran.
-        limit: how many at most; all by default.
-        offset: how many to leave out first.
-        sort_desc: list the newest first.
+        workflow_id_prefix: only workflows whose id begins with this text; no character is a wildcard.
+        executor_id: only workflows that this process runs or ran.
+        limit: the greatest number of workflows to list; all by default.
+        offset: how many workflows to skip first.
+        sort_desc: whether to list the newest first.
         load_input: whether to read the arguments, which may be large; True by default.
         load_output: whether to read results and errors; True by default.
     """
@@ -50,19 +51,19 @@ class WorkflowFilters(TypedDict, total=False):
 
 
 def filter_from(filters: WorkflowFilters) -> WorkflowFilter:
-    """Check what a list is to hold.
+    """Check the filters of a list.
 
     Raises:
-        TypeError, ValueError: naming the filter, and what it may be.
+        TypeError, ValueError: a filter is unknown or has a bad value. The error names it, and its valid values.
     """
     for key in filters:
         if key not in WorkflowFilters.__annotations__:
-            near = difflib.get_close_matches(key, WorkflowFilters.__annotations__, n=1)
-            known = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(WorkflowFilters.__annotations__)
-            raise TypeError(f"list_workflows has no filter {key!r}; {known}")
+            near = nearest(key, WorkflowFilters.__annotations__)
+            known = f"did you mean {near!r}?" if near else "filters: " + ", ".join(WorkflowFilters.__annotations__)
+            raise TypeError(f"DBOS.list_workflows has no filter {key!r}; {known}")
     workflow_ids, status = filters.get("workflow_ids"), filters.get("status")
     if isinstance(workflow_ids, str):
-        raise TypeError(f"workflow_ids is a list of ids; for one, say [{workflow_ids!r}]")
+        raise TypeError(f"workflow_ids is a list of ids; for one, write [{workflow_ids!r}]")
     return WorkflowFilter(
         workflow_ids=_texts(workflow_ids, "workflow_ids"),
         statuses=None if status is None else tuple(map(_status, _texts(status, "status") or ())),
@@ -87,17 +88,17 @@ def _texts(value: str | Sequence[str] | None, what: str) -> tuple[str, ...] | No
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, Iterable):
-        raise TypeError(f"{what} must be strings, not {value!r:.100}")
+        raise TypeError(f"{what} must be strings, not {plainly(value)}")
     texts = tuple(value)
     for each in texts:
         if not isinstance(each, str):
-            raise TypeError(f"each of {what} must be a string, not {each!r:.100}")
+            raise TypeError(f"each of {what} must be a string, not {plainly(each)}")
     return texts
 
 
 def _text(value: str | None, what: str) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{what} must be a string, not {value!r:.100}")
+        raise TypeError(f"{what} must be a string, not {plainly(value)}")
     return value
 
 
@@ -106,7 +107,7 @@ def _status(text: str) -> Status:
         return Status(text)
     except ValueError:
         near = difflib.get_close_matches(text.upper(), [each.value for each in Status], n=1)
-        known = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(Status)
+        known = f"did you mean {near[0]!r}?" if near else "statuses: " + ", ".join(Status)
         raise ValueError(f"no workflow has the status {text!r}; {known}") from None
 
 
@@ -119,25 +120,30 @@ def _epoch_ms(time: Time | None, what: str) -> int | None:
         except ValueError:
             raise ValueError(f"{what} must be a time in ISO 8601, as 2026-01-31T12:00:00Z, not {time!r}") from None
     if not isinstance(time, datetime):
-        raise TypeError(f"{what} must be a datetime or a string in ISO 8601, not {time!r:.100}")
+        raise TypeError(f"{what} must be a datetime or a string in ISO 8601, not {plainly(time)}")
     try:
         return round(time.timestamp() * 1_000)
     except (ValueError, OverflowError, OSError) as error:
-        raise ValueError(f"{what} is no time that a clock can show: {time} ({error})") from None
+        raise ValueError(f"{what} is outside the range of times: {time} ({error})") from None
 
 
 def _flag(value: bool | None, what: str, *, default: bool) -> bool:
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{what} must be True or False, not {value!r:.100}")
-    return default if value is None else value
+    return default if value is None else flag(value, what)
+
+
+def flag(value: object, what: str) -> bool:
+    """Check a bool. A text such as "no" is refused, because it would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {plainly(value)}")
+    return value
 
 
 def count(value: int | None, what: str) -> int | None:
-    """Check a number of things to list, or to leave out."""
+    """Check a limit or an offset of a list."""
     if value is None:
         return None
     if type(value) is not int:
-        raise TypeError(f"{what} must be a whole number, not {value!r:.100}")
+        raise TypeError(f"{what} must be a whole number, not {plainly(value)}")
     if not 0 <= value < 2**63:
         raise ValueError(f"{what} must be 0 or more, and fit 64 bits, not {value}")
     return value

@@ -1,7 +1,7 @@
-"""Lists for people and programs that look after workflows: the workflows, their steps, their messages.
+"""Lists for those who operate workflows: the workflows, their steps, their messages, and the processes.
 
-What is listed may be of any program and age. So a value that cannot be rebuilt here does not keep the
-rest from being listed: the error that says why stands in its place.
+The values in a list may come from any program, and from any version of it. So a value that cannot be rebuilt here does
+not fail the list: it is shown as text (`UndecodedValue`), with the reason.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from tidings.api.caller import Caller
-from tidings.api.filters import count
+from tidings.api.filters import count, flag
 from tidings.api.handle import WorkflowStatus, status_of
 from tidings.core.effects import NOW, ListExecutors, ListMessages, ListSteps, ListWorkflows, Operation, Read
-from tidings.engine.leases import has_died_here
-from tidings.error import DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.core.history import LIMITS
+from tidings.engine.ownership.leases import has_died_here
+from tidings.error import DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError
 from tidings.limits import check_id
 from tidings.model import Executor, PendingGroup, RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
-from tidings.serialization import Serializer, load, load_error
+from tidings.serialization import Serializer, show, show_error
 
 LIST_WORKFLOWS = "DBOS.list_workflows"
 LIST_STEPS = "DBOS.list_workflow_steps"
@@ -29,13 +30,16 @@ LIST_EXECUTORS = "DBOS.list_executors"
 class StepInfo(TypedDict):
     """One operation that a workflow recorded. Times are in ms since the epoch.
 
+    If this program lacks a class, an `UndecodedValue` shows the output as text, and a `DBOSRecordedError` shows the
+    error.
+
     Keys:
         function_id: its number, from 1: the order in which operations began.
         function_name: the name of the step, or of the operation, as in `DBOS.recv`.
-        output: what it returned; `None` while it waits, and for an event that was set.
+        output: its result; `None` while it waits, and for an event that was set.
         error: the exception it raised, or `None`.
         child_workflow_id: the workflow that it started, or `None`.
-        started_at_epoch_ms: when it began, or `None` where that is not recorded.
+        started_at_epoch_ms: when it began, or `None` if that is not recorded.
         completed_at_epoch_ms: when it ended, or `None` while it waits, or if the program gave it up.
     """
 
@@ -55,11 +59,11 @@ class MessageInfo:
     Attributes:
         message_id: unique in the store; later messages of a topic have greater numbers.
         topic: its topic, or `None` if it was sent without one.
-        value: what was sent.
+        value: what was sent; an `UndecodedValue` if this program lacks its class.
         sender_id: the id of the workflow that sent it, or `None`.
         idempotency_key: the key it was sent with, or `None`.
-        sent_at_epoch_ms: when, in ms on the store's clock.
-        age_seconds: how long ago that was when the list was read.
+        sent_at_epoch_ms: when it was sent, in ms on the store's clock.
+        age_seconds: the message's age at the time the list was read.
         read_by: the `function_id` of the operation that received it, `None` while it is unread.
     """
 
@@ -75,18 +79,19 @@ class MessageInfo:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorInfo:
-    """One incarnation of a process that uses the database. Times are in ms on the store's clock.
+    """A process that uses the database, from one launch on. Times are in ms on the store's clock.
 
     Attributes:
-        executor_id: its own, unique id, as in `WorkflowStatus.executor_id`.
-        label: how people call it: the configured `executor_id`.
+        executor_id: its unique id, as in `WorkflowStatus.executor_id`.
+        label: its name for people: the configured `executor_id`.
         host, pid: where it runs.
-        app_version: of the code that it executes workflows with; `None` if it executes none, as a
+        app_version: the version of the code with which it executes workflows; `None` if it executes none, such as a
             program that only uses `DBOSClient`.
         program: the configured `name` of the program whose workflows it executes; `None` if it executes none.
         started_at_epoch_ms: when it began.
-        lease_expires_at_epoch_ms: until when it counts as alive without another sign of life.
-        is_alive: whether it does now. What a dead one owns goes on in others, a lease's length later.
+        lease_expires_at_epoch_ms: when its lease ends, unless it is renewed before.
+        is_alive: whether it counts as alive. Other processes take over the workflows of a dead one, one lease length
+            later.
         pending_workflows: how many workflows it owns.
     """
 
@@ -139,15 +144,17 @@ def list_workflows(caller: Caller, wanted: WorkflowFilter) -> Operation[list[Wor
 
 def _read_workflows(serializer: Serializer, wanted: WorkflowFilter) -> Operation[list[WorkflowStatus]]:
     found: list[WorkflowRecord] = yield Read(ListWorkflows(wanted))
-    return [status_of(serializer, each, rebuild, rebuild_error) for each in found]
+    return [status_of(serializer, each) for each in found]
 
 
 def list_steps(
     caller: Caller, workflow_id: str, load_output: bool, limit: int | None, offset: int | None
 ) -> Operation[list[StepInfo]]:
-    """List what a workflow recorded; recorded in a workflow."""
+    """List the operations of a workflow; recorded in a workflow."""
     check_id(workflow_id, "workflow_id")
-    query = ListSteps(workflow_id, count(limit, "limit"), count(offset, "offset") or 0, load_output)
+    query = ListSteps(
+        workflow_id, count(limit, "limit"), count(offset, "offset") or 0, flag(load_output, "load_output")
+    )
     return caller.observed(LIST_STEPS, _read_steps(caller.serializer, query), f"the steps of workflow {workflow_id!r}")
 
 
@@ -161,18 +168,20 @@ def _read_steps(serializer: Serializer, query: ListSteps) -> Operation[list[Step
 def _step(serializer: Serializer, recorded: RecordedEntry, query: ListSteps) -> StepInfo:
     entry = recorded.entry
     output = entry.output
-    if recorded.message is not None and query.with_outputs:
+    if entry.branch == LIMITS:
+        output = None  # Its output is data for replays.
+    elif recorded.message is not None and query.with_outputs:
         output = recorded.message.body
     what = f"the result of {entry.name} in workflow {query.workflow_id!r}"
     error: BaseException | None = None
     if recorded.damage is not None:
         error = DBOSDamagedWorkflowError(query.workflow_id, recorded.damage)
     elif entry.error is not None:
-        error = rebuild_error(serializer, entry.error)
+        error = show_error(serializer, entry.error, f"the error of {entry.name} in workflow {query.workflow_id!r}")
     return StepInfo(
         function_id=entry.ordinal,
         function_name=entry.name,
-        output=None if output is None else rebuild(serializer, output, what),
+        output=None if output is None else show(serializer, output, what),
         error=error,
         child_workflow_id=entry.child_workflow_id,
         started_at_epoch_ms=entry.started_at_ms,
@@ -183,7 +192,7 @@ def _step(serializer: Serializer, recorded: RecordedEntry, query: ListSteps) -> 
 def list_messages(
     caller: Caller, workflow_id: str, limit: int | None, offset: int | None
 ) -> Operation[list[MessageInfo]]:
-    """List what was sent to a workflow; recorded in a workflow."""
+    """List the messages sent to a workflow; recorded in a workflow."""
     check_id(workflow_id, "workflow_id")
     query = ListMessages(workflow_id, count(limit, "limit"), count(offset, "offset") or 0)
     read = _read_messages(caller.serializer, query)
@@ -214,20 +223,4 @@ def _value_of(serializer: Serializer, message: StoredMessage, workflow_id: str) 
     what = f"message {message.seq} to workflow {workflow_id!r}"
     if message.damage is not None:
         return DBOSDamagedWorkflowError(workflow_id, f"{what} is damaged: {message.damage}")
-    return rebuild(serializer, message.body, what)
-
-
-def rebuild_error(serializer: Serializer, text: str) -> BaseException:
-    """Rebuild an error, or return the one that says why it cannot be."""
-    try:
-        return load_error(serializer, text)
-    except DBOSSerializationError as error:
-        return error
-
-
-def rebuild(serializer: Serializer, text: str, what: str) -> Any:
-    """Rebuild a value, or return the error that says why it cannot be."""
-    try:
-        return load(serializer, text, what)
-    except DBOSSerializationError as error:
-        return error
+    return show(serializer, message.body, what)

@@ -1,12 +1,14 @@
-"""Finding, awaiting and cancelling workflows, by whoever knows their ids."""
+"""Finding, listing, awaiting and cancelling workflows by their ids."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from typing import Any, TypeVar, Unpack
+from functools import partial
+from typing import Any, Unpack
 
 from tidings.api.caller import Caller, Face, refuse_running_loop, shared
-from tidings.api.filters import WorkflowFilters, filter_from
+from tidings.api.filters import WorkflowFilters, filter_from, flag
 from tidings.api.handle import (
     WorkflowHandle,
     WorkflowHandleAsync,
@@ -25,17 +27,18 @@ from tidings.api.listing import (
     list_workflows,
 )
 from tidings.core.effects import Operation
-from tidings.core.operations import results
-from tidings.core.operations.recorded import observed
-from tidings.limits import check_id
+from tidings.core.operations import cancelling
+from tidings.core.operations.cancelling import CANCEL, CANCEL_SEVERAL, Cancellation, Order
+from tidings.limits import Seconds, check_id
+from tidings.slips import given
 
-H = TypeVar("H", bound=WorkflowHandle[Any] | WorkflowHandleAsync[Any])
+logger = logging.getLogger("tidings")
 
-WAIT_FIRST = "DBOS.wait_first"
+_MOST_NAMED = 3  # workflows of one kind in a log line
 
 
 class Management(Face):
-    """What may be asked of workflows that have been started, and done to them."""
+    """Queries about workflows that were started, and their cancellation."""
 
     @shared
     def retrieve_workflow(cls, workflow_id: str, existing_workflow: bool = True) -> WorkflowHandle[Any]:
@@ -43,14 +46,19 @@ class Management(Face):
 
         Args:
             workflow_id: its id.
-            existing_workflow: whether to check that there is one.
+            existing_workflow: whether to check that the workflow exists.
+
+        Returns:
+            A handle, for the result and the status.
 
         Raises:
             DBOSNonExistentWorkflowError: no workflow has that id.
+
+        Durable: in a workflow the result of the check is recorded, and a replay gets the same one.
         """
         check_id(workflow_id, "workflow_id")
         refuse_running_loop(f"{cls._called}.retrieve_workflow")
-        if existing_workflow:
+        if flag(existing_workflow, "existing_workflow"):
             cls._block("retrieve_workflow", lambda caller: check_exists(caller, workflow_id))
         return WorkflowHandle(workflow_id, cls)
 
@@ -60,18 +68,25 @@ class Management(Face):
     ) -> WorkflowHandleAsync[Any]:
         """Await `retrieve_workflow`."""
         check_id(workflow_id, "workflow_id")
-        if existing_workflow:
+        if flag(existing_workflow, "existing_workflow"):
             await cls._await(lambda caller: check_exists(caller, workflow_id))
         return WorkflowHandleAsync(workflow_id, cls)
 
     @shared
     def get_workflow_status(cls, workflow_id: str) -> WorkflowStatus | None:
-        """Return the status of a workflow, `None` if no workflow has that id.
+        """Return the status of a workflow.
+
+        Args:
+            workflow_id: its id.
+
+        Returns:
+            A `WorkflowStatus`, or `None` if no workflow has that id. If this program lacks the class of a value, the
+            value is shown as text (`UndecodedValue`).
 
         Raises:
-            DBOSSerializationError: its arguments or its result cannot be rebuilt here.
+            DBOSLimitError: the id is outside its limits.
 
-        Durable: in a workflow it is recorded, and a replay returns the same.
+        Durable: in a workflow the status is recorded, and a replay returns the same one.
         """
         check_id(workflow_id, "workflow_id")
         return cls._block("get_workflow_status", lambda caller: get_status(caller, workflow_id))
@@ -83,60 +98,47 @@ class Management(Face):
         return await cls._await(lambda caller: get_status(caller, workflow_id))
 
     @shared
-    def get_result(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
+    def get_result(cls, workflow_id: str, *, timeout_seconds: Seconds | None = None) -> Any:
         """Wait for a workflow to end; return its result or raise its error, as `WorkflowHandle.get_result`.
 
-        Raises:
-            TimeoutError: it had not ended after `timeout_seconds`; it goes on.
-            DBOSAwaitedWorkflowCancelledError: it was cancelled.
-            DBOSNonExistentWorkflowError: no workflow has that id.
+        Args:
+            workflow_id: its id.
+            timeout_seconds: how long to wait; 0 looks once, `None` waits without limit.
 
-        Durable: in a workflow, what came of it is recorded, and a replay returns or raises it.
+        Returns:
+            What the workflow returned.
+
+        Raises:
+            TimeoutError: the workflow had not ended after `timeout_seconds`. It keeps running.
+            DBOSAwaitedWorkflowCancelledError: the workflow was cancelled.
+            DBOSNonExistentWorkflowError: no workflow has that id.
+            DBOSSerializationError: this program lacks the class of the result or error. The error says which class, and
+                what to do.
+
+        Durable: in a workflow the outcome is recorded, and a replay returns or raises it.
         """
         check_id(workflow_id, "workflow_id")
         return cls._block("get_result", lambda caller: get_result(caller, workflow_id, timeout_seconds))
 
     @shared
-    async def get_result_async(cls, workflow_id: str, *, timeout_seconds: float | None = None) -> Any:
+    async def get_result_async(cls, workflow_id: str, *, timeout_seconds: Seconds | None = None) -> Any:
         """Await `get_result`."""
         check_id(workflow_id, "workflow_id")
         return await cls._await(lambda caller: get_result(caller, workflow_id, timeout_seconds))
-
-    @shared
-    def wait_first(cls, handles: Iterable[H]) -> H:
-        """Wait until one of these workflows has ended, however, and return its handle.
-
-        Of several that have ended it is the one that stands first among `handles`.
-
-        Raises:
-            ValueError: there are no handles.
-            DBOSNonExistentWorkflowError: names the ids that no workflow has.
-
-        Durable: in a workflow, which one it was is recorded, and a replay returns the same.
-        """
-        by_id = _by_id(handles)
-        return by_id[cls._block("wait_first", lambda caller: _wait_first(caller, tuple(by_id)))]
-
-    @shared
-    async def wait_first_async(cls, handles: Iterable[H]) -> H:
-        """Await `wait_first`."""
-        by_id = _by_id(handles)
-        return by_id[await cls._await(lambda caller: _wait_first(caller, tuple(by_id)))]
 
     @shared
     def list_workflows(cls, **filters: Unpack[WorkflowFilters]) -> list[WorkflowStatus]:
         """List workflows, in the order in which they were started.
 
         Args:
-            **filters: keywords; a workflow is listed if it matches all that are given.
-                See `WorkflowFilters`.
+            **filters: keywords, see `WorkflowFilters`. A workflow is listed if it matches all of them.
 
         Returns:
-            A list of `WorkflowStatus`. Where a value cannot be rebuilt here stands the
-            `DBOSSerializationError` that says why.
+            A list of `WorkflowStatus`. If this program lacks the class of a value, an `UndecodedValue` shows the value
+            as text and says why.
 
         Raises:
-            TypeError, ValueError: a filter is unknown, or not what it should be.
+            TypeError, ValueError: a filter is unknown or has a bad value.
 
         Durable: in a workflow the list is recorded, and a replay returns it.
         """
@@ -151,20 +153,20 @@ class Management(Face):
     def list_workflow_steps(
         cls, workflow_id: str, *, load_output: bool = True, limit: int | None = None, offset: int | None = None
     ) -> list[StepInfo]:
-        """List what a workflow has recorded, in the order in which its operations began.
+        """List the operations that a workflow has recorded, in the order in which they began.
 
-        Steps and all other durable operations: messages sent and received, events set and read, children
-        started, pauses. One that waits is listed too, without an end.
+        These are steps and all other durable operations: messages sent and received, events set and read, children
+        started, pauses. An operation that still waits is listed too, without an end.
 
         Args:
-            workflow_id: whose steps.
+            workflow_id: its id.
             load_output: whether to read results and errors, which may be large.
-            limit: how many at most; all by default.
-            offset: how many to leave out first.
+            limit: the greatest number to list; all by default.
+            offset: how many to skip first.
 
         Returns:
-            A list of `StepInfo`. Where a value cannot be rebuilt here stands the `DBOSSerializationError`
-            that says why.
+            A list of `StepInfo`. If this program lacks the class of a value, an `UndecodedValue` shows the value as
+            text and says why.
 
         Raises:
             DBOSNonExistentWorkflowError: no workflow has that id.
@@ -189,13 +191,13 @@ class Management(Face):
         """List the messages sent to a workflow, read and unread, in the order in which they were sent.
 
         Args:
-            workflow_id: the workflow they were sent to.
-            limit: how many at most; all by default.
-            offset: how many to leave out first.
+            workflow_id: the id of that workflow.
+            limit: the greatest number to list; all by default.
+            offset: how many to skip first.
 
         Returns:
-            A list of `MessageInfo`. Where a value cannot be rebuilt here stands the
-            `DBOSSerializationError` that says why.
+            A list of `MessageInfo`. If this program lacks the class of a value, an `UndecodedValue` shows the value as
+            text and says why.
 
         Raises:
             DBOSNonExistentWorkflowError: no workflow has that id.
@@ -213,10 +215,13 @@ class Management(Face):
 
     @shared
     def list_executors(cls) -> list[ExecutorInfo]:
-        """List the processes that use the database: which live, and how many workflows each owns.
+        """List the processes that use the database: whether each is alive, and how many workflows it owns.
 
-        The oldest first. A process that ended in good order is not among them; one that died is, for a
-        day. Workflows without an owner were given back, and go on in the next process of their version.
+        A process that shut down in order is not listed. A process that died is listed for a day. Workflows without an
+        owner were given back at a shutdown; the next process of their version resumes them.
+
+        Returns:
+            A list of `ExecutorInfo`, the oldest first.
 
         Durable: in a workflow the list is recorded, and a replay returns it.
         """
@@ -228,48 +233,119 @@ class Management(Face):
         return await cls._await(list_executors)
 
     @shared
-    def cancel_workflow(cls, workflow_id: str) -> None:
-        """Cancel a workflow, if it is pending; harmless if it has ended.
+    def cancel_workflow(cls, workflow_id: str, *, cancel_children: bool = False) -> Cancellation:
+        """Cancel a workflow if it is pending. If it has ended, this does nothing.
 
-        It is woken at once from whatever it waits for. A step that is running is not interrupted;
-        what it returns is not recorded.
+        Any wait of the workflow ends at once. A running step is not interrupted, but its result is not recorded, and it
+        can no longer start workflows.
+
+        Args:
+            workflow_id: the id of the workflow.
+            cancel_children: whether to cancel all workflows below it too: its children, started by its code or its
+                steps, their children, and so on, in any process. They are cancelled even if the workflow itself has
+                ended. This is done in parts, each of them atomic; workflows that are started meanwhile are included.
+
+        Returns:
+            A `Cancellation`: which workflows were cancelled, and whether this one had already ended. That is logged
+            too.
 
         Raises:
             DBOSNonExistentWorkflowError: no workflow has that id.
 
-        Durable: when it returns. In a workflow, a replay does not cancel again.
+        Durable: when it returns. In a workflow the result is recorded; a replay cancels nothing and returns the same.
+        After a crash in the middle the rest is cancelled, and the result names all workflows.
         """
-        cls._block("cancel_workflow", lambda caller: _cancel(caller, workflow_id))
+        operation = partial(_cancel, CANCEL, [workflow_id], cancel_children, must_exist=True)
+        report: Cancellation = cls._block("cancel_workflow", operation)
+        return report
 
     @shared
-    async def cancel_workflow_async(cls, workflow_id: str) -> None:
+    async def cancel_workflow_async(cls, workflow_id: str, *, cancel_children: bool = False) -> Cancellation:
         """Await `cancel_workflow`."""
-        await cls._await(lambda caller: _cancel(caller, workflow_id))
+        report: Cancellation = await cls._await(
+            partial(_cancel, CANCEL, [workflow_id], cancel_children, must_exist=True)
+        )
+        return report
+
+    @shared
+    def cancel_workflows(cls, workflow_ids: Iterable[str], *, cancel_children: bool = False) -> Cancellation:
+        """Cancel several workflows in few commits, as `cancel_workflow` does for one.
+
+        Args:
+            workflow_ids: their ids. The result names those that do not exist.
+            cancel_children: whether to cancel all workflows below them too.
+
+        Returns:
+            A `Cancellation`: which workflows were cancelled, which had already ended, and which do not exist.
+
+        Raises:
+            TypeError: `workflow_ids` is not a list of ids.
+            DBOSLimitError: an id is outside its limits; nothing was cancelled.
+
+        Durable: as `cancel_workflow`.
+        """
+        ids = _ids(workflow_ids)
+        report: Cancellation = cls._block("cancel_workflows", partial(_cancel, CANCEL_SEVERAL, ids, cancel_children))
+        return report
+
+    @shared
+    async def cancel_workflows_async(
+        cls, workflow_ids: Iterable[str], *, cancel_children: bool = False
+    ) -> Cancellation:
+        """Await `cancel_workflows`."""
+        ids = _ids(workflow_ids)
+        report: Cancellation = await cls._await(partial(_cancel, CANCEL_SEVERAL, ids, cancel_children))
+        return report
 
 
-def _by_id(handles: Iterable[H]) -> dict[str, H]:
-    by_id: dict[str, H] = {}
-    for each in handles:
-        if not isinstance(each, (WorkflowHandle, WorkflowHandleAsync)):
-            raise TypeError(f"wait_first takes a list of handles, not of {type(each).__name__} ({each!r:.100})")
-        by_id.setdefault(each.workflow_id, each)
-    if not by_id:
-        raise ValueError("wait_first needs one handle or more: of none, none will ever end")
-    return by_id
+def _ids(workflow_ids: Iterable[str]) -> list[str]:
+    several: object = workflow_ids
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        hint = f"; for one, write [{several!r:.100}]" if isinstance(several, str) else ""
+        raise TypeError(f"workflow_ids must be a list of ids, not {given(several)}{hint}")
+    return list(workflow_ids)
 
 
-def _wait_first(caller: Caller, workflow_ids: tuple[str, ...]) -> Operation[Any]:
-    waiting = results.wait_first(workflow_ids)
+def _cancel(
+    name: str, workflow_ids: list[str], children: bool, caller: Caller, *, must_exist: bool = False
+) -> Operation[Any]:
+    for each in workflow_ids:
+        check_id(each, "workflow_id")
+    flag(children, "cancel_children")
+    return _cancel_all(
+        caller, name, Order(workflow_ids, children=children, must_exist=must_exist, me=caller.workflow_id)
+    )
+
+
+def _cancel_all(caller: Caller, name: str, order: Order) -> Operation[Any]:
     if caller.workflow is None:
-        return (yield from waiting)
-    slot = caller.workflow.begin(WAIT_FIRST)
-    first = yield from observed(slot, waiting, "which workflow ended first")
-    if isinstance(first, str) and first not in workflow_ids:
-        called = f"{WAIT_FIRST} of {', '.join(map(repr, workflow_ids))}"
-        raise slot.run.diverge(slot.branch, slot.number, f"{WAIT_FIRST}, which gave {first!r},", called)
-    return first
+        report = yield from cancelling.cancel(order)
+    else:
+        slot = caller.workflow.begin(name)
+        is_replay = slot.is_finished
+        report = yield from cancelling.cancel_recorded(slot, order)
+        if is_replay:
+            return report
+    if isinstance(report, Cancellation):
+        _say(report, order)
+    return report
 
 
-def _cancel(caller: Caller, workflow_id: str) -> Operation[Any]:
-    cancelling = results.cancel(check_id(workflow_id, "workflow_id"))
-    return caller.observed("DBOS.cancel_workflow", cancelling, "whether it was pending")
+def _say(report: Cancellation, order: Order) -> None:
+    below = len(set(report.cancelled) - set(order.named))
+    parts = [f"{len(report.cancelled)} cancelled{_named(report.cancelled)}"]
+    if below:
+        parts.append(f"{below} of them {'was' if below == 1 else 'were'} started by the named workflows")
+    if report.already_ended:
+        parts.append(f"{len(report.already_ended)} had already ended{_named(report.already_ended)}")
+    if report.not_found:
+        verb = "does not exist" if len(report.not_found) == 1 else "do not exist"
+        parts.append(f"{len(report.not_found)} {verb}{_named(report.not_found)}")
+    logger.info("cancelling %d workflow%s: %s", len(order.named), "s" * (len(order.named) != 1), "; ".join(parts))
+
+
+def _named(workflow_ids: tuple[str, ...]) -> str:
+    if not workflow_ids:
+        return ""
+    named = ", ".join(f"{each!r:.100}" for each in workflow_ids[:_MOST_NAMED])
+    return f" ({named}{', ...' if len(workflow_ids) > _MOST_NAMED else ''})"

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidings.api.caller import Caller, Face, shared
-from tidings.core.effects import Failed, Operation
+from tidings.api.caller import Caller, Face, Process, shared
+from tidings.api.naming import as_users_write_it
+from tidings.core.effects import Failed, ListMessages, Operation
+from tidings.core.history import Run
 from tidings.core.operations import messages as operations
 from tidings.core.operations.messages import Message
 from tidings.core.operations.patience import patiently
-from tidings.limits import check_id, check_key, check_timeout, check_topic
-from tidings.model import Message as OutgoingMessage
+from tidings.engine.waiting.ticket import Ticket
+from tidings.limits import Seconds, check_id, check_key, check_timeout, check_topic
+from tidings.model import OutgoingMessage, StoredMessage
 from tidings.serialization import dump
+from tidings.slips import given
 
 logger = logging.getLogger("tidings")
 
+# A workflow with a shorter timeout probably polls.
+_LOOKED_INTO_SECONDS = 1.0
+_MOST_LOOKED_INTO = 1_000
+_MOST_LISTED = 20
 
+
+@as_users_write_it
 @dataclass(frozen=True, slots=True)
 class SendMessage:
     """One message of a `send_bulk`.
@@ -27,7 +37,7 @@ class SendMessage:
         destination_id: the id of the workflow to send to.
         message: any value that can be stored.
         topic: the topic, or `None` for none.
-        idempotency_key: makes repeats of this message to this destination no-ops.
+        idempotency_key: sending again with the same key to the same destination does nothing.
     """
 
     destination_id: str
@@ -48,17 +58,16 @@ class Messages(Face):
         Args:
             destination_id: the id of a workflow, running or ended.
             message: any value that can be stored.
-            topic: what kind of message it is; `recv` of this topic receives it.
-            idempotency_key: repeats with the same key to the same destination are no-ops.
+            topic: the message's topic; a `recv` on this topic receives it.
+            idempotency_key: sending again with the same key to the same destination does nothing.
 
         Raises:
             DBOSNonExistentWorkflowError: no workflow has that id.
-            DBOSSerializationError: the message cannot be stored; names the path inside it.
+            DBOSSerializationError: the message cannot be stored. The error names the path inside it.
             DBOSLimitError: an id, topic, key or message is outside its limits.
 
-        Durable: when it returns. Sent from a workflow it is delivered exactly once, and a replay
-        sends nothing. Sent from a step it repeats with the step's tries unless it has an
-        `idempotency_key`.
+        Durable: when it returns. Workflow code sends exactly once: a replay sends nothing. A step sends once per try,
+        unless there is an `idempotency_key`.
         """
         bulk = [SendMessage(destination_id, message, topic, idempotency_key)]
         cls._block("send", lambda caller: _send(caller, operations.SEND, bulk))
@@ -75,8 +84,13 @@ class Messages(Face):
     def send_bulk(cls, messages: Sequence[SendMessage]) -> None:
         """Send many messages at once, all or none; each destination receives them in list order.
 
+        Args:
+            messages: the messages to send. An idempotency key may be used once per destination, because a second
+                message with it would be dropped.
+
         Raises:
-            DBOSNonExistentWorkflowError: names the ids that do not exist; nothing was sent.
+            ValueError: a key is used twice for one destination. The error names both and the indexes. Nothing was sent.
+            DBOSNonExistentWorkflowError: some workflows do not exist. The error names their ids. Nothing was sent.
             DBOSSerializationError, DBOSLimitError: as `send`.
 
         Durable: when it returns, all of them; as `send`.
@@ -93,65 +107,72 @@ class OwnMessages(Messages):
     """The messages that a workflow receives."""
 
     @classmethod
-    def recv(cls, topic: str | None = None, timeout_seconds: float | None = 60, *, default: Any = None) -> Any:
+    def recv(cls, topic: str | None = None, timeout_seconds: Seconds | None = 60, *, default: Any = None) -> Any:
         """Wait for the next message of a topic, and consume it.
 
         Args:
             topic: receive only messages of this topic; `None` receives those sent without one.
             timeout_seconds: how long to wait; 0 looks once, `None` waits without limit.
-            default: what is returned at the timeout.
+            default: the value to return at the timeout.
 
         Returns:
             The message's value, or `default` at the timeout.
 
         Raises:
             DBOSContextError: called in a step or outside of a workflow.
-            DBOSSerializationError: the message cannot be rebuilt here (its class is missing); it
-                stays unread.
+            DBOSSerializationError: this program cannot rebuild the message, for example because it lacks the class. The
+                message stays unread.
 
-        Durable: with the record that it was received; no crash loses or repeats it. A replay
-        returns the same value. The time that is left survives a crash.
+        Durable: the message is consumed and recorded in one change, so no crash loses or repeats it. A replay returns
+        the same value. The deadline is recorded, so a crash does not extend it.
         """
-        message = cls._block("recv", lambda caller: _receive(caller, topic, timeout_seconds))
+        message = cls._block("recv", lambda caller: _receive(caller, "DBOS.recv", topic, timeout_seconds))
         return default if message is None else message.value
 
     @classmethod
     async def recv_async(
-        cls, topic: str | None = None, timeout_seconds: float | None = 60, *, default: Any = None
+        cls, topic: str | None = None, timeout_seconds: Seconds | None = 60, *, default: Any = None
     ) -> Any:
-        """Await `recv`. Cancelled (`asyncio.wait_for`), it consumes nothing or returns its message."""
-        message = await cls._await(lambda caller: _receive(caller, topic, timeout_seconds))
+        """Await `recv`. If it is cancelled (`asyncio.wait_for`), it consumes nothing or returns its message."""
+        message = await cls._await(lambda caller: _receive(caller, "DBOS.recv_async", topic, timeout_seconds))
         return default if message is None else message.value
 
     @classmethod
-    def recv_message(cls, topic: str | None = None, timeout_seconds: float | None = 60) -> Message | None:
-        """Wait for the next message of a topic, and consume it; as `recv`, but return all of it.
+    def recv_message(cls, topic: str | None = None, timeout_seconds: Seconds | None = 60) -> Message | None:
+        """Wait for the next message of a topic, consume it, and return it with its sender and time.
+
+        Args:
+            topic: receive only messages of this topic; `None` receives those sent without one.
+            timeout_seconds: how long to wait; 0 looks once, `None` waits without limit.
 
         Returns:
-            A `Message` (value, topic, sender_id, sent_at_epoch_ms, message_id), `None` at the timeout.
+            A `Message` (value, topic, sender_id, sent_at_epoch_ms, message_id), or `None` at the timeout.
 
         Raises:
             DBOSContextError, DBOSSerializationError: as `recv`.
 
         Durable: as `recv`.
         """
-        return cls._block("recv_message", lambda caller: _receive(caller, topic, timeout_seconds))
+        return cls._block("recv_message", lambda caller: _receive(caller, "DBOS.recv_message", topic, timeout_seconds))
 
     @classmethod
-    async def recv_message_async(cls, topic: str | None = None, timeout_seconds: float | None = 60) -> Message | None:
+    async def recv_message_async(cls, topic: str | None = None, timeout_seconds: Seconds | None = 60) -> Message | None:
         """Await `recv_message`."""
-        return await cls._await(lambda caller: _receive(caller, topic, timeout_seconds))
+        return await cls._await(lambda caller: _receive(caller, "DBOS.recv_message_async", topic, timeout_seconds))
 
 
 def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[None]:
+    if not isinstance(bulk, Iterable):
+        raise TypeError(f"send_bulk takes a list of SendMessage(...), not {given(bulk)}")
     sender_id = caller.workflow_id
     checked = []
     for index, each in enumerate(bulk):
         checked.append((yield from patiently(_check, caller, each, index if name == operations.SEND_BULK else None)))
+    _refuse_repeated_keys([(destination_id, key) for destination_id, _, _, key in checked])
 
     def letters(now_ms: int) -> tuple[OutgoingMessage, ...]:
         if caller.attempt is not None:
-            caller.attempt.check_running()  # Again: to store a large message takes time.
+            caller.attempt.check_running()  # Again: dumping a large message takes time.
         return tuple(
             OutgoingMessage(destination_id, topic, body, sender_id, key, now_ms)
             for destination_id, topic, body, key in checked
@@ -164,12 +185,15 @@ def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[N
     if isinstance(ended, Failed):
         return ended  # type: ignore[return-value]  # The driver raises it.
     for workflow_id in ended or ():
-        logger.warning("a message was sent to workflow %r, which has ended; it is kept, unread", workflow_id)
+        logger.warning(
+            "a message was sent to workflow %r, which has ended, so nobody will receive it; it is kept, unread",
+            workflow_id,
+        )
 
 
 def _check(caller: Caller, each: SendMessage, index: int | None) -> tuple[str, str | None, str, str | None]:
     if not isinstance(each, SendMessage):
-        raise TypeError(f"send_bulk takes SendMessage objects, not {type(each).__name__} (at index {index})")
+        raise TypeError(f"send_bulk takes a list of SendMessage(...), and at index {index} is {given(each)}")
     destination_id = check_id(each.destination_id, "destination_id")
     topic = check_topic(each.topic)
     key = None if each.idempotency_key is None else check_key(each.idempotency_key, "idempotency_key")
@@ -177,7 +201,59 @@ def _check(caller: Caller, each: SendMessage, index: int | None) -> tuple[str, s
     return destination_id, topic, dump(caller.serializer, each.message, f"{what} to workflow {destination_id!r}"), key
 
 
-def _receive(caller: Caller, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
+def _refuse_repeated_keys(keys: list[tuple[str, str | None]]) -> None:
+    """Refuse two messages with the same destination and key: the second one would be dropped."""
+    first: dict[tuple[str, str | None], int] = {}
+    for index, each in enumerate(keys):
+        destination_id, key = each
+        if key is not None and first.setdefault(each, index) != index:
+            raise ValueError(
+                f"send_bulk: the messages at index {first[each]} and {index} have the same destination_id "
+                f"({destination_id!r:.100}) and the same idempotency_key ({key!r:.100}), so the second one would be "
+                "dropped; nothing was sent. Give each a key of its own"
+            )
+
+
+def _receive(
+    caller: Caller, called: str, topic: str | None, timeout_seconds: Seconds | None
+) -> Operation[Message | None]:
     topic = check_topic(topic)
     timeout = check_timeout(timeout_seconds)
-    return operations.receive(caller.begin_in_workflow(operations.RECV), topic, timeout)
+    return operations.receive(caller.begin_in_workflow(operations.RECV, called), topic, timeout, _look_for_others)
+
+
+def _look_for_others(run: Run, topic: str | None, timeout: float | None) -> None:
+    """Look for unread messages on other topics: the name of a topic may be wrong.
+
+    No caller waits for this. It is done once for each workflow function and topic, because many receives may time out.
+    """
+    host = Process.host
+    if host is None or timeout is None or timeout < _LOOKED_INTO_SECONDS:
+        return
+    looked = host.looked_into
+    if (run.name, topic) not in looked and len(looked) < _MOST_LOOKED_INTO:
+        looked.add((run.name, topic))
+        asked = host.port.ask(ListMessages(run.workflow_id, _MOST_LISTED, 0))
+        asked.when_settled(lambda: _say_other_topics(asked, run.workflow_id, topic, timeout))
+
+
+def _say_other_topics(asked: Ticket, workflow_id: str, topic: str | None, timeout: float) -> None:
+    try:
+        listed: list[StoredMessage] = asked.result() or []
+    except BaseException:  # The run has ended, or the database is unavailable: log nothing.
+        return
+    others = sorted({_topic(each.topic) for each in listed if each.read_by is None and each.topic != topic})
+    if others:
+        logger.warning(
+            "workflow %r received nothing on %s within %g s, and has unread messages on %s. Check the names of the "
+            "topics. This is logged once for each workflow function and topic",
+            workflow_id,
+            _topic(topic),
+            timeout,
+            ", ".join(others),
+            extra={"workflow_id": workflow_id},
+        )
+
+
+def _topic(topic: str | None) -> str:
+    return "no topic" if topic is None else f"topic {topic!r}"

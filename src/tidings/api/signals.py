@@ -1,15 +1,14 @@
-"""SIGTERM: how a process is asked to end, by `kill`, systemd, Docker, Kubernetes.
+"""SIGTERM: how `kill`, systemd, Docker and Kubernetes ask a process to end.
 
-Python ends at once on SIGTERM, without a word to anybody. Where the program has not said what it wants
-instead, `DBOS.launch` lets it end in good order: what runs may come to rest, what is left is given back
-for other processes to go on with, and then the process ends by the signal after all. A second SIGTERM
-ends it at once.
+Python ends at once on SIGTERM, without any cleanup. If the program has no handler of its own, `DBOS.launch` sets one
+that shuts down in order: running workflows may finish or pause, the others are given back so that other processes
+resume them, and then the signal ends the process. A second SIGTERM ends it at once.
 
-The first process of a container (PID 1) cannot end by a signal that nobody handles: the kernel ignores
-those. It exits instead, with the code by which a shell reports that signal, and so at a second SIGTERM.
+A signal without a handler cannot end the first process of a container (PID 1): the kernel ignores it. That process
+exits instead, with the code by which a shell reports the signal. It does so at a second SIGTERM too.
 
-Only the main thread may set a handler, and only a handler that nobody has set is replaced: servers
-such as uvicorn have their own, and call `DBOS.destroy` when they shut down.
+Only the main thread may set a handler, and a handler of the program is never replaced: servers such as uvicorn have
+their own, and call `DBOS.destroy` when they shut down.
 """
 
 from __future__ import annotations
@@ -33,49 +32,53 @@ _DELIVERY_SECONDS: Final = 1.0
 
 
 class TermHandler:
-    """Ends this process in good order on SIGTERM."""
+    """Shuts this process down in order on SIGTERM."""
 
     def __init__(self, is_needed: Callable[[], bool], leave: Callable[[], None]) -> None:
-        """Take what tells whether anything runs, and what brings it to rest, in a thread of its own."""
+        """Take `is_needed`, which tells whether tidings runs, and `leave`, which shuts it down in a new thread."""
         self._is_needed = is_needed
         self._leave = leave
 
     def install(self) -> None:
-        """Handle SIGTERM, if nobody does and this is the main thread."""
+        """Handle SIGTERM, if it has no handler and this is the main thread."""
         if _is_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._handle)
 
     def remove(self) -> None:
-        """Handle it no more."""
+        """Remove the handler."""
         if _is_main_thread() and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        # The main thread may be anywhere, in the middle of ours too: nothing may be waited for here.
+        # The main thread may be anywhere, even inside tidings and holding a lock: wait for nothing here.
         signal.signal(signal.SIGTERM, _exit if _is_first_process() else signal.SIG_DFL)
-        if not self._is_needed():  # A server has shut everything down, and now passes on the signal that told it to.
+        if not self._is_needed():  # A server has shut tidings down, and now raises the signal again.
             _end_by_signal()
         try:
             threading.Thread(target=self._end, name="tidings-term", daemon=True).start()
-        except Exception:  # No thread can be started: better at once than never.
+        except Exception:  # No thread can be started: end now, without the shutdown.
             _end_by_signal()
 
     def _end(self) -> None:
         logger.info(
-            "SIGTERM: what runs may come to rest, for %d s at most; other processes go on with it", TERM_SECONDS
+            "SIGTERM: letting running workflows finish or pause, for at most %d s; other processes resume the rest",
+            TERM_SECONDS,
         )
         try:
             self._leave()
         except Exception:
-            logger.exception("shutting down failed; ending all the same")
+            logger.exception(
+                "shutting down failed; the process ends now, and other processes take over its workflows when its "
+                "lease ends"
+            )
         _end_by_signal()
 
 
 def _end_by_signal() -> NoReturn:
-    """End as the signal does; where it does nothing, exit."""
+    """End by the signal; exit if the signal does nothing."""
     if not _is_first_process():
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_DELIVERY_SECONDS)  # It is over before this is, unless somebody ignores or blocks the signal.
+        time.sleep(_DELIVERY_SECONDS)  # The process ends in this time, unless the signal is ignored or blocked.
     _exit()
 
 

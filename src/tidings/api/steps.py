@@ -6,10 +6,9 @@ import dataclasses
 import functools
 import inspect
 import logging
-import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import MethodType
-from typing import Any, ParamSpec, TypedDict, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tidings.api.attempts import (
     Asking,
@@ -22,40 +21,68 @@ from tidings.api.attempts import (
     threaded_attempt,
 )
 from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
-from tidings.api.workflows import REGISTRY, name_for, refuse_bare
+from tidings.api.decorating import STEP, check_function, gives_values_one_by_one, is_async, name_for, refuse_bare
+from tidings.api.retries import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_BACKOFF_RATE,
+    DEFAULT_INTERVAL_SECONDS,
+    RetryOptions,
+    ShouldRetry,
+    as_dict,
+    as_keywords,
+    policy_from,
+)
+from tidings.api.workflows import REGISTRY
 from tidings.core.effects import Operation
 from tidings.core.operations import steps
-from tidings.core.retry import RetryPolicy
-from tidings.engine import scope as scopes
-from tidings.engine.drive import drive, drive_async
-from tidings.engine.executors import stray_of
-from tidings.engine.loops import running_loop
-from tidings.engine.registry import StepFunction
-from tidings.engine.thread_calls import call_here
+from tidings.engine.runs import reports
+from tidings.engine.runs import scope as scopes
+from tidings.engine.runs.drive import drive, drive_async
+from tidings.engine.runs.executors import stray_of
+from tidings.engine.runs.loops import running_loop
+from tidings.engine.runs.registry import StepFunction
+from tidings.engine.runs.scope import Attempt
+from tidings.engine.runs.thread_calls import call_here
 from tidings.error import DBOSContextError
-from tidings.limits import check_id, check_time_limit
+from tidings.limits import Seconds, check_id, check_time_limit
+from tidings.slips import called_name, nearest, plainly
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("tidings")
 
-# How long a step may hold up an event loop without a word.
+# A step that blocks an event loop for longer is logged.
 _SLOW_MS = 100
 
-ShouldRetry = Callable[[BaseException], bool | Awaitable[bool]]
 
-
-class StepOptions(TypedDict, total=False):
-    """Options of a step that is run with `DBOS.run_step`; they mean what `@DBOS.step` says."""
+class StepOptions(RetryOptions, total=False):
+    """Options of `DBOS.run_step`. `@DBOS.step` describes them."""
 
     name: str
-    retries_allowed: bool
-    interval_seconds: float
-    max_attempts: int
-    backoff_rate: float
-    should_retry: ShouldRetry
-    timeout_seconds: float | None
+    timeout_seconds: Seconds | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepStatus:
+    """The running step, and its current try.
+
+    Attributes:
+        step_id: its number in its workflow, from 1: the order in which operations began.
+        current_attempt: the number of the try, from 0; `None` if the step is not retried.
+        max_attempts: the greatest number of tries; `None` if the step is not retried.
+    """
+
+    step_id: int
+    current_attempt: int | None
+    max_attempts: int | None
+
+
+def step_status_of(attempt: Attempt) -> StepStatus:
+    """Return the status of a try."""
+    if attempt.max_attempts == 1:
+        return StepStatus(attempt.slot.ordinal, None, None)
+    return StepStatus(attempt.slot.ordinal, attempt.number - 1, attempt.max_attempts)
 
 
 class Steps:
@@ -68,58 +95,69 @@ class Steps:
         /,
         *,
         name: str | None = None,
-        retries_allowed: bool = False,
-        interval_seconds: float = 1.0,
-        max_attempts: int = 3,
-        backoff_rate: float = 2.0,
+        retries_allowed: bool | None = None,
+        interval_seconds: Seconds = DEFAULT_INTERVAL_SECONDS,
+        max_attempts: int = DEFAULT_ATTEMPTS,
+        backoff_rate: float = DEFAULT_BACKOFF_RATE,
         should_retry: ShouldRetry | None = None,
-        timeout_seconds: float | None = None,
+        timeout_seconds: Seconds | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Make a function a step. Called in a workflow it is recorded; elsewhere it is a plain function.
+        """Make a function a step. In a workflow its result is recorded; elsewhere it is a plain function.
 
-        A `def` step that is called in an async workflow holds up the event loop, as any function does. The log says
-        so once, if that takes more than 0.1 s; `await DBOS.run_step_async(None, function)` runs it in a thread.
+        A `def` step that is called in an async workflow blocks the event loop, as any function does. If that takes more
+        than 0.1 s, it is logged once. `await DBOS.run_step_async(None, function)` runs it in a thread.
 
         Args:
-            nothing: the decorator is called, with keywords or without.
-            name: what it is recorded under; its qualified name by default.
-            retries_allowed: whether a failed step is tried again.
-            interval_seconds: the pause before the second try.
-            max_attempts: tries in all, the first included.
-            backoff_rate: what each further pause is multiplied with; one hour is the longest.
-            should_retry: asked about each error; tries go on while it says True. It calls no operation: a
-                replay does not ask it again.
-            timeout_seconds: what each try may take, at most; `None` is no limit. A try that is not done in
-                time fails like any other. An `async def` step is then cancelled, as `asyncio.timeout` would.
-                A `def` step with a limit runs in a thread of its own, with the context variables of the
-                workflow; no thread can be interrupted, so it is left to end by itself, the workflow goes on,
-                and DBOSContextError refuses what the thread still tries to write. Give what it waits for
-                (a socket, a lock) a timeout of its own too, or such threads pile up.
+            nothing: leave this out; the decorator takes keywords only.
+            name: the name that it is recorded under; by default the function's qualified name.
+            retries_allowed: whether a failed step is retried; if not, it is tried once. The four options below need it:
+                without it, options that ask for retries are refused. `False` switches them off.
+            interval_seconds: the pause before the second try, 1 s by default.
+            max_attempts: tries in all, the first included, 3 by default.
+            backoff_rate: the factor by which each further pause grows, 2 by default; the longest pause is one hour.
+            should_retry: is called with each error; the step is retried while it returns True. It must call no
+                operation, because a replay does not call it again.
+            timeout_seconds: how long each try may take; `None` means no limit. A try that takes longer has failed, like
+                any other. An `async def` step is then cancelled. Its cleanup is waited for, but whatever it then
+                returns or raises is ignored. A `def` step with a limit runs in a thread of its own, with the context
+                variables of the workflow. A thread cannot be interrupted: the workflow continues, and the thread runs
+                until it ends by itself. DBOSContextError refuses what the thread still tries to write. Give whatever
+                the step waits for (a socket, a lock) a timeout too, or these threads accumulate.
 
-        Raises (where it is decorated):
-            DBOSConflictingRegistrationError: its module has another step of that name, with other code.
+        Returns:
+            A decorator. The decorated function is called like the function itself.
 
-        Raises (in the workflow):
-            DBOSStepTimeoutError: it was not done in `timeout_seconds`.
-            DBOSMaxStepRetriesExceeded: it failed `max_attempts` times; `.errors` has all of them.
-            DBOSSerializationError: its result cannot be stored; names the path inside it.
+        Raises:
+            TypeError, ValueError: at the decorator: an option has a bad value, or has no effect without
+                `retries_allowed=True`.
+            DBOSConflictingRegistrationError: at the decorator: the module has another step of that name, with other
+                code.
+            DBOSStepTimeoutError: in the workflow: the step took longer than `timeout_seconds`.
+            DBOSMaxStepRetriesExceeded: in the workflow: the step failed `max_attempts` times; `.errors` has all errors.
+            DBOSSerializationError: in the workflow: the result cannot be stored. The error names the path inside it.
 
         Durable: when it returns. A step that completed never runs again: a replay returns its value,
-        or raises the error it finally failed with. A step during which the process dies runs again.
+        or raises its final error. If the process dies during a step, the step runs again.
         """
-        refuse_bare("@DBOS.step", nothing)
-        policy = _policy(retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry)
-        limit = check_time_limit(timeout_seconds, "timeout_seconds")
+        refuse_bare(STEP, nothing)
+        retrying = RetryOptions(
+            retries_allowed=retries_allowed,
+            interval_seconds=interval_seconds,
+            max_attempts=max_attempts,
+            backoff_rate=backoff_rate,
+            should_retry=should_retry,
+        )
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            if isinstance(function, (classmethod, staticmethod)):  # Whichever decorator comes first.
+            if isinstance(function, (classmethod, staticmethod)):  # The order of the decorators does not matter.
                 return cast(Callable[P, R], type(function)(decorate(function.__func__)))
-            is_async = inspect.iscoroutinefunction(function)
-            registered = StepFunction(
-                _step_name(name_for(function, name, "@DBOS.step")), function, is_async, policy, limit
-            )
+            check_function(function, STEP, name)
+            step_name = _step_name(name_for(function, name, STEP))
+            policy = policy_from(retrying, step_name, as_keywords)
+            limit = check_time_limit(timeout_seconds, f"step {step_name!r}: timeout_seconds")
+            registered = StepFunction(step_name, function, is_async(function), policy, limit)
             REGISTRY.add_step(registered)
-            wrapper = _awaiting_wrapper(registered) if is_async else _blocking_wrapper(registered)
+            wrapper = _awaiting_wrapper(registered) if registered.is_async else _blocking_wrapper(registered)
             functools.update_wrapper(wrapper, function)
             wrapper.__tidings_step__ = registered  # type: ignore[attr-defined]
             return cast(Callable[P, R], wrapper)
@@ -129,18 +167,36 @@ class Steps:
     @overload
     @classmethod
     def run_step(
-        cls, options: StepOptions | None, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+        cls,
+        options: StepOptions | None,
+        func: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R: ...
 
     @overload
     @classmethod
-    def run_step(cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run_step(cls, options: StepOptions | None, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @classmethod
-    def run_step(cls, options: StepOptions | None, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run_step(cls, options: StepOptions | None, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run any function as a step of this workflow.
 
-        An async function runs on the event loop of `DBOS.launch_async` while that runs, else on one of tidings' own.
+        An async function runs on the event loop of `DBOS.launch_async` while that loop runs, else on a loop of tidings.
+
+        Args:
+            options: a dict of `StepOptions`, or `None` for the defaults.
+            func: the function; it need not be decorated.
+            *args: its positional arguments.
+            **kwargs: its keyword arguments.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            TypeError, ValueError: an option has a bad value.
+            DBOSStepTimeoutError, DBOSMaxStepRetriesExceeded, DBOSSerializationError: as `DBOS.step`.
 
         Durable: as a function decorated with `DBOS.step`.
         """
@@ -149,22 +205,27 @@ class Steps:
     @overload
     @classmethod
     async def run_step_async(
-        cls, options: StepOptions | None, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
+        cls,
+        options: StepOptions | None,
+        func: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R: ...
 
     @overload
     @classmethod
     async def run_step_async(
-        cls, options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        cls, options: StepOptions | None, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
 
     @classmethod
     async def run_step_async(
-        cls, options: StepOptions | None, func: Callable[..., Any], *args: Any, **kwargs: Any
+        cls, options: StepOptions | None, func: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
         """Await `run_step`. A plain `def` function runs in a worker thread, not on the event loop.
 
-        With `timeout_seconds` its time begins with its thread, and past it that thread is left to end by
+        With `timeout_seconds` its time begins when its thread begins. After a timeout the thread runs until it ends by
         itself, as with `DBOS.step`.
         """
         return await _run_async(_step_from(options, func), args, kwargs)
@@ -198,7 +259,7 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a step as the function that it is: outside of workflows, or in another step."""
+    """Call a step as a plain function: outside of workflows, or in another step."""
     _refuse_stray(step)
     value = step.function(*args, **kwargs)
     if step.is_async and running_loop() is None and is_running():
@@ -208,7 +269,7 @@ def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def _refuse_stray(step: StepFunction) -> None:
-    """Refuse to run a step as a plain function for the code of a workflow, which has lost its context."""
+    """Refuse a step that a workflow's code calls without its context: as a plain function it would not be recorded."""
     workflow_id = stray_of() if scopes.current() is None else None
     if workflow_id is not None:
         raise DBOSContextError(
@@ -220,7 +281,7 @@ def _refuse_stray(step: StepFunction) -> None:
 
 
 def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a step that is called in a coroutine: nothing else on this event loop goes on meanwhile."""
+    """Run a step that is called in a coroutine. Until it returns, it blocks the event loop."""
     if step.is_async:
         refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
     caller = caller_in_app(scopes.of_task)
@@ -237,9 +298,9 @@ def _say_if_slow(step: StepFunction, caller: Caller, said: set[str], ms: int) ->
     if ms > _SLOW_MS and step.name not in said:
         said.add(step.name)
         logger.warning(
-            "step %r of workflow %r held up its event loop for %.1f s: it is a plain function that was called in a "
+            "step %r of workflow %r blocked its event loop for %.1f s: it is a plain function that was called in a "
             "coroutine. Await DBOS.run_step_async(None, function, ...), which runs it in a thread, or make it an async "
-            "def. This is said once for each step",
+            "def. This is logged once for each step",
             step.name,
             caller.workflow_id,
             ms / 1_000,
@@ -267,19 +328,18 @@ def _operation(caller: Caller, step: StepFunction, attempt: Try, ask: Asking) ->
     policy = step.policy
     if policy.should_retry is not None:
         policy = dataclasses.replace(policy, should_retry=functools.partial(ask, policy.should_retry, workflow, slot))
-    return steps.step(slot, functools.partial(attempt, workflow, slot), policy)
+    return steps.step(
+        slot,
+        functools.partial(attempt, workflow, slot),
+        policy,
+        functools.partial(reports.tries_again, workflow.run, step.name, policy.max_attempts),
+    )
 
 
 def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFunction:
+    _check_options(options)
+    _check_runnable(func)
     given = options or StepOptions()
-    if not isinstance(given, dict):  # A TypedDict, to mypy; anything, to who left it out.
-        raise TypeError(f"the first argument of run_step is a dict of options, or None, not {options!r}")
-    if not callable(func):
-        raise TypeError(f"the second argument of run_step is the function to run, not {func!r}")
-    unknown = set(given) - set(StepOptions.__annotations__)
-    if unknown:
-        known = ", ".join(sorted(StepOptions.__annotations__))
-        raise TypeError(f"unknown step options {sorted(unknown)}; known are {known}")
     decorated = getattr(func, "__tidings_step__", None)
     if isinstance(decorated, StepFunction):
         if inspect.ismethod(func):
@@ -288,15 +348,37 @@ def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFun
             return decorated
         func = decorated.function
     name = given.get("name", decorated.name if isinstance(decorated, StepFunction) else _name_of(func))
-    policy = _policy(
-        given.get("retries_allowed", False),
-        given.get("interval_seconds", 1.0),
-        given.get("max_attempts", 3),
-        given.get("backoff_rate", 2.0),
-        given.get("should_retry"),
-    )
-    limit = check_time_limit(given.get("timeout_seconds"), "timeout_seconds")
-    return StepFunction(_step_name(name), func, inspect.iscoroutinefunction(func), policy, limit)
+    policy = policy_from(given, _step_name(name), as_dict)
+    limit = check_time_limit(given.get("timeout_seconds"), f"step {name!r}: timeout_seconds")
+    return StepFunction(name, func, is_async(func), policy, limit)
+
+
+def _check_options(options: object) -> None:
+    if options is None:
+        return
+    if callable(options) or inspect.iscoroutine(options):
+        raise TypeError(f"write DBOS.run_step(None, {called_name(options)}, ...): options, or None, come first")
+    if not isinstance(options, dict):
+        raise TypeError(f"the first argument of DBOS.run_step is a dict of options, or None, not {plainly(options)}")
+    known = StepOptions.__optional_keys__
+    for key in options:
+        if key not in known:
+            near = nearest(key, known)
+            hint = f"did you mean {near!r}?" if near else f"options: {', '.join(sorted(known))}"
+            raise TypeError(f"DBOS.run_step has no option {key!r}; {hint}")
+
+
+def _check_runnable(func: Any) -> None:
+    if inspect.iscoroutine(func):
+        name = called_name(func)
+        raise TypeError(f"write DBOS.run_step(None, {name}, ...), not {name}(...): run_step calls the function itself")
+    if not callable(func):
+        raise TypeError(f"the second argument of DBOS.run_step is the function to run, not {plainly(func)}")
+    if gives_values_one_by_one(func):
+        raise TypeError(
+            f"{called_name(func)} has a yield, so it cannot be a step: what a step returns is recorded as one value. "
+            "Instead of yield, return a list"
+        )
 
 
 def _name_of(func: Callable[..., Any]) -> str:
@@ -306,34 +388,5 @@ def _name_of(func: Callable[..., Any]) -> str:
 
 def _step_name(name: str) -> str:
     if check_id(name, "step name").startswith("DBOS."):
-        raise ValueError(f"a step may not be named {name!r}: names that begin with 'DBOS.' are the library's own")
+        raise ValueError(f"a step may not be named {name!r}: names that begin with 'DBOS.' are reserved for tidings")
     return name
-
-
-def _policy(
-    retries_allowed: bool,
-    interval_seconds: float,
-    max_attempts: int,
-    backoff_rate: float,
-    should_retry: ShouldRetry | None,
-) -> RetryPolicy:
-    if type(max_attempts) is not int:
-        raise TypeError(f"max_attempts must be a whole number, not {max_attempts!r}")
-    if max_attempts < 1:
-        raise ValueError(f"max_attempts must be 1 or more, not {max_attempts}")
-    if should_retry is not None and not callable(should_retry):
-        raise TypeError(f"should_retry must be a function, not {should_retry!r}")
-    return RetryPolicy(
-        max_attempts if retries_allowed else 1,
-        _amount(interval_seconds, "interval_seconds"),
-        _amount(backoff_rate, "backoff_rate"),
-        should_retry,
-    )
-
-
-def _amount(value: float, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number, not {value!r}")
-    if not 0 <= value < math.inf:  # Nor is NaN.
-        raise ValueError(f"{what} must be 0 or more, and finite, not {value}")
-    return value

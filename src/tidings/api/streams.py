@@ -5,61 +5,72 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-from tidings.api.caller import Caller, Face, refuse_running_loop, shared
+from tidings.api.caller import Caller, Face, outside_of_workflows, refuse_running_loop, shared
 from tidings.core.effects import Operation, ReadStream
 from tidings.core.operations import streams
-from tidings.engine.scope import Scope
-from tidings.engine.ticket import Ticket
-from tidings.error import DBOSContextError
-from tidings.limits import check_id, check_key, check_offset, check_timeout
+from tidings.engine.runs.scope import Scope
+from tidings.engine.waiting.ticket import Ticket
+from tidings.limits import Seconds, check_id, check_key, check_offset, check_timeout
 from tidings.model import WRITE_STREAM
 from tidings.serialization import dump
 
 
 class Streams(Face):
-    """Values that a workflow appends to a stream, read in order, live, by anybody, any number of times."""
+    """Values that a workflow appends to a stream. Anybody can read them in order, live, any number of times."""
 
     @shared
     def read_stream(
-        cls, workflow_id: str, key: str, *, offset: int = 0, timeout_seconds: float | None = None
+        cls, workflow_id: str, key: str, *, offset: int = 0, timeout_seconds: Seconds | None = None
     ) -> Iterator[Any]:
         """Read the values of a stream, live, until it is closed or its workflow has ended.
 
         Args:
-            workflow_id: whose stream.
-            key: which stream; one that nothing was written to is waited for too.
+            workflow_id: the workflow that writes the stream.
+            key: the name of the stream; if nothing was written to it yet, the reader waits.
             offset: where to begin; the first value has offset 0.
             timeout_seconds: how long to wait for each value; `None` waits without limit.
 
         Returns:
-            An iterator of values, in the order in which they were written. To stop early leaves nothing behind, and
-            after an error it can be asked again: it goes on with the value that did not come. Reading a stream of one's
-            own workflow waits for its closing, and so for ever if nothing else closes it.
+            An iterator of values, in the order in which they were written. The loop may be left early; nothing needs to
+            be closed. After an error the iterator can be used again, and continues with the missing value. In a loop
+            over a stream of its own, a workflow waits until the stream is closed, and without end if no other code
+            closes it.
 
-        Raises (from the iterator):
+        Raises:
+            DBOSLimitError: an id, key, offset or timeout is outside its limits. The errors below come from the
+                iterator.
             DBOSNonExistentWorkflowError: no workflow has that id.
-            DBOSStreamTimeoutError: no further value came in time.
-            DBOSSerializationError: a value cannot be rebuilt here; those before it have been read.
+            DBOSStreamTimeoutError: the next value did not come in time.
+            DBOSSerializationError: this program cannot rebuild a value. The values before it have been returned.
 
-        Durable: in a workflow the values are recorded, in pages, and a replay reads them again.
+        Durable: in a workflow the values are recorded, in pages, and a replay returns the same values.
         """
-        refuse_running_loop(f"{cls._called}.read_stream")
+        refuse_running_loop(f"{cls._called}.read_stream", how="async for value in {}")
         reading = _Reading(workflow_id, key, offset, timeout_seconds)
-        return _Values(reading, lambda: cls._block("read_stream", reading.next_values))
+        return StreamIterator(reading, lambda: cls._block("read_stream", reading.next_values))
 
     @shared
     def read_stream_async(
-        cls, workflow_id: str, key: str, *, offset: int = 0, timeout_seconds: float | None = None
+        cls, workflow_id: str, key: str, *, offset: int = 0, timeout_seconds: Seconds | None = None
     ) -> AsyncIterator[Any]:
-        """Read the values of a stream with `async for`; as `read_stream`."""
+        """Read the values of a stream with `async for`, as `read_stream` does with `for`."""
         reading = _Reading(workflow_id, key, offset, timeout_seconds)
-        return _AsyncValues(reading, lambda: cls._await(reading.next_values))
+        return AsyncStreamIterator(reading, lambda: cls._await(reading.next_values))
 
     @shared
     def read_stream_offset(
-        cls, workflow_id: str, key: str, offset: int, *, timeout_seconds: float | None = None
+        cls, workflow_id: str, key: str, offset: int, *, timeout_seconds: Seconds | None = None
     ) -> Any:
         """Return the value at an offset of a stream, waiting until it is there.
+
+        Args:
+            workflow_id: the workflow that writes the stream.
+            key: the name of the stream.
+            offset: the offset of the value; the first value has offset 0.
+            timeout_seconds: how long to wait; `None` waits without limit.
+
+        Returns:
+            The value.
 
         Raises:
             DBOSStreamClosedError: the stream has ended before that offset.
@@ -72,7 +83,7 @@ class Streams(Face):
 
     @shared
     async def read_stream_offset_async(
-        cls, workflow_id: str, key: str, offset: int, *, timeout_seconds: float | None = None
+        cls, workflow_id: str, key: str, offset: int, *, timeout_seconds: Seconds | None = None
     ) -> Any:
         """Await `read_stream_offset`."""
         return await cls._await(_Reading(workflow_id, key, offset, timeout_seconds).one_value)
@@ -86,54 +97,60 @@ class OwnStreams(Streams):
         """Append a value to a stream of this workflow.
 
         Args:
-            key: which stream; a workflow may have any number.
+            key: the name of the stream; a workflow may write any number of streams.
             value: any value that can be stored.
 
         Raises:
             DBOSContextError: called outside of a workflow and its steps.
             DBOSStreamClosedError: the stream is closed; nothing was written.
-            DBOSSerializationError: the value cannot be stored; names the path inside it.
+            DBOSSerializationError: the value cannot be stored. The error names the path inside it.
             DBOSLimitError: the key or the value is outside its limits.
 
-        Durable: before the workflow's next step, its next operation that waits for an answer, and
-        its end; values are written in order. From a workflow exactly once: a replay writes nothing.
-        From a step once per try, all before the step's result is recorded; readers see those of every try.
+        Durable: before the workflow's next step, before its next operation that waits for an answer, and before its
+        end. Values are written in order. Workflow code writes exactly once: a replay writes nothing. A step writes once
+        per try, before its result is recorded; readers see the values of every try.
         """
-        cls._block("write_stream", lambda caller: _write(caller, key, value))
+        cls._block("write_stream", lambda caller: _write(caller, "DBOS.write_stream", key, value))
 
     @classmethod
     async def write_stream_async(cls, key: str, value: Any) -> None:
         """Await `write_stream`."""
-        await cls._await(lambda caller: _write(caller, key, value))
+        await cls._await(lambda caller: _write(caller, "DBOS.write_stream_async", key, value))
 
     @classmethod
     def close_stream(cls, key: str) -> None:
-        """Close a stream of this workflow: readers end when they have read it all. Harmless when repeated.
+        """Close a stream of this workflow: a reader ends after the last value. Closing it again does nothing.
 
         A stream that is not closed ends with its workflow, however that ends.
+
+        Args:
+            key: the name of the stream.
 
         Raises:
             DBOSContextError: called outside of a workflow and its steps.
             DBOSLimitError: the key is outside its limits.
 
-        Durable: as a value that is written, and behind all that were. In a step it takes effect when
-        the step has succeeded, with the record of its result, so that a step that is tried again can write again.
+        Durable: as a written value, and after all values written before. In a step it takes effect together with the
+        record of the step's success, so that a retried step can write again.
         """
-        cls._block("close_stream", lambda caller: _close(caller, key))
+        cls._block("close_stream", lambda caller: _close(caller, "DBOS.close_stream", key))
 
     @classmethod
     async def close_stream_async(cls, key: str) -> None:
         """Await `close_stream`."""
-        await cls._await(lambda caller: _close(caller, key))
+        await cls._await(lambda caller: _close(caller, "DBOS.close_stream_async", key))
 
 
-class _Values(Iterator[Any]):
-    """Values of a stream, for a thread. Not a generator: that would be over after a timeout."""
+class StreamIterator(Iterator[Any]):
+    """Values of a stream, for a thread. Not a generator: a generator ends with its first error."""
 
     def __init__(self, reading: _Reading, read: Callable[[], list[Any]]) -> None:
         self._reading = reading
         self._read = read
         self._page: Iterator[Any] = iter(())
+
+    def __tidings_slip__(self) -> tuple[str, str]:
+        return f"the values of {self._reading}", "collect them first: list(...)"
 
     def __next__(self) -> Any:
         for value in self._page:
@@ -145,17 +162,20 @@ class _Values(Iterator[Any]):
         raise StopIteration
 
     def close(self) -> None:
-        """Give no more values, as a generator that is closed."""
+        """Return no more values, like a closed generator."""
         self._reading.is_over, self._page = True, iter(())
 
 
-class _AsyncValues(AsyncIterator[Any]):
+class AsyncStreamIterator(AsyncIterator[Any]):
     """Values of a stream, for a task."""
 
     def __init__(self, reading: _Reading, read: Callable[[], Awaitable[list[Any]]]) -> None:
         self._reading = reading
         self._read = read
         self._page: Iterator[Any] = iter(())
+
+    def __tidings_slip__(self) -> tuple[str, str]:
+        return f"the values of {self._reading}", "collect them first: [each async for each in ...]"
 
     async def __anext__(self) -> Any:
         for value in self._page:
@@ -167,20 +187,23 @@ class _AsyncValues(AsyncIterator[Any]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Give no more values, as a generator that is closed."""
+        """Return no more values, like a closed generator."""
         self._reading.is_over, self._page = True, iter(())
 
 
 class _Reading:
-    """A reader's way through a stream: a page at a time, and the next one asked for ahead."""
+    """A reader's progress through a stream: one page at a time, with the next page requested in advance."""
 
-    def __init__(self, workflow_id: str, key: str, offset: int, timeout_seconds: float | None) -> None:
+    def __init__(self, workflow_id: str, key: str, offset: int, timeout_seconds: Seconds | None) -> None:
         self._workflow_id = check_id(workflow_id, "workflow_id")
         self._key = check_key(key, "stream key")
         self._offset = check_offset(offset)
         self._timeout = check_timeout(timeout_seconds)
         self._asked: Ticket | None = None
         self.is_over = False
+
+    def __str__(self) -> str:
+        return f"the stream {self._key!r} of workflow {self._workflow_id!r}"
 
     def next_values(self, caller: Caller) -> Operation[Any]:
         """Read the next page."""
@@ -205,8 +228,8 @@ class _Reading:
         return streams.read_offset(caller.serializer, query, self._timeout)
 
 
-def _write(caller: Caller, key: str, value: Any) -> Operation[Any]:
-    scope = _scope(caller, "DBOS.write_stream", key)
+def _write(caller: Caller, called: str, key: str, value: Any) -> Operation[Any]:
+    scope = _scope(caller, called, key)
     text = dump(caller.serializer, value, f"the value for the stream {key!r}")
     if scope.attempt is not None:
         attempt = scope.attempt
@@ -214,15 +237,15 @@ def _write(caller: Caller, key: str, value: Any) -> Operation[Any]:
     return streams.write(scope.begin(WRITE_STREAM, key=key), key, text)
 
 
-def _close(caller: Caller, key: str) -> Operation[Any]:
-    scope = _scope(caller, "DBOS.close_stream", key)
+def _close(caller: Caller, called: str, key: str) -> Operation[Any]:
+    scope = _scope(caller, called, key)
     if scope.attempt is not None:
         return streams.close_in_step(scope.attempt.slot, key)
     return streams.close(scope.begin(streams.CLOSE_STREAM), key)
 
 
-def _scope(caller: Caller, name: str, key: str) -> Scope:
+def _scope(caller: Caller, called: str, key: str) -> Scope:
     check_key(key, "stream key")
     if caller.scope is None:
-        raise DBOSContextError(f"{name}({key!r}) was called outside of any workflow; a stream belongs to one")
+        raise outside_of_workflows(f"{called}({key!r})", "a stream belongs to one")
     return caller.scope

@@ -1,19 +1,26 @@
-"""What a run has seen of the messages that wait for it, behind those that it took.
+"""The unread messages that a run has already seen: those that follow the messages it took.
 
-A receive that found its message waiting, as those before it did, lets the store tell what waits behind it
-(`Take.ahead`). The next receives of that topic take these one by one, by units that are handed over and not
-waited for: each would cost a commit and two hand-overs between threads, and its message is known already.
+When several receives in a row found their message already there, the next one also asks the store for the
+messages that follow (`Take.ahead`). Later receives of that topic take the seen messages one by one. They hand
+their units over without waiting, because the message is known. This saves each receive a commit and two
+thread switches.
 
-Seen is not taken: until its unit commits a message is unread for everybody. Why it is still there then, and
-still the next one: only the run takes what is sent to it, and no other take of it comes in between. For
-it looks ahead only while its root branch is the only one, and forgets what it saw when another one opens; and
-what is seen comes before a later look, which is taken behind it. A snapshot that holds a message
-holds each one whose send returned before its own send began; so the order is that of the sends.
+A seen message is not taken: until its unit is committed, it is unread for everybody. When that unit is
+committed, the message is still there and still the next one, because no other take comes in between:
 
-To forget is always right, because the next receive looks again. All is forgotten when the run waits for
-something, which may take days; and a topic whose message was put back begins anew.
+- Only the run takes messages that were sent to it.
+- Only one branch of the run takes. A run looks ahead only while the root is its only branch, and forgets
+  what it saw when another branch opens.
+- Seen messages are taken before the run looks again.
+- A snapshot that holds a message holds every message whose send returned before this one's send began. So
+  seen messages are in the order of their sends.
 
-Used by the run's own thread or loop; while it waits in a receive, by the committer, which forgets for it.
+A second reader of a workflow's messages, or a take by another branch, would break this.
+
+Forgetting is always safe, because the next receive looks again. A run forgets everything when it waits, since
+a wait may take days. It forgets a topic when a message of the topic is put back.
+
+Used by the run's own thread or loop. While the run waits in a receive, the committer forgets for it.
 """
 
 from __future__ import annotations
@@ -23,19 +30,19 @@ from typing import Final
 from tidings.limits import MAX_AHEAD_ITEMS
 from tidings.model import Taken
 
-# After so many receives in a row that found a message waiting, the next one looks ahead. A ping-pong may find one
-# now and then, and would pay for looks that see nothing.
+# A receive looks ahead after this many receives in a row that found a message there. With fewer, two workflows that
+# send to each other in turns would pay for looks that see nothing.
 _AFTER: Final = 2
-# How far it looks at first; if that was right, as far as it may.
+# How many messages the first look asks for. If it finds some, the next one asks for the maximum.
 _AT_FIRST: Final = 16
-# Topics at once of which something is kept.
+# How many topics a run keeps outlooks of.
 _MOST_TOPICS: Final = 8
 
 
 class Outlook:
-    """What is known of one topic: how many receives in a row found a message waiting, and what was seen, the next last.
+    """One topic: how many receives in a row found a message there, and the seen messages, the next one last.
 
-    Thousands of runs wait with an empty one, which takes next to nothing.
+    An empty one is tiny, because thousands of waiting runs have one.
     """
 
     __slots__ = ("found", "seen")
@@ -46,7 +53,7 @@ class Outlook:
 
     @property
     def wanted(self) -> int:
-        """How far to look ahead now."""
+        """How many messages to ask for in the next look."""
         if self.found < _AFTER:
             return 0
         return _AT_FIRST if self.found == _AFTER else MAX_AHEAD_ITEMS
@@ -62,7 +69,7 @@ class Ahead:
         self._branches = 0  # besides the root
 
     def next(self, topic: str | None) -> Taken | None:
-        """Give the next message of a topic, if it was seen. It stays so until it `took` it, or forgets the topic."""
+        """Return the next message of a topic, if it was seen. It stays the next until `took` or `forget`."""
         outlook = self._topics.get(topic) if self._topics else None
         return outlook.seen[-1] if outlook is not None and outlook.seen else None
 
@@ -74,7 +81,7 @@ class Ahead:
             outlook.seen.pop()
 
     def look(self, topic: str | None) -> Outlook:
-        """Begin a look; what it `saw` is told with what this gives."""
+        """Begin a look at a topic. Pass the returned outlook to `saw` afterwards."""
         if self._branches:
             return Outlook()
         topics = self._topics
@@ -88,7 +95,7 @@ class Ahead:
         return outlook
 
     def saw(self, topic: str | None, outlook: Outlook, taken: Taken | None) -> None:
-        """Keep what the look found, unless the run waited meanwhile or another branch opened; then it was forgotten."""
+        """Keep what the look found, unless the topic was forgotten since: the run waited, or a branch opened."""
         if self._topics is None or self._topics.get(topic) is not outlook:
             return
         if taken is None or (outlook.wanted and not taken.ahead):
@@ -107,10 +114,10 @@ class Ahead:
         self._topics = None
 
     def branch_opens(self) -> None:
-        """From now on another branch may take messages too."""
+        """Note that another branch may take messages from now on."""
         self._branches += 1
         self._topics = None
 
     def branch_ends(self, _: object = None) -> None:
-        """It takes no more."""
+        """Note that a branch has ended and takes no more messages."""
         self._branches -= 1

@@ -1,16 +1,16 @@
-"""What a durable operation may ask of the world.
+"""The effects: what a durable operation may ask its driver to do.
 
-An operation (`core.operations`) is a generator that yields effects and is resumed with what they
-gave. It knows neither threads nor event loops nor the clock; the drivers (`engine.drive`) are the
-only code that performs effects, and the only code that knows blocking from awaiting.
+An operation (`core.operations`) is a generator. It yields effects, and a driver (`engine.runs.drive`)
+resumes it with their results. The operation knows no thread, no event loop and no clock. The
+drivers are the only code that performs effects, and the only code that knows blocking from async.
 
-An effect that the program gave up (a cancelled await) raises `Abandoned` inside the operation,
-which may still `Defer`, and must then let it pass.
+When the program gives up an effect (it cancels the await), the driver raises `Abandoned` inside the
+operation. The operation may still `Defer` a unit; then it must let `Abandoned` propagate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
@@ -19,17 +19,18 @@ from tidings.model import Answer, Unit, WorkflowFilter
 
 T = TypeVar("T")
 
-# What a waiter waits for: ("message", workflow id, topic), ("event", workflow id, key), ("end", id).
+# The key that a waiter waits for: ("message", workflow id, topic), ("event", workflow id, key), ("end", id).
 WakeKey = tuple[str | None, ...]
 
 
-class Standing(Protocol):
-    """The arrival of a take that stands."""
+class WaitingReceive(Protocol):
+    """The arrival of a take that found no message and waits."""
 
-    def stands_no_more(self, nothing_came: Callable[[], None]) -> bool:
-        """Let its take not be committed again on its own; from now on a message only wakes it.
+    def stop_waiting(self, nothing_came: Callable[[], None]) -> bool:
+        """Stop the committer from committing the take again; from now on a message only wakes the run.
 
-        Tells whether it is under way now. If it is, and finds no message, `nothing_came` is called, in any thread.
+        Returns whether the take is being committed now. If it is, and finds no message, `nothing_came` is called, in
+        any thread.
         """
 
 
@@ -39,17 +40,16 @@ class Call(Struct, frozen=True):
     function: Callable[[], Any]
 
 
-# Hears of the answer to a unit; of `None` if there is none: the unit was refused, or failed, or nobody waits for a
-# database that is away (then it may land all the same).
+# Called with the answer to a unit. Called with `None` if the unit was refused or failed, or if the caller stopped
+# waiting for a database that is away; in the last case the unit may still become durable.
 Tell = Callable[[Answer | None], None]
 
 
 class Commit(Struct, frozen=True):
-    """Make a unit durable, after all that the run handed over before. Resumes with its answer.
+    """Make a unit durable, after everything that the run handed over earlier. Resumes with its answer.
 
-    `tell` hears of the answer first: before the operation goes on, however late that is, and before
-    any later batch. It is called in another thread, must be quick and raise nothing, and is not called
-    for a unit that was withdrawn.
+    `tell` is called with the answer before the operation continues, and before any later batch. It runs
+    in another thread, must be quick and must not raise. It is not called for a withdrawn unit.
     """
 
     unit: Unit
@@ -57,27 +57,56 @@ class Commit(Struct, frozen=True):
 
 
 class Defer(Struct, frozen=True):
-    """Hand over a unit and go on. `make` is called under the run's lock, so that what it numbers
-    and the hand-over are one: two threads cannot swap between them."""
+    """Hand over a unit and continue. `make` is called under the run's lock, so units are handed over in
+    the order in which `make` numbered them, whatever thread they come from."""
 
     make: Callable[[], Unit]
 
 
 class Barrier(Struct, frozen=True):
-    """Wait until everything the run handed over is durable, and the run is known to be this process's still."""
+    """Wait until everything the run handed over is durable, and this process is known to still own the run."""
 
 
 class Watch(Struct, frozen=True):
-    """Begin to watch for these keys, before looking. Resumes with an arrival to `Wait` for."""
+    """Start watching these keys, before looking. Resumes with an arrival to `Wait` for.
+
+    After the wait, `woken_by` of the arrival is the key that was woken; `None` if it may have been any.
+    """
 
     keys: tuple[WakeKey, ...]
 
 
-class Due:
-    """When a wait is over: at its deadline, on the store's clock, if that is recorded; and after `longest_ms` at most.
+class Gathering(Protocol):
+    """Many watched keys, each until it is woken. Several operations, one after the other, use it."""
 
-    One operation has one, for all its waits. `own_ms` is noted by the clock of the process at the first of
-    them: when the longest wait is over, whatever becomes of the store's clock.
+    def watch(self, keys: Iterable[WakeKey]) -> None:
+        """Start watching these keys, before looking."""
+
+    def forget(self, keys: Iterable[WakeKey]) -> None:
+        """Stop watching these keys."""
+
+    def bell(self) -> Any:
+        """Return what to `Wait` for: the next wake-up, or an earlier wake-up that was not taken yet."""
+
+    def take(self) -> dict[WakeKey, BaseException | None]:
+        """Return the keys woken since the last call, in order, and stop watching them.
+
+        The value of a key is the error that keeps its wake-up from coming, or `None`.
+        """
+
+    def close(self) -> None:
+        """Stop watching all keys. Takes no lock, because a finalizer may call it while any lock is held."""
+
+
+class Gather(Struct, frozen=True):
+    """Prepare to watch many keys. Resumes with a `Gathering` that watches none yet."""
+
+
+class Due:
+    """When a wait ends: at its recorded deadline, if any, on the store's clock; and after `longest_ms` at the latest.
+
+    One operation has one `Due` for all its waits. The first wait sets `own_ms`: the time, on the process's
+    own clock, at which the wait ends even if the store's clock steps.
     """
 
     __slots__ = ("deadline_ms", "longest_ms", "own_ms")
@@ -89,9 +118,9 @@ class Due:
 
 
 class Wait(Struct, frozen=True):
-    """Pause until the arrival wakes or the time is up. Resumes with True if it was woken.
+    """Pause until the arrival (or the bell of a gathering) is woken, or the time is up. Resumes with True if woken.
 
-    Without an arrival it waits for the time alone; without both, for ever.
+    Without an arrival it waits for the time alone; without either, until the program gives the operation up.
     """
 
     arrival: Any = None
@@ -99,11 +128,11 @@ class Wait(Struct, frozen=True):
 
 
 class Receive(Struct, frozen=True):
-    """Commit a unit that takes a message; if there is none, wait, and let the take *stand*.
+    """Commit a unit that takes a message; if there is none, wait, with the take kept by the committer.
 
-    A take that stands is committed again together with a message that it waits for, in the batch of
-    its sender, unless the arrival was told that it `stands_no_more`. Resumes with the `Taken`, with
-    True if it was woken and is to look again, or with False when its time is up.
+    The committer commits a waiting take again in the batch that brings a message for it, unless
+    `stop_waiting` was called on the arrival. Resumes with the `Taken`; with True if the run was woken
+    and must look again; with False when its time is up.
     """
 
     unit: Unit
@@ -130,10 +159,17 @@ class FindWorkflow(Struct, frozen=True, gc=False):
     workflow_id: str
 
 
-class FindStatuses(Struct, frozen=True, gc=False):
-    """How these workflows stand: a dict of their statuses, without those that do not exist."""
+class FindEnds(Struct, frozen=True, gc=False):
+    """Which of these have ended: a dict of `End`. Pending ones are left out; an id that does not exist has `None`."""
 
     workflow_ids: tuple[str, ...]
+
+
+class FindPendingBelow(Struct, frozen=True, gc=False):
+    """Up to `limit` pending workflows below these (their children, and so on): a list of ids."""
+
+    workflow_ids: tuple[str, ...]
+    limit: int
 
 
 class ListWorkflows(Struct, frozen=True):
@@ -143,7 +179,7 @@ class ListWorkflows(Struct, frozen=True):
 
 
 class ListSteps(Struct, frozen=True, gc=False):
-    """A part of what a workflow recorded: a list of `RecordedEntry`, or `None` if it does not exist."""
+    """A part of the history of a workflow: a list of `RecordedEntry`, or `None` if it does not exist."""
 
     workflow_id: str
     limit: int | None
@@ -160,7 +196,7 @@ class ListMessages(Struct, frozen=True, gc=False):
 
 
 class ListExecutors(Struct, frozen=True, gc=False):
-    """All executors, and what is pending with them: a list of `Executor` and one of `PendingGroup`."""
+    """All executors and all pending workflows: a list of `Executor` and a list of `PendingGroup`."""
 
 
 class ReadStream(Struct, frozen=True, gc=False):
@@ -177,7 +213,8 @@ Query = (
     | FindEvent
     | FindAllEvents
     | FindWorkflow
-    | FindStatuses
+    | FindEnds
+    | FindPendingBelow
     | ListWorkflows
     | ListSteps
     | ListMessages
@@ -186,20 +223,26 @@ Query = (
 
 
 class Read(Struct, frozen=True):
-    """Ask the store. Resumes with what the query says.
+    """Query the store. Resumes with the result.
 
-    `asked` is what was asked ahead: the query is then on its way already.
+    `asked` is the pending query, if it was sent ahead of time.
     """
 
     query: Query
     asked: Any = None
 
 
-class Turn(Struct, frozen=True):
-    """Wait, in a run with parallel branches, until it is this result's turn to come.
+class Aside(Struct, frozen=True):
+    """Perform an effect that is not part of the run. The run may have ended already."""
 
-    `finished` is its number, and `begun` how many operations had begun before it. Without a number it
-    is a new operation's turn: in a replay, when all that is recorded has come.
+    effect: Commit | Read
+
+
+class Turn(Struct, frozen=True):
+    """Wait for the turn of this result, in a run with parallel branches.
+
+    `finished` is the result's number. `begun` is how many operations had begun before it. Without a number, wait for
+    the turn of a new operation: in a replay, after everything recorded has been replayed.
     """
 
     finished: int | None = None
@@ -211,10 +254,13 @@ class Now(Struct, frozen=True):
 
 
 class Lack(Struct, frozen=True):
-    """This process lacks something, memory say, for the operation's own work, which will be tried again.
+    """Report a shortage (of memory, say) in the operation's own work, which will be retried.
 
-    Resumes with a block that lasts until that has come to something; it gives the pauses between the tries.
+    `what` names that work, for the log. Resumes with a context manager to hold until the work succeeds or fails; it
+    says how long to pause between the tries.
     """
+
+    what: str
 
 
 class Abandoned(BaseException):
@@ -230,9 +276,9 @@ class Failed(Struct, frozen=True):
     error: BaseException
 
 
-Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Turn | Now | Lack
+Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Gather | Aside | Turn | Now | Lack
 Operation = Generator[Effect, Any, T]
 
 BARRIER = Barrier()
 NOW = Now()
-LACK = Lack()
+LACK = Lack("storing or rebuilding a value for an operation")

@@ -1,10 +1,13 @@
-"""What follows from the death of a process for the workflows that it executed.
+"""What the death of a process means for the workflows that it executed.
 
-*Attempts* are deaths of a process during which a workflow did not get on: it recorded nothing new since
-the recovery before. One that kills each process that executes it would be recovered for ever, and would
-take everything else in those processes with it; so past a number of attempts it is a *dead letter*. A
-workflow that was waiting (for a message, a time, a result) when its process died is not to blame, and a
-wait may outlast any number of deployments.
+*Attempts* count the recoveries of a workflow in a row without progress. If it has recorded something
+new since the last recovery, the count starts again at one.
+
+A workflow that repeatedly crashes its process would be recovered without end, and would stop all other
+work of those processes each time. So after a number of attempts it becomes a *dead letter*.
+
+A workflow that was waiting (for a message, a time, a result) when its process died is not to blame: no
+attempt counts, because a wait may outlast any number of deployments.
 """
 
 from __future__ import annotations
@@ -13,15 +16,15 @@ from tidings.model import EntryState, History, Recovery, WorkflowRecord
 
 
 def recovery_of(record: WorkflowRecord, history: History | None) -> Recovery:
-    """Return the attempts that count now, and how far the workflow has come.
+    """Return the attempts that count now, and how many operations the workflow has recorded.
 
     Args:
-        record: as it was claimed; the attempt of this claim is counted in it.
-        history: what it has recorded; `None` for nothing.
+        record: the workflow as claimed; the attempt of this claim is already counted in it.
+        history: what the workflow has recorded; `None` for nothing.
     """
     entries = history.entries if history is not None else ()
     progress = sum(each.entry.state is not EntryState.OPEN for each in entries)
-    if progress < len(entries):  # It was waiting.
+    if progress < len(entries):  # The workflow was waiting.
         return Recovery(0, progress)
     if progress > record.progress:
         return Recovery(min(record.recovery_attempts, 1), progress)
@@ -29,10 +32,10 @@ def recovery_of(record: WorkflowRecord, history: History | None) -> Recovery:
 
 
 def is_dead_letter(recovery: Recovery, max_attempts: int | None) -> bool:
-    """Tell whether a workflow has cost so many processes that it is recovered no more. `None`: never."""
+    """Tell whether a workflow has used up its attempts and is not recovered again. `None` allows any number."""
     return max_attempts is not None and recovery.attempts > max_attempts
 
 
 def share_of(orphans: int, survivors: int) -> int:
-    """Return how many of what dead executors left one of so many survivors takes at its first look."""
+    """Return how many orphaned workflows each of the survivors claims when it first finds them."""
     return -(-orphans // max(survivors, 1))

@@ -1,4 +1,4 @@
-"""How often and how fast a step is tried again. Pure arithmetic; the waiting is an effect."""
+"""How often a step is retried, and after which pauses. Pure arithmetic; the waiting is an effect."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MAX_INTERVAL_SECONDS = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When to try a failed step again.
+    """When to retry a failed step.
 
     Attributes:
-        max_attempts: tries in all, the first included; 1 means no retries.
+        max_attempts: the number of tries, the first included; 1 means no retries.
         interval_seconds: the pause after the first failure.
-        backoff_rate: what each further pause is multiplied with; a pause is one hour at most.
-        should_retry: asked about each error (plain or awaitable answer); `None` means always.
+        backoff_rate: the factor from one pause to the next; a pause is one hour at most.
+        should_retry: called with each error, returns a bool or an awaitable; `None` retries after every error.
     """
 
     max_attempts: int = 1
@@ -25,7 +25,7 @@ class RetryPolicy:
     should_retry: Callable[[BaseException], bool | Awaitable[bool]] | None = None
 
     def pause_seconds(self, failures: int) -> float:
-        """Return the pause after that many failures in a row, counted from 1."""
+        """Return the pause after this number of failures in a row, from 1."""
         try:
             return min(self.interval_seconds * self.backoff_rate ** (failures - 1), MAX_INTERVAL_SECONDS)
         except OverflowError:

@@ -1,1 +1,1 @@
-"""One process that runs workflows. Start reading at `engine.py`, which builds the parts in order."""
+"""The parts of one process that runs workflows. Start reading at `engine.py`, which builds them in order."""

@@ -1,7 +1,7 @@
-"""Whether the database answers: asked anew over connections of its own, and then through those in use.
+"""Check whether the database answers: over new connections, and then over those that the engine uses.
 
-The first tells at once, and why not. The second tells that what this process writes arrives where the
-URL leads: behind one name there may be two databases.
+New connections fail at once, and with the reason. The engine's connections prove that its writes arrive where the URL
+leads: one host name may lead to two databases.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Final
 
 from tidings import store as stores
 from tidings.core.effects import Due, Operation, Wait
-from tidings.engine.arrivals import Arrival
-from tidings.engine.chain import Chain
+from tidings.engine.database.chain import Chain
 from tidings.engine.engine import Engine
+from tidings.engine.waiting.arrivals import Arrival
 from tidings.error import DBOSInitializationError
 from tidings.model import Unit
 from tidings.shortage import reason_of
@@ -23,17 +23,17 @@ PATIENCE_SECONDS: Final = 10
 
 
 def check(engine: Engine) -> Operation[None]:
-    """See whether the database answers now.
+    """Check whether the database answers now.
 
     Raises:
-        DBOSInitializationError: it does not, or not in time; is unfit; or another one stands in its place.
+        DBOSInitializationError: the database does not answer in time, is unfit, or has been replaced by another.
     """
     answer = Arrival((), may_fail=False)
-    # A thread of its own: a connection that hangs holds up nobody but this thread.
+    # In a thread of its own: a connection that hangs blocks only this thread.
     try:
         threading.Thread(target=_answer, args=(engine, answer), name="tidings-check", daemon=True).start()
     except Exception as error:
-        raise DBOSInitializationError(f"whether the database answers cannot be asked: {reason_of(error)}") from error
+        raise DBOSInitializationError(f"this process cannot check the database: {reason_of(error)}") from error
     if not (yield Wait(answer, Due(PATIENCE_SECONDS * 1_000))):
         raise DBOSInitializationError(f"the database did not answer within {PATIENCE_SECONDS} s")
 
@@ -48,16 +48,15 @@ def _answer(engine: Engine, answer: Arrival) -> None:
 
 
 def _ask(engine: Engine) -> None:
-    url, schema = engine.connection.database_url, engine.connection.schema
-    store = stores.open(url, schema)
+    store = stores.open(engine.connection.database_url, engine.connection.schema)
     try:
         store.connect()
-        # Twice: this process may just have become another executor.
+        # Twice: this process may have become another executor a moment ago.
         if not (_arrives(engine, store) or _arrives(engine, store)):
             raise DBOSInitializationError(
-                f"{stores.redact(url)!r} answers, but what this process writes does not arrive there: the database was "
-                "replaced or removed meanwhile, or two of its servers take writes; put that right, or start this "
-                "program anew"
+                f"{store.name} answers, but writes of this process do not arrive there. The database was "
+                "replaced or removed while this program ran, or two of its servers accept writes. Correct that, or "
+                "restart this program"
             )
     except Unavailable as error:
         raise DBOSInitializationError(f"the database did not answer: {error}") from error
@@ -66,7 +65,7 @@ def _ask(engine: Engine) -> None:
 
 
 def _arrives(engine: Engine, store: Store) -> bool:
-    """Tell whether this process's row is there, as a batch of now has renewed it."""
+    """Commit an empty batch, and tell whether the row that it renewed is in `store`."""
     renewed_ms = engine.clock.now_ms() + engine.connection.lease_ms
     Chain(engine.committer).commit(Unit()).result()
     executor_id = engine.committer.executor.executor_id

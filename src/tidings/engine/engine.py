@@ -1,15 +1,15 @@
-"""One process's dealings with one database: builds the parts, starts and stops them in order. Read this first.
+"""All that one process does with one database: builds the parts, starts and stops them in order. Read this first.
 
     code ── operation ── driver ── port ─┬─ chain ── committer ── store (writing connection)
                                          ├─ reader ────────────── store (reading connection)
-                                         ├─ waiters   who waits for what
-                                         │    └── hearing  what other processes have changed
-                                         └─ timers    until when
+                                         ├─ waiters   which waiters wait for which keys
+                                         │    └── hearing  wake-ups from other processes
+                                         └─ timers    deadlines
 
-    host (engine.host), what `DBOS.launch` adds: it executes workflows
+    host (engine.host): added by `DBOS.launch`, executes workflows
 
-What a run writes goes through its chain to the committer, which makes it durable in batches and then
-wakes the waiters. Nothing else writes. `DBOS` and every `DBOSClient` of one database share its engine
+A run hands its units to its chain, and the chain to the committer. The committer makes them durable in batches, and
+then wakes the waiters. Nothing else writes. `DBOS` and every `DBOSClient` of one database share its engine
 (`engine.sharing`). An engine without a host executes nothing and owns no workflow.
 """
 
@@ -26,19 +26,20 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from tidings import store as stores
-from tidings.engine.again import Lacking
-from tidings.engine.clock import Clock, SystemClock
-from tidings.engine.committer import Committer
-from tidings.engine.hearing import Hearing
-from tidings.engine.leases import Lease
-from tidings.engine.port import Parts, Port
+from tidings.engine.database.committer import Committer
+from tidings.engine.database.hearing import Hearing
+from tidings.engine.database.reader import Reader
+from tidings.engine.database.timekeeper import Timekeeper
+from tidings.engine.ownership.leases import Lease
+from tidings.engine.ownership.neglect import Neglect
 from tidings.engine.probes import Probes
-from tidings.engine.reader import Reader
+from tidings.engine.runs.again import Lacking
+from tidings.engine.runs.port import Parts, Port
 from tidings.engine.settings import Connection
-from tidings.engine.ticket import Ticket
-from tidings.engine.timekeeper import Timekeeper
-from tidings.engine.timers import Timers
-from tidings.engine.waiters import ORPHANS, Waiters
+from tidings.engine.waiting.clock import Clock, SystemClock
+from tidings.engine.waiting.ticket import Ticket
+from tidings.engine.waiting.timers import Timers
+from tidings.engine.waiting.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.model import Executor, ExecutorState, Status
 from tidings.shortage import is_shortage, reason_of
@@ -53,17 +54,17 @@ _GIVE_BACK_MS = 2_000
 
 
 class Runs(Protocol):
-    """What a host executes."""
+    """The runs of a host."""
 
     @property
     def has_live(self) -> bool:
-        """Whether anything is executed."""
+        """Whether the host executes any workflow."""
 
     def ids(self) -> list[str]:
-        """Return the workflows that are executed."""
+        """Return the ids of the workflows that the host executes."""
 
     def runs(self, workflow_id: str) -> bool:
-        """Tell whether that workflow is executed."""
+        """Tell whether the host executes that workflow."""
 
     def cancelled(self, workflow_id: str) -> None:
         """Stop the run of a workflow that is CANCELLED."""
@@ -72,10 +73,13 @@ class Runs(Protocol):
         """Call this before re-reading what this process owns: claims made earlier may be stale."""
 
     def kill_lost(self, owned: Mapping[str, int]) -> None:
-        """Kill all runs but these, id to epoch: they go on elsewhere."""
+        """Kill all runs except `owned` (id to epoch): other processes continue the killed ones."""
 
     def kill_all(self, reason: str, *, only_recorded: bool = False) -> None:
-        """Let all runs write nothing more, or all whose start is durable; wake them from whatever they wait for."""
+        """Let all runs write nothing more, and wake them from their waits.
+
+        With `only_recorded`, only the runs whose start is durable.
+        """
 
 
 class NoRuns:
@@ -103,13 +107,14 @@ class NoRuns:
 
 
 def _do_nothing() -> None:
-    """What an engine without a host does about workflows that nobody owns."""
+    """Ignore workflows that nobody owns: for an engine without a host."""
 
 
 class _LastOut:
-    """Closes a store in the last of the threads that use its connections: never under one, nor under who waits for it.
+    """Closes a store when the last thread that uses its connections ends, and in that thread.
 
-    Closing takes its time where other processes queue for the file.
+    So no connection is closed while a thread uses it. And no caller waits for the close, which may take long where
+    other processes queue for the file.
     """
 
     def __init__(self, store: Store, users: int) -> None:
@@ -118,7 +123,7 @@ class _LastOut:
         self._lock = threading.Lock()
 
     def __call__(self) -> None:
-        """One of them is through."""
+        """Note that one of the threads has ended."""
         with self._lock:
             self._users -= 1
             is_last = self._users == 0
@@ -127,7 +132,7 @@ class _LastOut:
 
 
 class Engine:
-    """The parts that all users of one database share, and their common life."""
+    """The parts that all users of one database share. They start and stop together."""
 
     def __init__(self, connection: Connection, clock: Clock | None = None) -> None:
         self.connection = connection
@@ -143,15 +148,17 @@ class Engine:
         self.reader = Reader(
             self.store, self.probes, last_out, lambda: stores.open(connection.database_url, connection.schema)
         )
+        self.neglect = Neglect(self.waiters, self.reader, self.clock, self.runs_here, self._names_here)
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
         self.timers = Timers(self.clock)
         self.timekeeper = Timekeeper(self.clock, self.reader, self.timers, self.hearing.look_at_once)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes, Lacking())
         self._runs: Runs = NoRuns()
         self._look: Callable[[], None] = _do_nothing
+        self._names: Callable[[], Collection[str]] | None = None
         self._ports: list[Port] = []
         self._looks: list[Ticket] = []
-        self._lost = ""  # the executor of ours of whose batches the database lost some
+        self._lost = ""  # The executor of this process whose lost batches were logged.
         self._lease = Lease(connection.lease_ms, self.clock)
 
     # --- life -------------------------------------------------------------------------------------
@@ -160,7 +167,7 @@ class Engine:
         """Open the store and start the parts that operations need.
 
         Args:
-            label: how people call this process.
+            label: the name of this process, for people.
             migrate: whether to bring the schema up to date first.
 
         Raises:
@@ -203,30 +210,40 @@ class Engine:
         return port
 
     def close_port(self, port: Port, error: BaseException) -> None:
-        """End what still waits at this port with `error`, and refuse what comes."""
+        """Raise `error` from all calls that still wait at this port, and refuse later calls."""
         if self.pid != os.getpid():
-            return  # A forked child has none of the threads, and may find their locks taken for ever.
+            return  # A forked child has none of the threads, and their locks may never be released in it.
         self._ports.remove(port)
         port.chain.kill(error)
         self.tell_dead()
 
     def tell_dead(self) -> None:
-        """Let nobody whose chain is dead wait for a store that is away."""
+        """If the store is away, wake the callers that wait for it on a dead chain."""
         self.committer.tell_dead()
         self.reader.tell_dead()
 
-    def admit(self, runs: Runs, label: str, app_version: str, program: str, look: Callable[[], None]) -> None:
-        """Answer for the runs of a host.
+    def admit(
+        self,
+        runs: Runs,
+        label: str,
+        app_version: str,
+        program: str,
+        look: Callable[[], None],
+        names: Callable[[], Collection[str]],
+    ) -> None:
+        """Manage the runs of a host from now on.
 
         Args:
-            runs: what it executes.
-            label: how it calls this process.
-            app_version: of its code.
-            program: whose workflows it executes.
-            look: what it does when others may have left workflows that nobody owns; waits for nothing.
+            runs: the runs of the host.
+            label: the host's name for this process.
+            app_version: the version of its code.
+            program: the program whose workflows it executes.
+            look: called when other processes may have left workflows that nobody owns. Must not block.
+            names: returns the names of the workflows that it can execute.
         """
         self._runs = runs
         self._look = look
+        self._names = names
 
         def describe(store: Store) -> None:
             executor = self.committer.executor
@@ -235,12 +252,12 @@ class Engine:
         self.committer.call(describe).result()
 
     def discharge(self) -> None:
-        """Give back what the host's runs leave behind: the engine goes on as a new executor, which owns nothing.
+        """Give back the workflows that the host still owns. The engine continues as a new executor, which owns none.
 
-        Behind all that the runs handed over, for nothing that comes later is theirs. It is waited for, but
-        not for a store that is away: that gets it when it is back.
+        The committer does this after all units that the runs handed over; the host's runs hand over nothing later.
+        The caller waits until it is done, but not while the store is away: then it is done once the store is back.
         """
-        runs, self._runs, self._look = self._runs, NoRuns(), _do_nothing
+        runs, self._runs, self._look, self._names = self._runs, NoRuns(), _do_nothing, None
 
         def give_back(store: Store) -> None:
             runs.ownership_changes()
@@ -252,21 +269,21 @@ class Engine:
         giving_back = self.committer.call(give_back)
         if not self.committer.is_away:
             self.timers.after(_GIVE_BACK_MS, giving_back)
-            with contextlib.suppress(DBOSShutdownError):  # The committer has died: its lease is released.
+            with contextlib.suppress(DBOSShutdownError):  # The committer has died: the lease is released already.
                 giving_back.result()
 
     def _become_another(
         self, store: Store, label: str, app_version: str | None = None, program: str | None = None
     ) -> Executor:
-        """Enlist as a new executor, which owns nothing yet, and listen as that."""
+        """Enlist as a new executor, which owns nothing yet, and listen under its id."""
         executor = self._lease.enlist(store, label, app_version, program)
         self.hearing.go_on_as(executor.executor_id)
         return executor
 
     def stop(self) -> None:
-        """End all parts, promptly. What is being committed is kept.
+        """Stop all parts, promptly. A commit under way is finished.
 
-        A thread that the database holds up is left behind. The last one closes the store, when it is let go.
+        A thread that hangs in the database is not waited for. The last such thread closes the store when it returns.
         """
         if self.pid != os.getpid():
             return  # A forked child has none of the threads, and must not touch the parent's connections.
@@ -274,16 +291,16 @@ class Engine:
         self.timers.stop()
         _ = self.committer.call(lambda store: self._lease.retire(store, self.committer.executor, (ORPHANS,)))
         self.committer.stop()
-        self._lease.release()  # Also where the row could not be given back: the next launch must see us dead.
+        self._lease.release()  # Even if the row could not be removed: the next launch must see this executor as dead.
         self.reader.stop()
 
-    # --- what the committer asks of the owner of the runs --------------------------------------------
+    # --- called by the committer ----------------------------------------------------------------------
 
     def fence_moved(self, store: Store, landed: int | None) -> Executor:
-        """Another process has changed who owns runs of ours: drop those, and keep the rest.
+        """Kill the runs that another process took over, and keep the rest.
 
-        Or the database has not what it had: then what we know of any run may be wrong. All are dropped, and
-        with a new executor this process takes up what is pending there, as any other would.
+        Or the database lost batches that it had confirmed. Then what this process knows of any run may be wrong. So it
+        kills all runs, becomes a new executor, and recovers what is pending, as any other process would.
         """
         self._runs.ownership_changes()
         executor = self.committer.executor
@@ -295,55 +312,59 @@ class Engine:
             self._say_what_is_lost(executor.executor_id, found, landed)
         elif self._runs.has_live:
             logger.error(
-                "the database does not know this process any more, which was declared dead long ago; its workflows go "
-                "on as the database has them, and the process goes on as a new one"
+                "this process no longer has a row in the database: other processes declared it dead, because it had "
+                "not renewed its lease for a long time. Its workflows continue from what the database holds, and this "
+                "process continues under a new executor id"
             )
         self._runs.kill_all(TAKEN_OVER, only_recorded=True)
         return self._become_another(store, executor.label, executor.app_version, executor.program)
 
     def _may_be_forgotten(self) -> bool:
-        """Tell whether others may have removed this process's row: nobody does before its lease ended long ago."""
+        """Tell whether other processes may have removed this process's row.
+
+        They remove a row only `KEEP_EXECUTORS_MS` after its lease has ended.
+        """
         return self.clock.now_ms() >= self.committer.renewed_until_ms + KEEP_EXECUTORS_MS
 
     def _say_what_is_lost(self, executor_id: str, found: ExecutorState | None, landed: int | None) -> None:
         if self._lost == executor_id:
-            return  # It was said, and then the database went away once more.
+            return  # It was logged already; then the database failed once more.
         self._lost = executor_id
         if found is None:
-            has = "it does not know this process any more"
+            has = "it has no row for this process"
         else:
-            has = f"of this process it has the batches up to {found.last_batch or 0}"
+            has = f"it has the batches of this process up to {found.last_batch or 0}"
         logger.critical(
-            "the database at %s has lost what it had acknowledged (it was restored to an earlier time, overwritten or "
-            "replaced, or a standby took over that lagged): %s, and it had acknowledged batches up to %d. "
-            "Messages, events and results that were there may be missing, and steps run again whose results are. The "
-            "workflows go on as the database has them, and this process goes on as a new one",
-            stores.redact(self.connection.database_url),
+            "%s has lost changes that it had confirmed (it was restored to an earlier time, overwritten or replaced, "
+            "or a standby that lagged took over): %s, and it had confirmed batches up to %d. Messages, events and "
+            "results may be missing, and steps whose results are missing run again. The workflows continue from what "
+            "the database holds, and this process continues under a new executor id",
+            self.store.name,
             has,
             landed or 0,
         )
 
     def was_cancelled(self, workflow_id: str) -> None:
-        """A workflow is CANCELLED: wake its run from whatever it waits for."""
+        """Stop the run of a workflow that is now CANCELLED, and wake it from its wait."""
         self._runs.cancelled(workflow_id)
 
     def runs_here(self, workflow_id: str) -> bool:
         """Tell whether this process executes that workflow."""
         return self._runs.runs(workflow_id)
 
-    # --- what the listener asks of it -----------------------------------------------------------------
+    # --- called by the listener -----------------------------------------------------------------------
 
     def are_there(self) -> bool:
-        """Tell whether this process executes anything."""
+        """Tell whether this process executes any workflow."""
         return self._runs.has_live
 
     def stop_cancelled(self, among: Collection[str] | None = None) -> None:
-        """Look which of these workflows, or of all, were cancelled, and stop their runs. Waits for nothing."""
+        """Find which of these workflows, or of all, were cancelled, and stop their runs. Does not block."""
         if among is not None:
-            # Also those that are not here: one may be on its way, started or claimed, and not yet prepared.
+            # Also those without a run here: a workflow may be started or claimed, and its run not yet prepared.
             ids = [] if isinstance(self._runs, NoRuns) else list(among)
         else:
-            # A look at all that has not begun yet is as good as one more. Of two, the second has not.
+            # If two queries for all are pending, the second has not begun. It sees what a third one would.
             self._looks = [look for look in self._looks if not look.settled]
             ids = self._runs.ids() if len(self._looks) < 2 else []
         if ids:
@@ -352,8 +373,16 @@ class Engine:
                 self._looks.append(look)
 
     def look_for_orphans(self) -> None:
-        """Others may have left workflows that nobody owns. Waits for nothing."""
+        """Look for workflows that nobody owns: other processes may have left some. Does not block."""
         self._look()
+
+    def tell_waiting(self) -> None:
+        """Check now and then whether a caller here waits for a workflow that nobody executes. Does not block."""
+        self.neglect.look(self.committer.executor.executor_id)
+
+    def _names_here(self) -> Collection[str] | None:
+        names = self._names
+        return None if names is None else names()
 
     def _stop_cancelled(self, workflow_ids: list[str], store: Store) -> None:
         for workflow_id, status in store.statuses(workflow_ids).items():
@@ -361,17 +390,17 @@ class Engine:
                 self.was_cancelled(workflow_id)
 
     def tend_outages(self) -> None:
-        """Say of a database that does not answer how long it has not, and let nobody wait for it who is dead."""
+        """If the database does not answer, log for how long, and wake the callers that wait on a dead chain."""
         for asking in (self.committer.asking, *self.reader.askings):
             if asking.is_away:
-                asking.say_if_held_up(stores.redact(self.connection.database_url))
+                asking.say_if_held_up(self.store.name)
                 self.tell_dead()
 
     # --- the end --------------------------------------------------------------------------------------
 
     def was_lost(self, error: BaseException) -> None:
-        """Nothing can be written any more: nobody may hang for it."""
+        """Kill all chains and runs, so that no caller hangs: the committer has died and writes nothing more."""
         for port in list(self._ports):
             port.chain.kill(error)
         self._runs.kill_all(str(error))
-        self._lease.release()  # Others may go on with the runs, though this process lives.
+        self._lease.release()  # Other processes may continue the runs, although this process lives.

@@ -1,12 +1,12 @@
-"""What executes workflows in this process: what `DBOS.launch` adds to an engine, and `destroy` takes away.
+"""Executes workflows in this process: `DBOS.launch` adds a host to an engine, `DBOS.destroy` removes it.
 
     starter     records that a workflow starts
     runner      executes runs, on event loops or on workers (threads)
     supervisor  keeps the lease, recovers the runs of processes that died
 
-When a host stops, the engine may go on for its other users. So a host leaves nothing behind that is
-owned and not executed: it claims nothing more, kills its runs, also those that are only about to
-begin, and then gives back, between two batches, whatever is still recorded as this process's.
+When a host stops, the engine may stay open for its other users. So no workflow may stay owned and not executed. The
+host claims nothing more and kills its runs, even those about to begin. Then the engine gives back, between two
+batches, all workflows that this process still owns.
 """
 
 from __future__ import annotations
@@ -17,52 +17,77 @@ import os
 import threading
 from weakref import WeakSet
 
-from tidings.engine.coroutines import Coroutines
 from tidings.engine.engine import Engine
-from tidings.engine.live import LiveRun
-from tidings.engine.loops import BackgroundLoop, HomeLoop, running_loop
-from tidings.engine.registry import Registry
-from tidings.engine.runner import Runner
+from tidings.engine.ownership.supervisor import Supervisor
+from tidings.engine.runs.coroutines import Coroutines
+from tidings.engine.runs.live import LiveRun
+from tidings.engine.runs.loops import BackgroundLoop, HomeLoop, running_loop
+from tidings.engine.runs.registry import Registry
+from tidings.engine.runs.runner import Runner
+from tidings.engine.runs.starting import Starter
+from tidings.engine.runs.workers import Workers
 from tidings.engine.settings import Settings
-from tidings.engine.starting import Starter
-from tidings.engine.supervisor import Supervisor
-from tidings.engine.ticket import Ticket
-from tidings.engine.workers import Workers
+from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSShutdownError
+from tidings.model import ANY_VERSION
 from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
 
 
-# How often it is looked whether what runs has come to rest.
+# How often `drain` checks whether all runs are idle.
 _LOOK_SECONDS = 0.02
 
-_MOST_NAMED = 3  # steps in one line of the log
+_MOST_NAMED = 3  # How many steps one log line names.
+
+# How many functions `asyncio.to_thread` runs at once, not counting those that wait in an operation: asyncio's default.
+_MOST_CALLERS = min(32, (os.cpu_count() or 1) + 4)
 
 
 class Host:
-    """The parts that execute workflows, and their common life."""
+    """The parts that execute workflows. They start and stop together."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, registry: Registry, home: asyncio.AbstractEventLoop | None = None
+        self,
+        engine: Engine,
+        settings: Settings,
+        registry: Registry,
+        home: asyncio.AbstractEventLoop | None = None,
+        *,
+        executes: bool = True,
     ) -> None:
-        """Build the parts. Coroutines run on `home` while that event loop runs."""
+        """Build the parts. Coroutines run on `home` while that event loop runs.
+
+        A host that does not execute recovers nothing. What it starts is recorded for other processes to execute.
+        """
         self.engine = engine
         self.settings = settings
         self.registry = registry
+        self._executes = executes
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
-        self.slow_steps: set[str] = set()  # whose names the log has said
+        self.slow_steps: set[str] = set()  # The slow steps that were logged.
+        # The workflow functions and topics for which messages under other topics were looked for, after a timeout.
+        self.looked_into: set[tuple[str, str | None]] = set()
         self._stopped = threading.Event()
-        self._waited_seconds = 0.0  # for what runs to come to rest, in vain
+        self._waited_seconds = 0.0  # How long `drain` waited before it gave up.
         self._closed_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self.workers = Workers(settings.max_executor_threads, engine.timers)
+        # Not among `workers`: a blocking workflow may run an event loop in its thread. It keeps its place there while
+        # its tasks await these functions.
+        self._callers = Workers(_MOST_CALLERS, engine.timers, returns_at_once=True)
         self._home = HomeLoop(home)
         self._background = BackgroundLoop(engine.timers)
         self.coroutines = Coroutines(self._home, self._background)
-        self.runner = Runner(engine.parts, self.workers, self._home, self._background, self._take_up)
+        self.runner = Runner(engine.parts, self.workers, self._callers, self._home, self._background, self._take_up)
         self.starter = Starter(
-            self.runner, registry, engine.clock, settings.serializer, self.app_version, settings.name
+            self.runner,
+            registry,
+            engine.clock,
+            settings.serializer,
+            self.app_version if executes else settings.application_version or ANY_VERSION,
+            settings.name,
+            executes=executes,
         )
         self.supervisor = Supervisor(
             engine.parts,
@@ -75,30 +100,41 @@ class Host:
         )
 
     def admit(self) -> None:
-        """Let the engine answer for the runs that there will be."""
+        """Let the engine manage the runs of this host.
+
+        A host that does not execute is not admitted. Other processes see it as a client, which gets no share of a
+        takeover.
+        """
+        if not self._executes:
+            return
         self.engine.admit(
-            self.runner, self.settings.executor_label, self.app_version, self.settings.name, self.supervisor.look
+            self.runner,
+            self.settings.executor_label,
+            self.app_version,
+            self.settings.name,
+            self.supervisor.look,
+            self.registry.workflow_names,
         )
 
     def recover(self) -> None:
-        """Begin to execute what ended processes left. Their operations must find this host already."""
-        self.supervisor.start()
+        """Begin to recover the workflows of ended processes. Their operations must find this host already."""
+        if self._executes:
+            self.supervisor.start()
 
     def drain(self, seconds: float | None) -> None:
-        """Take no more work, and let what is executed come to rest; then `stop` hands over what is left.
+        """Take no new work, and let running workflows finish or pause. `stop` then gives back the rest.
 
-        In the first half of the time workflows may go on to their end. In the second half no step begins
-        any more, and those that run may finish, so that none has to run again elsewhere. A workflow that
-        only waits is at rest. Returns as soon as all are.
+        In the first half of the time workflows may run to their end. In the second half no step begins. Steps
+        that run may finish, so that none has to run again elsewhere. Returns as soon as all runs are idle.
 
         Args:
-            seconds: how long it may take; `None` is no limit.
+            seconds: how long this may take; `None` is no limit.
         """
         if self.engine.pid != os.getpid():
             return
         self.supervisor.close()
         self.starter.close()
-        loop = running_loop()  # What that executes cannot get on meanwhile.
+        loop = running_loop()  # The loop's runs cannot make progress while this call blocks it.
         clock, committer = self.engine.clock, self.engine.committer
         begun = clock.own_ms()
         turn: Ticket | None = None
@@ -109,19 +145,22 @@ class Host:
             elif is_told or committer.is_away:
                 return
             elif turn is None:
-                # One may just have ended, and another wait for its result: behind this, all that wakes has been told.
+                # A run may have ended a moment ago, and another wait for its result. Once this errand is done, the
+                # committer has woken all waiters of earlier batches.
                 turn = committer.call(_do_nothing)
             passed = (clock.own_ms() - begun) / 1_000
             if seconds is not None and passed >= seconds:
                 self._waited_seconds = seconds
                 return
             if seconds is not None and passed >= seconds / 2:
-                self.runner.let_no_step_begin("tidings is being shut down; another process goes on with it")
+                self.runner.let_no_step_begin(
+                    "tidings is shutting down in this process; another process continues the workflow"
+                )
             if self._stopped.wait(_LOOK_SECONDS):
                 return
 
     def loop_closes(self, loop: asyncio.AbstractEventLoop) -> None:
-        """An event loop is being closed: say once which steps that cuts off."""
+        """Log, once for each event loop that closes, which steps that cuts off."""
         if loop not in self._closed_loops and not self._stopped.is_set():
             self._closed_loops.add(loop)
             self._say_cut_off("their event loop is closed", self.runner.running_steps(loop))
@@ -131,7 +170,7 @@ class Host:
             return
         named = ", ".join(f"step {step!r} of workflow {workflow_id!r}" for workflow_id, step in steps[:_MOST_NAMED])
         logger.warning(
-            "%d running step%s cut off, for %s: %s%s; each runs again when its workflow goes on",
+            "%d running step%s cut off, because %s: %s%s; each runs again when its workflow continues",
             len(steps),
             " is" if len(steps) == 1 else "s are",
             why,
@@ -140,21 +179,24 @@ class Host:
         )
 
     def stop(self) -> None:
-        """Execute nothing more, promptly. What is being committed is kept; runs go on at the next launch."""
+        """Stop executing, promptly. A commit under way is finished; runs continue after the next launch."""
         self._stopped.set()
         if self.engine.pid != os.getpid():
             return  # A forked child has none of the threads.
         self.supervisor.stop()
         waited = f" after {self._waited_seconds:g} s" if self._waited_seconds else ""
         self._say_cut_off(f"tidings is shut down{waited}", self.runner.running_steps())
+        if not self.engine.committer.is_away:
+            self.supervisor.say_last_unread()
         self.engine.close_port(self.port, DBOSShutdownError())
         self.runner.close("tidings was shut down")
         self.engine.tell_dead()
         self.workers.stop()
+        self._callers.stop()
         self._background.stop()
 
     def join(self) -> None:
-        """Wait for its threads, once the engine is stopped or has discharged the runs."""
+        """Wait for the threads of this host to end. Call it after the engine has stopped or discharged the runs."""
         self.supervisor.join()
         self._background.join()
 
@@ -163,4 +205,4 @@ class Host:
 
 
 def _do_nothing(_: Store) -> None:
-    """An errand that only has its turn."""
+    """An errand that does nothing: when it is done, all before it is done."""

@@ -1,7 +1,7 @@
 """Points of the engine that a test may wait for, or hold.
 
-In production the table is empty and a point costs one look-up. A test sets a function for a point;
-it is called in the thread that passes there, and may block, count or raise.
+In production the table is empty and a point costs one look-up. A test sets a function for a point. The thread that
+passes the point calls it; it may block, count or raise.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ class Point(StrEnum):
     """Where the engine can be observed, and with which argument."""
 
     BATCH_TAKEN = "batch taken"  # the committer has admitted these jobs (list[Job])
-    BATCH_COMMITTED = "batch committed"  # they are durable, nobody was told yet (list[Job])
-    BATCH_TOLD = "batch told"  # everybody was told (list[Job])
-    STORE_UNAVAILABLE = "store unavailable"  # before the pause for the next try (Unavailable)
-    WAITING = "waiting"  # an operation waits for its arrival (Arrival | None); the committer says so of a `recv`
-    RECHECK = "recheck"  # everybody who waits is told to look (whether the listener is proven to hear: bool)
+    BATCH_COMMITTED = "batch committed"  # they are durable, no ticket is settled yet (list[Job])
+    BATCH_TOLD = "batch told"  # their tickets are settled, and their waiters woken (list[Job])
+    STORE_UNAVAILABLE = "store unavailable"  # before the pause that precedes a retry (Unavailable)
+    WAITING = "waiting"  # an operation waits for its arrival (Arrival | None); for a `recv` the committer passes here
+    RECHECK = "recheck"  # all waiters are woken to look (whether the listener is proven to hear: bool)
     HEARS = "hears"  # the listener has proven that it hears, or was lost (bool)
-    RUN_ENDED = "run ended"  # an execution is over, however (workflow id)
+    RUN_ENDED = "run ended"  # a run has ended, for whatever reason (workflow id)
 
 
 class Probes:
-    """What tests have set."""
+    """The functions that tests have set."""
 
     def __init__(self) -> None:
         self._functions: dict[Point, Callable[[Any], None]] = {}
@@ -38,7 +38,7 @@ class Probes:
             self._functions[point] = function
 
     def passes(self, point: Point, argument: Any) -> None:
-        """Say that the engine is at `point`."""
+        """Call the function that is set for `point`, if there is one."""
         if self._functions:
             function = self._functions.get(point)
             if function is not None:

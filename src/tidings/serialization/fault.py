@@ -1,8 +1,8 @@
-"""Why a value cannot be stored or rebuilt, and where inside it.
+"""Why a value cannot be stored or rebuilt, and the path to the place inside it.
 
-The walks raise a `Fault` where they stand; every level adds its step while the fault passes, so
-that a walk that succeeds pays nothing for paths. Everything here is printable text without
-surrogates whatever the value is, for the message may itself be stored.
+The code that walks a value raises a `Fault` at the place. Each level adds its step as the fault
+passes, so a walk that succeeds pays nothing for paths. All text here is printable and without
+surrogates, whatever the value is, because the message may itself be stored.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ _MOST_STEPS = 12
 
 
 class Fault(Exception):
-    """A value that cannot be stored or rebuilt; becomes a `DBOSSerializationError`."""
+    """A value cannot be stored or rebuilt. Callers turn this into a `DBOSSerializationError`.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        reason: the reason.
+        type_name: the class that this program lacks, as `module:name`, if that is the reason.
+    """
+
+    def __init__(self, reason: str, *, type_name: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.type_name = type_name
         self._steps: list[str] = []
 
     def passed(self, step: str) -> None:
-        """Add the step that leads to where the fault has come from."""
+        """Add the step of an outer level to the path."""
         self._steps.append(step)
 
     def as_error(self) -> DBOSSerializationError:
@@ -29,11 +35,14 @@ class Fault(Exception):
         if len(steps) > _MOST_STEPS:
             steps[_MOST_STEPS // 2 : -_MOST_STEPS // 2] = ["…"]
         path = "$" + "".join(steps)
-        return DBOSSerializationError(f"{path}: {self.reason}", path)
+        error = DBOSSerializationError(f"{path}: {self.reason}", path)
+        if self.type_name is not None:
+            error.type_name = self.type_name.replace(":", ".")
+        return error
 
 
 def step_to(key: object) -> str:
-    """Return the path step to a field or to the value of a dict's key."""
+    """Return the step of a path to a field, or to the value of a key of a dict."""
     return f".{key}" if type(key) is str and key.isidentifier() else f"[{shown(key)}]"
 
 

@@ -1,8 +1,8 @@
-"""What other programs call the module that Python was started with.
+"""The name by which other programs import the module that Python was started with.
 
-In its own process that is `__main__`, whatever its file is called, and so its classes would be unknown to a
-program that imports the file. Which name an import finds a file by is a question to the disk, which is not
-asked here: `engine.scripts` answers it.
+In its own process this module is `__main__`, whatever its file is called. A program that imports the file would not
+find classes stored under that name. To find the import name means to look at the disk, and this layer does no I/O: so
+`engine.runs.scripts` provides the answer.
 """
 
 from __future__ import annotations
@@ -13,23 +13,40 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-# The second is what multiprocessing calls the same module in a process that it spawned.
+# In a process that multiprocessing has spawned, the module has the second name.
 MAINS: Final = frozenset({"__main__", "__mp_main__"})
 
-_answering: list[Callable[[ModuleType], str | None]] = []
+Find = Callable[[ModuleType], str | None]
+IsCalled = Callable[[ModuleType, str], bool]
+
+_answering: list[tuple[Find, IsCalled]] = []
 
 
-def answer_by(find: Callable[[ModuleType], str | None]) -> None:
-    """Let `find` say by which name an import finds the module `__main__`. Called once, when the library is imported."""
-    _answering.append(find)
+def answer_by(find: Find, is_called: IsCalled) -> None:
+    """Register `find`, which returns the import name of `__main__`, and `is_called`, which tests such a name.
+
+    Called once, when the library is imported.
+    """
+    _answering.append((find, is_called))
 
 
 def importable_main() -> str | None:
-    """Return the name by which an import finds the file of `__main__`; `None` if none does."""
+    """Return the name by which the file of `__main__` can be imported; `None` if it cannot."""
     main = sys.modules.get("__main__")
     return None if main is None else _name_of(main)
 
 
 @functools.lru_cache(maxsize=1)
 def _name_of(main: ModuleType) -> str | None:
-    return next((name for find in _answering if (name := find(main)) is not None), None)
+    return next((name for find, _ in _answering if (name := find(main)) is not None), None)
+
+
+def may_be_main(name: str) -> bool:
+    """Tell whether another program that runs or imports the file of `__main__` may call it by this name."""
+    main = sys.modules.get("__main__")
+    return main is not None and _is_called(main, name)
+
+
+@functools.lru_cache(maxsize=100)
+def _is_called(main: ModuleType, name: str) -> bool:
+    return any(is_called(main, name) for _, is_called in _answering)

@@ -1,7 +1,7 @@
 """Typed JSON: the stored form of values.
 
-None, bool, int, finite float, str, list and dict with str keys are the JSON that everyone would
-write. Everything else is an object with the key "$tidings", which names its type:
+None, bool, int, finite float, str, list, and dict with str keys are plain JSON. Everything else is an
+object with the key "$tidings", which names its type:
 
     (1, 2)                        {"$tidings":"tuple","v":[1,2]}
     {1: "one"}                    {"$tidings":"dict","v":[[1,"one"]]}
@@ -9,9 +9,11 @@ write. Everything else is an object with the key "$tidings", which names its typ
     Order(id=1)                   {"$tidings":"object","cls":"shop.model:Order","v":{"id":1}}
     KeyError("a")                 {"$tidings":"exception","cls":"builtins:KeyError","v":{"args":["a"]}}
 
-A dict of the user's that has the key "$tidings" is written as pairs, like one with keys that are
-not strings, so no value can pass for a marker. `lower` and `revive` turn values into JSON values
-and back; msgspec does the rest. `is_plain` lets the common case skip both.
+If an instance lacks declared fields, their names are stored too, as `"unset":["total"]`.
+
+A user's dict with the key "$tidings" is written as pairs, like a dict with keys that are not strings.
+So no value of a user can look like a marker. `lower` turns values into JSON values, and `revive` turns
+them back; msgspec does the rest. `is_plain` lets the common case skip both.
 """
 
 from __future__ import annotations
@@ -19,32 +21,35 @@ from __future__ import annotations
 import binascii
 from collections import Counter
 from collections.abc import Callable, Collection
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
 from math import isfinite
 from types import NoneType
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-from tidings.error import DBOSSerializationError
+from tidings.error import DBOSRecordedError, DBOSSerializationError
+from tidings.serialization import zones
 from tidings.serialization.fault import Fault, shown, step_to
-from tidings.serialization.shapes import find_class, name_of, shape_of
+from tidings.serialization.names import find_class, name_of
+from tidings.serialization.shapes import shape_of
+from tidings.serialization.undecoded import UndecodedValue
 from tidings.shortage import is_shortage
+from tidings.slips import slip_of, slip_of_series
 
 MARK: Final = "$tidings"
 
-# Levels of containers in one value. It bounds cycles, and leaves room on the stack of a reader:
-# one level takes up to three of JSON and three calls of Python's 1,000.
+# Levels of containers in one value. The limit ends cycles, and keeps a reader within its stack: one level takes up to
+# three levels of JSON, and three of Python's 1,000 nested calls.
 MAX_DEPTH: Final = 128
 
-# How many of a set or a dict's keys may have one hash, on average over all. Powers of two come to 34, as floats.
+# How many members of a set, or keys of a dict, may have the same hash, on average. Powers of two, as floats, reach 34.
 _MOST_ALIKE: Final = 100
 
-_SCALARS: Final = frozenset({str, int, bool, NoneType})  # written as they are (nearly: see `to_text`)
+_SCALARS: Final = frozenset({str, int, bool, NoneType})  # written as they are, with two exceptions: see `to_text`
 _JSON_DEEP: Final = (dict, list)
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -64,12 +69,12 @@ def to_text(value: Any) -> str:
             try:
                 return _encode(value).decode()
             except ValueError:
-                pass  # a lone surrogate, to which `lower` finds the path, or an int that it writes in hex
+                pass  # a lone surrogate, for which `lower` finds the path, or a huge int, which it writes in hex
         return _encode(lower(value)).decode()
     except Fault as fault:
         raise fault.as_error() from None
     except RecursionError:
-        raise DBOSSerializationError("$: the value nests deeper than the stack that is left has room for") from None
+        raise DBOSSerializationError("$: the value is nested too deeply for the stack space that is left") from None
 
 
 def from_text(text: str) -> Any:
@@ -78,6 +83,31 @@ def from_text(text: str) -> Any:
     Raises:
         DBOSSerializationError: it is damaged, or needs a class that this program has not imported.
     """
+    return _read(text, revive)
+
+
+def show_text(text: str) -> Any:
+    """Return the value of typed JSON, for people, with an `UndecodedValue` for each part that cannot be decoded.
+
+    It looks into lists, tuples and dicts, so that only one of many arguments is shown as text. An object with a part
+    that cannot be decoded is shown as text as a whole, because the code of its class relies on its fields.
+
+    Raises:
+        DBOSSerializationError: it is damaged.
+    """
+    return _read(text, _show)
+
+
+def show_error_text(text: str) -> Any:
+    """Return the exception of typed JSON, or a `DBOSRecordedError` that shows the text.
+
+    Raises:
+        DBOSSerializationError: it is damaged.
+    """
+    return _read(text, lambda node: _revive_or(node, _undecoded_error))
+
+
+def _read(text: str, revive: Callable[[Any], Any]) -> Any:
     try:
         value = _decode(text)
         return revive(value) if MARK in text else value
@@ -86,13 +116,13 @@ def from_text(text: str) -> Any:
     except (msgspec.MsgspecError, UnicodeError, TypeError) as error:
         raise DBOSSerializationError(f"$: the stored text is not JSON: {error}") from error
     except RecursionError:
-        raise DBOSSerializationError("$: the value nests deeper than the stack that is left has room for") from None
+        raise DBOSSerializationError("$: the value is nested too deeply for the stack space that is left") from None
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
-    """Return whether JSON says all there is to say about `value`.
+    """Return whether plain JSON represents `value` exactly.
 
-    Every value passes here, so it is written for speed: scalars cost no call.
+    Every value passes here, so this is written for speed: scalars cost no call.
     """
     kind = type(value)
     if kind is dict:
@@ -117,7 +147,7 @@ def is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def lower(value: Any, depth: int = 0) -> Any:
-    """Return the JSON value that stands for `value`, which lies `depth` containers deep.
+    """Return the JSON value for `value`, which is inside `depth` containers.
 
     Raises:
         Fault: it cannot be stored exactly.
@@ -165,11 +195,11 @@ def _lower_dict(value: dict[Any, Any], depth: int) -> Any:
 
 
 def _check_hashes(hashed: Collection[Any], what: str) -> None:
-    """Refuse what could be put into a set or dict only by comparing nearly each with nearly all others.
+    """Refuse members or keys with so many equal hashes that building the set or dict would take very long.
 
-    Most hashes are the same in every process: whoever may send a message could choose numbers that collide, and
-    Python, which lets no other thread run meanwhile, would stand still. Checked where a value is stored too, for what
-    is stored must come back.
+    Most hashes are the same in every process, so a sender of messages could choose numbers that collide. Python would
+    then compare nearly all pairs, and block all other threads meanwhile. The check also runs when a value is stored,
+    because a stored value must be readable.
     """
     if len(hashed) <= _MOST_ALIKE or len(hashed) - len(set(map(hash, hashed))) <= _MOST_ALIKE:
         return
@@ -179,7 +209,9 @@ def _check_hashes(hashed: Collection[Any], what: str) -> None:
 
 def _check_depth(container: object, depth: int) -> None:
     if depth >= MAX_DEPTH:
-        raise Fault(f"{shown(container)} lies in {depth} others, more than are stored; or one contains itself")
+        raise Fault(
+            f"{shown(container)} is nested in {depth} containers, which is the limit; perhaps one contains itself"
+        )
 
 
 def _lower_str(value: str, _: int) -> str:
@@ -187,7 +219,7 @@ def _lower_str(value: str, _: int) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise Fault(f"{shown(value)} cannot be stored: it holds a lone surrogate, which is no text") from None
+            raise Fault(f"{shown(value)} cannot be stored: it contains a lone surrogate, which is not text") from None
     return value
 
 
@@ -206,23 +238,15 @@ def _lower_float(value: float, _: int) -> Any:
 
 def _lower_set(value: set[Any] | frozenset[Any], depth: int) -> Any:
     _check_hashes(value, "members")
-    # Sorted, so that equal sets are equal text in every process.
+    # Sorted, so that equal sets have equal text in every process.
     return {MARK: type(value).__name__, "v": sorted(_lower_each(value, depth, "[*]"), key=_encode)}
 
 
 def _lower_datetime(value: datetime | time, _: int) -> Any:
-    zone = value.tzinfo
-    record: dict[str, Any] = {MARK: type(value).__name__, "v": value.isoformat()}
-    if type(zone) is timezone:
-        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what pickle asks for
-        if offset.microseconds:  # which `fromisoformat` drops from an offset of less than a second
-            record["offset"] = _parts(offset)
-        if name:
-            record["name"] = _lower_str(name[0], 0)
-    elif type(zone) is ZoneInfo and zone.key is not None:
-        record["zone"] = zone.key
-    elif zone is not None:
-        raise Fault(f"the time zone {shown(zone)} cannot be stored; use datetime.timezone or zoneinfo.ZoneInfo(key)")
+    described = zones.describe(value)
+    if "name" in described:
+        _lower_str(described["name"], 0)
+    record: dict[str, Any] = {MARK: type(value).__name__, "v": value.isoformat(), **described}
     if value.fold:
         record["fold"] = 1
     return record
@@ -246,17 +270,24 @@ def _lower_instance(value: Any, depth: int) -> Any:
     shape = shape_of(cls)
     if shape is None:
         raise Fault(_refusal(value))
-    return {MARK: shape.tag, "cls": name_of(cls), "v": _lower_fields(shape.take_apart(value), depth)}
+    fields = shape.take_apart(value)
+    record = {MARK: shape.tag, "cls": name_of(shape.stored_as), "v": _lower_fields(fields, depth)}
+    if unset := shape.unset(fields):
+        record["unset"] = unset
+    return record
 
 
 def _refusal(value: object) -> str:
+    slip = slip_of(value) or slip_of_series(value)
+    if slip is not None:
+        return f"{slip.what} cannot be stored; {slip.remedy}"
     for built_in in _WRITERS:
         if built_in in type(value).__mro__:
             name, own = type(value).__qualname__, built_in.__name__
             return f"{shown(value)} cannot be stored: {name} is a subclass of {own}; convert it to a plain {own}"
     return (
-        f"{shown(value)} cannot be stored; pass plain data, a dataclass, attrs, pydantic or msgspec object, "
-        "or an id, path or URL that stands for it"
+        f"{shown(value)} cannot be stored: only plain data, and objects of dataclass, attrs, pydantic and msgspec "
+        "classes, can be. Pass these, or an id, path or URL from which a step makes it again"
     )
 
 
@@ -278,6 +309,7 @@ _WRITERS: Final[dict[type, Callable[[Any, int], Any]]] = {
     timedelta: lambda value, _: {MARK: "timedelta", "v": _parts(value)},
     UUID: lambda value, _: {MARK: "uuid", "v": str(value)},
     Decimal: lambda value, _: {MARK: "decimal", "v": str(value)},
+    msgspec.UnsetType: lambda _, __: {MARK: "unset"},  # a possible value of a Struct's field
 }
 
 
@@ -285,7 +317,7 @@ _WRITERS: Final[dict[type, Callable[[Any, int], Any]]] = {
 
 
 def revive(value: Any) -> Any:
-    """Return what the JSON value `value` stands for; its lists and dicts are reused.
+    """Return the value that the JSON value `value` represents; its lists and dicts are reused.
 
     Raises:
         Fault: it is damaged, or needs a class that this program has not imported.
@@ -325,7 +357,7 @@ def _revive_fields(fields: dict[str, Any]) -> dict[str, Any]:
     for name, item in fields.items():
         if type(item) in _JSON_DEEP:
             try:
-                fields[name] = revive(item)  # a new value for a key it has: the iteration is not disturbed
+                fields[name] = revive(item)  # replacing the value of a key is safe during iteration
             except Fault as fault:
                 fault.passed(step_to(name))
                 raise
@@ -353,13 +385,7 @@ def _members(record: dict[str, Any]) -> list[Any]:
 
 def _revive_datetime(record: dict[str, Any]) -> Any:
     kind = datetime if record[MARK] == "datetime" else time
-    value: Any = kind.fromisoformat(record["v"])
-    if "zone" in record:  # ZoneInfo reads a file of the time zone database, and none outside of it
-        value = value.replace(tzinfo=ZoneInfo(record["zone"]))
-    elif "offset" in record or "name" in record:
-        offset = timedelta(*record["offset"]) if "offset" in record else value.utcoffset()
-        value = value.replace(tzinfo=timezone(offset, record["name"]) if "name" in record else timezone(offset))
-    return value.replace(fold=1) if "fold" in record else value
+    return zones.place(kind.fromisoformat(record["v"]), record, 1 if "fold" in record else 0)
 
 
 def _revive_enum(record: dict[str, Any]) -> Any:
@@ -379,8 +405,87 @@ def _revive_instance(record: dict[str, Any]) -> Any:
     cls = find_class(record["cls"])
     shape = shape_of(cls)
     if shape is None or shape.tag != record[MARK]:
-        raise Fault(f"{shown(record['cls'])} is not a class of the kind {record[MARK]!r}, and is not used")
-    return shape.put_together(_revive_fields(record["v"]))
+        raise Fault(f"{shown(record['cls'])} is not a class of the kind {record[MARK]!r}, so it is not used")
+    fields = record["v"]
+    kept = _revive_kept(fields.pop("kept")) if cls is DBOSRecordedError and "kept" in fields else None
+    fields = _revive_fields(fields)
+    unset = record.get("unset", [])
+    if type(unset) is not list:
+        raise TypeError(f"a list of unset fields is expected, not {shown(unset)}")
+    return shape.put_together(fields if kept is None else {**fields, "kept": kept}, unset)
+
+
+def _revive_kept(kept: dict[str, Any]) -> dict[str, Any]:
+    """Revive the kept parts of an error. Parts that this program cannot rebuild are dropped, never the error itself."""
+    lost = list(kept["lost"])
+    args, group, cause = kept["args"], kept["group"], kept["cause"]
+    return {
+        **kept,
+        "attributes": _readable(kept["attributes"], lost),
+        "members": _readable(kept["members"], lost),
+        "args": None if args is None else [_revive_or(each, _undecoded) for each in args],
+        "group": None if group is None else [group[0], [_revive_or(each, _undecoded_error) for each in group[1]]],
+        "cause": _revive_or(cause, _undecoded_error),
+        "lost": lost,
+    }
+
+
+def _readable(fields: dict[str, Any], lost: list[str]) -> dict[str, Any]:
+    readable = {}
+    for name, item in fields.items():
+        try:
+            readable[name] = revive(item)
+        except Fault:
+            lost.append(name)
+    return readable
+
+
+def _show(node: Any) -> Any:
+    held = node.get("v") if type(node) is dict else None
+    if type(node) is dict and MARK not in node:
+        return {name: _show(each) for name, each in node.items()}
+    if type(node) is list:
+        return [_show(each) for each in node]
+    if type(held) is list and node[MARK] == "tuple":
+        return tuple(_show(each) for each in held)
+    if type(held) is list and node[MARK] == "dict" and all(type(each) is list and len(each) == 2 for each in held):
+        return {revive(key): _show(each) for key, each in held}
+    return _revive_or(node, _undecoded)
+
+
+def _class_named_in(node: Any) -> str | None:
+    """Return the class that a JSON value names, as people write it."""
+    name = node.get("cls") if type(node) is dict and MARK in node else None
+    return name.replace(":", ".") if type(name) is str else None
+
+
+def _revive_or(node: Any, otherwise: Callable[[str, str | None, Fault], Any]) -> Any:
+    """Return the value of a JSON value, or else what `otherwise` makes of its text, its class and the fault."""
+    if type(node) not in _JSON_DEEP:
+        return node
+    text, type_name = _encode(node).decode(), _class_named_in(node)  # Now, before `revive` replaces its parts.
+    try:
+        return revive(node)
+    except Fault as fault:
+        return otherwise(text, type_name, fault)
+
+
+def _undecoded(text: str, type_name: str | None, fault: Fault) -> UndecodedValue:
+    return UndecodedValue(type_name, text, str(fault.as_error()))
+
+
+def _undecoded_error(text: str, type_name: str | None, fault: Fault) -> DBOSRecordedError:
+    error = DBOSRecordedError(type_name or "an error of an unknown class", _message_in(text))
+    error.add_note(f"{text} cannot be rebuilt here: {fault.as_error()}")
+    return error
+
+
+def _message_in(text: str) -> str:
+    """Return what an exception says by its args, as one without a `__str__` of its own does; else all its text."""
+    try:
+        return str(Exception(*revive(_decode(text)["v"]["args"])))
+    except (Fault, LookupError, TypeError):
+        return text
 
 
 _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
@@ -397,6 +502,7 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "timedelta": lambda record: timedelta(*record["v"]),
     "uuid": lambda record: UUID(record["v"]),
     "decimal": lambda record: Decimal(record["v"]),
+    "unset": lambda _: msgspec.UNSET,
     "enum": _revive_enum,
     "namedtuple": _revive_instance,
     "object": _revive_instance,

@@ -1,4 +1,4 @@
-"""Reports each damaged workflow to the log once, however often its row is read; and again after the next launch."""
+"""Logs each damaged workflow once per launch, however often its row is read."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Final
 
 logger = logging.getLogger("tidings")
 
-_MOST_REPORTED: Final = 1_000  # Who has more has seen enough.
+_MOST_REPORTED: Final = 1_000  # More lines in the log would help nobody.
 
 _reported: set[str] = set()
 
 
 def say_again() -> None:
-    """Begin anew, at a launch: perhaps on another database."""
+    """Forget what was reported. Called at a launch, perhaps on another database."""
     _reported.clear()
 
 
 def report(workflow_id: str, damage: str) -> None:
-    """Say what is wrong with the row of a workflow, unless it was said. Two threads at worst say it twice."""
+    """Log what is wrong with a workflow's row, once. Two threads may rarely log it twice."""
     if workflow_id not in _reported and len(_reported) < _MOST_REPORTED:
         _reported.add(workflow_id)
         logger.error(
-            "the row of workflow %r is damaged: %s. It stays as it is, and is not executed; all others go on. "
-            "Put the row right, or run the version of tidings that wrote it, and launch again",
+            "the row of workflow %r is damaged: %s. tidings leaves it as it is and does not execute this workflow; "
+            "all others continue. Repair the row, or run the version of tidings that wrote it, then launch again",
             workflow_id,
             damage,
             extra={"workflow_id": workflow_id},

@@ -1,12 +1,11 @@
-"""What a forked child must not keep: open files that are locked, and sockets of connections.
+"""Closes in a forked child what it must not keep: locked files and sockets of connections.
 
-A fork copies them. A lock lives until the last copy is closed, and so does a connection: the child of
-a process that was killed, the worker of a pool say, would keep the locks of a process that is gone.
-So the child puts `/dev/null` in their place before it does anything else. Whoever still has the number of
-such a file there does no harm with it, nor can anything else be given that number.
+A fork copies open files. A lock or a connection lives until its last copy is closed. So the child of a process that was
+killed (a pool worker, for example) would keep the dead process's locks. Therefore the child first replaces these files
+by `/dev/null`. The file numbers stay taken: code that still uses one does no harm, and no new file gets that number.
 
-That happens at each fork that Python knows of: `os.fork`, `os.forkpty`, `multiprocessing`. A program that is
-started by `subprocess` gets none of them, for all are closed on exec.
+This happens at each fork that Python knows of: `os.fork`, `os.forkpty`, `multiprocessing`. A program started by
+`subprocess` gets none of these files, because all are closed on exec.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
-# Held from the opening of a file until its owner has it, so that no fork comes in between. A fork takes it too.
+# Held from the opening of a file until its owner has it, so that no fork happens in between. A fork takes it too.
 NO_FORK: Final = threading.RLock()
 
 _held: WeakKeyDictionary[object, Callable[[Any], int | None]] = WeakKeyDictionary()
-_forks: Final = [0]  # how many there were
+_forks: Final = [0]  # how often this process has forked
 
 
 def hold(owner: T, file_of: Callable[[T], int | None]) -> None:
-    """Let no child keep the file that `file_of(owner)` gives, for as long as the owner lives.
+    """Let no forked child keep the file that `file_of(owner)` returns, as long as the owner lives.
 
-    It must not give one that may be closed at the same time: to let go, the owner forgets the number first. What gives
-    `None`, or raises, has none.
+    `file_of` must not return a file that another thread may be closing: the owner clears the number before it closes
+    the file. If `file_of` returns `None` or raises, the owner has no file.
     """
     with NO_FORK:
         _held[owner] = file_of
 
 
 def forks() -> int:
-    """Return how often this process has forked. What was opened meanwhile may have been copied."""
+    """Return how often this process has forked. A file opened while the number grew may have been copied."""
     return _forks[0]
 
 
@@ -49,10 +48,10 @@ def _count() -> None:
 
 
 def _let_go() -> None:
-    """Drop what was inherited. In the child, which has one thread."""
+    """Drop the inherited files. Called in the child, which has one thread."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for owner, file_of in list(_held.items()):
-        with contextlib.suppress(Exception):  # A connection that is closed has no socket.
+        with contextlib.suppress(Exception):  # A closed connection has no socket.
             file = file_of(owner)
             if file is not None:
                 os.dup2(null, file, inheritable=False)

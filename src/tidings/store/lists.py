@@ -1,8 +1,7 @@
-"""How the workflows that a filter describes are found, for both stores.
+"""How to find the workflows that a filter describes, for both stores.
 
-A condition that may be absent is no way into a table, so there is a statement for each way in, the same
-in both stores, and the narrowest way that the filter offers is taken. The statement then keeps to all of
-the filter, whichever way it came.
+A condition that may be absent cannot use an index. So each useful index has a statement of its own, the same in both
+stores, and the most selective one that the filter allows is chosen. That statement still checks the whole filter.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _AFTER_SURROGATES: Final = 0xE000
 
 
 class Search(Struct, frozen=True):
-    """A query by its name, and its parameters; a tuple stands for all its texts."""
+    """A query's name and its parameters; a tuple holds all texts of one parameter."""
 
     query: str
     values: dict[str, Value]
@@ -47,17 +46,18 @@ def search_for(wanted: WorkflowFilter) -> Search | None:
         "id_before": id_before,
         "limit": narrowed.limit,
         "offset": narrowed.offset,
-        "newest_first": narrowed.newest_first,
-        "with_inputs": narrowed.with_inputs,
-        "with_outputs": narrowed.with_outputs,
+        # An integer, because the program may have registered its own adapter for `bool` in Python's `sqlite3`.
+        "newest_first": int(narrowed.newest_first),
+        "with_inputs": int(narrowed.with_inputs),
+        "with_outputs": int(narrowed.with_outputs),
     }
     return Search(_way_in(narrowed, id_before), values)
 
 
 def bounds_of(prefix: str) -> tuple[str, str | None]:
-    """Return the first text that begins with `prefix`, and the first one behind all of those, if there is one.
+    """Return the first text that begins with `prefix`, and the first text after all of those, if there is one.
 
-    In the order of bytes of UTF-8, which both stores keep ids in, and which is that of code points.
+    The order is by UTF-8 bytes, which both stores use for ids; it equals the order by code points.
     """
     for index in range(len(prefix) - 1, -1, -1):
         last = ord(prefix[index])
@@ -80,7 +80,7 @@ def _way_in(wanted: WorkflowFilter, id_before: str | None) -> str:
 
 
 def _storable(wanted: WorkflowFilter) -> WorkflowFilter | None:
-    """Leave out alternatives that no store can hold; `None` if one that is needed is such, or none is left."""
+    """Drop alternatives that no store can hold. Return `None` if a required one is dropped, or none is left."""
     needed = (wanted.app_version, wanted.parent_id, wanted.executor_id, wanted.id_prefix)
     if not all(_is_storable(text) for text in needed if text is not None):
         return None
@@ -94,5 +94,5 @@ def _storable(wanted: WorkflowFilter) -> WorkflowFilter | None:
 
 
 def _is_storable(text: str) -> bool:
-    """Tell whether it is text that a store can hold: no NUL, and no half of a surrogate pair."""
+    """Tell whether a store can hold this text: no NUL, and no lone surrogate."""
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

@@ -1,9 +1,8 @@
-"""What migrations have in common: numbered files, forward only, and the check of versions.
+"""What the migrations of both backends share: numbered files, forward only, and the version check.
 
-A backend's `migrations/` holds `0001_initial.sql`, `0002_….sql` and so on, one for each version up
-to `SCHEMA_VERSION`. How processes that start at once keep out of each other's way, and where the
-version is kept, is the backend's matter: it locks, reads the version, applies `pending(...)`, notes
-`SCHEMA_VERSION`, and commits all of it as one change.
+A backend's `migrations/` holds `0001_initial.sql`, `0002_….sql` and so on, one for each version up to `SCHEMA_VERSION`.
+The backend decides where the version is kept, and how processes that start at once exclude each other. It takes a lock,
+reads the version, applies `pending(...)`, notes `SCHEMA_VERSION`, and commits all of it as one change.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from typing import Final, NamedTuple
 
 from tidings.error import DBOSInitializationError
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 
-# How tables come into being, for errors.
+# How to create the tables, for error messages.
 REMEDY: Final = "migrate it first: launch the program that runs its workflows, with 'run_migrations' on (the default)"
 
 
 class Migration(NamedTuple):
-    """One step of the schema: the version it leads to, its file's name, and its statements."""
+    """One step of the schema: the version it leads to, and its statements."""
 
     version: int
     name: str
@@ -33,7 +32,7 @@ def pending(package: str, version: int, database: str) -> list[Migration]:
 
     Args:
         package: the backend's package, as in `tidings.store.sqlite`.
-        version: what the schema has; 0 where there is none.
+        version: the schema's version; 0 if there is none.
         database: how an error names the database; never holds a password.
 
     Raises:
@@ -43,6 +42,8 @@ def pending(package: str, version: int, database: str) -> list[Migration]:
         raise DBOSInitializationError(
             f"{database}: schema version {version} is newer than this library's {SCHEMA_VERSION}: upgrade tidings"
         )
+    if version == SCHEMA_VERSION:
+        return []
     return [migration for migration in _all(package) if migration.version > version]
 
 
@@ -55,6 +56,12 @@ def check_current(version: int, database: str) -> None:
         raise DBOSInitializationError(
             f"{database}: schema version {version} is {relation} than this library's {SCHEMA_VERSION}: {remedy}"
         )
+
+
+def reset_script(package: str, *, truncate: bool) -> str:
+    """Return the statements that remove what the migrations of `package` made, or only the rows."""
+    file = "empty.sql" if truncate else "drop.sql"
+    return resources.files(package).joinpath("resets", file).read_text(encoding="utf-8")
 
 
 def _all(package: str) -> list[Migration]:

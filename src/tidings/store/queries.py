@@ -6,10 +6,10 @@ A file looks like this. Comment lines say why; the database never sees them.
     -- The first statement of every batch: no row means that the fence has moved.
     update tidings_executors set last_batch = ? where executor_id = ? and fence = ?;
 
-One header, then one statement. A name stands once per backend, and both backends use the same ones.
+One header, then one statement. Each name is used once per backend, and both backends use the same names.
 
-What several statements of a file have in common stands before them as a part, `-- part: columns`, and
-they say `{columns}`. So each statement is whole when it is loaded, and none is put together later.
+Text that several statements of a file share comes before them as a part, `-- part: columns`, and they refer to it as
+`{columns}`. So each statement is complete when it is loaded; none is assembled later.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load(package: str) -> Queries:
         package: the backend's package, as in `tidings.store.sqlite`.
 
     Raises:
-        ValueError: a name stands twice or is no identifier, or a query has no statement.
+        ValueError: a name is used twice or is no identifier, or a query has no statement.
     """
     found: dict[str, str] = {}
     for file in sorted(resources.files(package).joinpath("queries").iterdir(), key=lambda file: file.name):
@@ -52,13 +52,13 @@ def load(package: str) -> Queries:
 def parse(text: str, where: str) -> list[tuple[str, str]]:
     """Split a file into (name, statement), parts filled in, without comment lines and the closing semicolon."""
     preamble, *blocks = _HEADER.split(text)
-    if _without_comments(preamble):
-        raise ValueError(f"{where}: a statement stands before the first '-- name:'")
+    if without_comments(preamble):
+        raise ValueError(f"{where}: a statement comes before the first '-- name:'")
     queries: list[tuple[str, str]] = []
     parts: dict[str, str] = {}
     for kind, header, body in zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True):
         name = header.strip()
-        statement = _filled_in(_without_comments(body), parts)
+        statement = _filled_in(without_comments(body), parts)
         if not _NAME.fullmatch(name):
             raise ValueError(f"{where}: {name!r} is no name for a query; use letters, digits and _")
         if not statement:
@@ -77,6 +77,7 @@ def _filled_in(statement: str, parts: Mapping[str, str]) -> str:
     return _USE.sub(lambda use: parts.get(use[1], use[0]), statement)
 
 
-def _without_comments(text: str) -> str:
+def without_comments(text: str) -> str:
+    """Return `text` without the lines that are comments, and without its last semicolon."""
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("--"))
     return "\n".join(lines).strip().rstrip(";").rstrip()

@@ -1,8 +1,8 @@
-"""Which units of a batch do not apply, and why: the one place that decides it, for both stores.
+"""Which units of a batch do not apply, and why: decided here and nowhere else, for both stores.
 
-It decides on what it is given and reads nothing. The store guards what was read until the batch is
-written (SQLite lets one connection write at a time, PostgreSQL locks the rows), so what is written
-afterwards cannot fail on a condition. Refusals are kept with the executor, for `recall` to repeat.
+It decides from its arguments and reads nothing. The store protects what it read until the batch is written: SQLite lets
+one connection write at a time, PostgreSQL locks the rows. So no condition can fail after the decision. The refusals are
+stored with the executor, so that `recall` can repeat them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,31 @@ from typing import Literal, NamedTuple, assert_never
 import msgspec
 from msgspec import Struct
 
-from tidings.model import APPLIED, Answer, Applied, InUse, NoSuchWorkflow, Stale, Status, Unit, WorkflowRecord
+from tidings import lifecycle
+from tidings.model import (
+    APPLIED,
+    Answer,
+    Applied,
+    InUse,
+    NoSuchWorkflow,
+    NotPending,
+    Stale,
+    Status,
+    Unit,
+    WorkflowRecord,
+)
 
-# What decides: the status and the epoch of each workflow that exists, by id.
+# The input of a decision: the status and the epoch of each workflow that exists, by id.
 States = dict[str, tuple[str, int]]
 
 
 class Refusal(Struct, frozen=True, array_like=True):
     """Why a unit does not apply, in the form that is stored.
 
-    `about` holds what the answer names: the id in use, the ids that do not exist, or the status.
+    `about` holds what the answer names: the id in use, the ids that do not exist or have ended, or the status.
     """
 
-    kind: Literal["in use", "no such workflow", "stale"]
+    kind: Literal["in use", "no such workflow", "stale", "not pending"]
     about: tuple[str, ...]
 
 
@@ -33,7 +45,7 @@ Refusals = dict[int, Refusal]  # by the unit's index in the batch
 
 
 class Decision(NamedTuple):
-    """The refusals of a batch, and the states of workflows after it."""
+    """The refusals of a batch, and the states of its workflows after it."""
 
     refusals: Refusals
     states: States
@@ -42,20 +54,27 @@ class Decision(NamedTuple):
 def workflows_in_question(units: Sequence[Unit]) -> set[str]:
     """Return the ids of all workflows whose state decides whether units apply."""
     ids = destinations(units)
-    ids.update(unit.start.workflow_id for unit in units if unit.start is not None)
-    ids.update(unit.workflow_id for unit in units if unit.outcome is not None and unit.workflow_id is not None)
-    ids.update(unit.cancel for unit in units if unit.cancel is not None)
+    for unit in units:
+        start = unit.start
+        if start is not None:
+            ids.add(start.workflow_id)
+            if start.parent_id is not None:
+                ids.add(start.parent_id)
+        if unit.outcome is not None and unit.workflow_id is not None:
+            ids.add(unit.workflow_id)
+        if unit.cancels:
+            ids.update(unit.cancels)
     ids.update(workflow_id for workflow_id, _ in published_for(units))
     return ids
 
 
 def destinations(units: Sequence[Unit]) -> set[str]:
-    """Return the ids of all workflows that units send to."""
+    """Return the ids of all workflows that units send messages to."""
     return {message.destination_id for unit in units for message in unit.messages}
 
 
 def published_for(units: Sequence[Unit]) -> set[tuple[str, int]]:
-    """Return the runs, id and epoch, for which units publish."""
+    """Return the runs (id and epoch) that units publish for."""
     return {
         (unit.workflow_id or "", unit.epoch)
         for unit in units
@@ -63,12 +82,27 @@ def published_for(units: Sequence[Unit]) -> set[tuple[str, int]]:
     }
 
 
+def parents(units: Sequence[Unit]) -> set[tuple[str, int | None]]:
+    """Return the parents (id and epoch) of the workflows that units start; epoch `None` means any: steps know none."""
+    return {_parent(unit) for unit in units if unit.start is not None and unit.start.parent_id is not None}
+
+
+def _parent(unit: Unit) -> tuple[str, int | None]:
+    assert unit.start is not None
+    return unit.start.parent_id or "", unit.epoch if unit.starts_child else None
+
+
+def _is_active(state: tuple[str, int] | None, epoch: int | None) -> bool:
+    """Tell whether a workflow exists and is active, under this epoch if there is one."""
+    return state is not None and lifecycle.is_active(state[0]) and epoch in (None, state[1])
+
+
 def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Decision:
     """Decide on a batch, given the states of `workflows_in_question` before it.
 
-    All starts come first, then destinations and what is published, then outcomes, then cancellations,
-    so one part of a unit may have been counted on before another part is refused. Such a unit is
-    withdrawn, and all is decided anew without it.
+    The order: all starts, their parents, destinations, publishing runs, outcomes, cancellations. So one part of a unit
+    may already count when another part of it is refused. Such a unit is withdrawn, and the batch is decided again
+    without it.
     """
     withdrawn: Refusals = {}
     published = published_for(units)
@@ -84,16 +118,14 @@ def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Deci
 class _Attempt(NamedTuple):
     refusals: Refusals
     states: States
-    counted_on: set[int]  # the units that changed `states`
+    counted_on: set[int]  # the indexes of units that changed `states`
 
     def decide(self, units: Sequence[Unit], published: Set[tuple[str, int]]) -> None:
-        for index, unit in enumerate(units):
-            if unit.start is not None and index not in self.refusals:
-                self._start(index, unit.start.workflow_id)
+        self._decide_starts(units)
         for index, unit in enumerate(units):
             if unit.messages and index not in self.refusals:
                 self._find_destinations(index, unit)
-        over = {run for run in published if self.states.get(run[0]) != (Status.PENDING, run[1])}
+        over = {run for run in published if not _is_active(self.states.get(run[0]), run[1])}
         if over:
             for index, unit in enumerate(units):
                 if unit.publishes and (unit.workflow_id or "", unit.epoch) in over and index not in self.refusals:
@@ -102,14 +134,22 @@ class _Attempt(NamedTuple):
             if unit.outcome is not None and index not in self.refusals:
                 self._end(index, unit.workflow_id or "", unit.outcome.status, unit.epoch)
         for index, unit in enumerate(units):
-            if unit.cancel is not None and index not in self.refusals:
-                self._end(index, unit.cancel, Status.CANCELLED, None)
+            if unit.cancels and index not in self.refusals:
+                self._cancel(index, unit.cancels)
+
+    def _decide_starts(self, units: Sequence[Unit]) -> None:
+        for index, unit in enumerate(units):
+            if unit.start is not None and index not in self.refusals:
+                self._start(index, unit.start.workflow_id)
+        for index, unit in enumerate(units):
+            if unit.start is not None and unit.start.parent_id is not None and index not in self.refusals:
+                self._is_pending(index, *_parent(unit))
 
     def _start(self, index: int, workflow_id: str) -> None:
         if workflow_id in self.states:
             self.refusals[index] = Refusal("in use", (workflow_id,))
         else:
-            self.states[workflow_id] = (Status.PENDING.value, 1)
+            self.states[workflow_id] = (lifecycle.FIRST.value, 1)
             self.counted_on.add(index)
 
     def _find_destinations(self, index: int, unit: Unit) -> None:
@@ -117,22 +157,34 @@ class _Attempt(NamedTuple):
         if missing:
             self.refusals[index] = Refusal("no such workflow", tuple(missing))
 
-    def _end(self, index: int, workflow_id: str, into: Status, epoch: int | None) -> None:
-        """Let the workflow end. Without an epoch, that of any run will do."""
+    def _end(self, index: int, workflow_id: str, into: Status, epoch: int) -> None:
+        """Let the workflow end, if it is pending."""
         if self._is_pending(index, workflow_id, epoch):
-            _, current = self.states[workflow_id]
-            self.states[workflow_id] = (into.value, current)
+            self.states[workflow_id] = (into.value, epoch)
             self.counted_on.add(index)
 
+    def _cancel(self, index: int, workflow_ids: tuple[str, ...]) -> None:
+        """Cancel all of these workflows, or none."""
+        missing = tuple(each for each in workflow_ids if each not in self.states)
+        if missing:
+            self.refusals[index] = Refusal("no such workflow", missing)
+            return
+        ended = tuple(each for each in workflow_ids if not lifecycle.may_become(self.states[each][0], Status.CANCELLED))
+        if ended:
+            self.refusals[index] = Refusal("not pending", ended)
+            return
+        for each in workflow_ids:
+            self.states[each] = (Status.CANCELLED.value, self.states[each][1])
+        self.counted_on.add(index)
+
     def _is_pending(self, index: int, workflow_id: str, epoch: int | None) -> bool:
-        """Tell whether the workflow is pending, under this epoch if there is one; if not, refuse the unit."""
+        """Tell whether the workflow is pending, and under this epoch if one is given; if not, refuse the unit."""
         state = self.states.get(workflow_id)
         if state is None:
             self.refusals[index] = Refusal("no such workflow", (workflow_id,))
             return False
-        status, current = state
-        if status != Status.PENDING or (epoch is not None and epoch != current):
-            self.refusals[index] = Refusal("stale", (str(status),))
+        if not _is_active(state, epoch):
+            self.refusals[index] = Refusal("stale", (str(state[0]),))
             return False
         return True
 
@@ -149,29 +201,31 @@ def refused(refusal: Refusal, records: Mapping[str, WorkflowRecord]) -> Answer:
             return NoSuchWorkflow(refusal.about)
         case "stale":
             return Stale(Status.of(refusal.about[0]))
+        case "not pending":
+            return NotPending(refusal.about)
         case _ as never:
             assert_never(never)
 
 
 def applied(unit: Unit, states: Mapping[str, tuple[str, int]]) -> Applied:
-    """Return the answer to a unit that applies and takes nothing, given the states of its destinations."""
+    """Return the answer to a unit that applies and takes no message, given the states of its destinations."""
     if not unit.messages:
         return APPLIED
     ids = dict.fromkeys(message.destination_id for message in unit.messages)
-    ended = tuple(each for each in ids if states[each][0] != Status.PENDING)
+    ended = tuple(each for each in ids if not lifecycle.is_active(states[each][0]))
     return Applied(ended) if ended else APPLIED
 
 
 def ids_in_use(refusals: Refusals) -> list[str]:
-    """Return the ids of the workflows that answers to these refusals show."""
+    """Return the ids of the workflows that the answers to these refusals show."""
     return [refusal.about[0] for refusal in refusals.values() if refusal.kind == "in use"]
 
 
 def encode(refusals: Refusals) -> str | None:
-    """Write refusals down; none are `None`."""
+    """Encode refusals as JSON; no refusals are `None`."""
     return msgspec.json.encode(refusals).decode() if refusals else None
 
 
 def decode(text: str | None) -> Refusals:
-    """Read what `encode` wrote."""
+    """Decode the text that `encode` returned."""
     return msgspec.json.decode(text, type=Refusals) if text else {}

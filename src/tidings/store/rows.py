@@ -1,15 +1,16 @@
 """From rows to records, for both stores: their queries name the same columns in the same order.
 
-A row may be damaged: altered by hand, restored from a file that was cut off, written by a newer version.
-Building a record never fails for it, for many are read together, and the rest are sound. The record says
-what is wrong (`damage`), and stands at neutral values there. SQLite keeps values of any type in any column,
-unless its tables are strict; so the types are looked at too.
+A row may be damaged: altered by hand, restored from a truncated file, or written by a newer version. Building a record
+never fails because of that, since many are read together and the others are sound. The record says what is wrong
+(`damage`) and has neutral values in the damaged columns. The types are checked too: SQLite keeps values of any type in
+any column, unless its tables are strict.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from tidings.model import (
     SET_EVENT,
     WRITE_STREAM,
+    End,
     Entry,
     EntryState,
     Executor,
@@ -33,13 +35,13 @@ from tidings.store.damage import report
 
 Row = tuple[Any, ...]
 
-# What a history is put together from; each for all workflows at once.
+# The queries that a history is built from; each reads all requested workflows at once.
 HISTORY: Final = ("read_entries", "read_event_places", "read_item_places", "stream_lengths", "closed_streams")
 
-# A number that counts something never comes near this: one beyond it is damaged, and the next one might not fit.
+# A counter never comes near this. A larger value is damaged, and its successor might not fit 64 bits.
 _LARGEST_COUNT: Final = 2**62
 
-# A lease that is longer was not written by us. To believe it would let nobody ever take over.
+# tidings writes no longer lease. If a longer one were believed, no process could ever take over.
 _LONGEST_LEASE_MS: Final = 24 * 3_600_000
 _DEFAULT_LEASE_MS: Final = 10_000
 
@@ -47,9 +49,9 @@ _STATES: Final = {state.value: state for state in EntryState}
 
 
 class _Shape:
-    """What a kind of row holds: column by column, its name and its kind, with `?` where NULL may be.
+    """What a kind of row holds: each column's name and kind, with `?` if it may be NULL.
 
-    The kinds are `text`, `int` for any number, and `count` for one that counts something.
+    The kinds are `text`, `int` (any number) and `count` (a counter).
     """
 
     def __init__(self, columns: str) -> None:
@@ -60,24 +62,45 @@ class _Shape:
         types = [str if kind == "text" else int for kind in self._kinds]
         self._types = [(each, type(None)) if null else (each,) for each, null in zip(types, nullable, strict=True)]
         self._neutral = [None if null else each() for each, null in zip(types, nullable, strict=True)]
-        self._counts = [index for index, kind in enumerate(self._kinds) if kind == "count"]
+        self._sound: dict[tuple[type, ...], Callable[[Row], Row]] = {}  # by the types of its values: gives the counts
 
     def damage(self, row: Row) -> str | None:
-        """Say what is wrong with a row; `None` if nothing is."""
-        if not all(map(isinstance, row, self._types)) or not all(_is_count(row[index]) for index in self._counts):
-            return next(
-                f"its {name} is {_shown(value)}, which {'it cannot be' if isinstance(value, types) else 'is of no use'}"
-                for name, value, types, kind in zip(self._names, row, self._types, self._kinds, strict=True)
-                if not isinstance(value, types) or (kind == "count" and not _is_count(value))
-            )
-        return None
+        """Say what is wrong with a row; `None` if it is sound.
+
+        A recovery passes each of its rows through here. So the types of a row are checked once, and the answer is kept
+        for all rows with the same types.
+        """
+        found = tuple(map(type, row))
+        counts_of = self._sound.get(found) or self._note_sound(found, row)
+        if counts_of is not None:
+            counts = counts_of(row)
+            if not counts or (min(counts) >= 0 and max(counts) < _LARGEST_COUNT):
+                return None
+        return next(
+            f"its {name} is {_shown(value)}, {'out of range' if isinstance(value, types) else 'of the wrong type'}"
+            for name, value, types, kind in zip(self._names, row, self._types, self._kinds, strict=True)
+            if not isinstance(value, types) or (kind == "count" and not _is_count(value))
+        )
+
+    def _note_sound(self, found: tuple[type, ...], row: Row) -> Callable[[Row], Row] | None:
+        """Keep how to read the counts from rows of these types; return `None` if one of the types is wrong."""
+        if not all(map(isinstance, row, self._types)):
+            return None
+        counts = [index for index, kind in enumerate(self._kinds) if kind == "count" and row[index] is not None]
+        # With one index an itemgetter gives no tuple, and with none there is no itemgetter.
+        counts_of = self._sound[found] = itemgetter(*counts, counts[0]) if counts else _no_counts
+        return counts_of
 
     def mended(self, row: Row) -> Row:
-        """Return the row with a neutral value for each that is of the wrong type or out of range."""
+        """Return the row with a neutral value in each column of the wrong type or out of range."""
         return tuple(
             value if isinstance(value, types) and (kind != "count" or _is_count(value)) else neutral
             for value, types, kind, neutral in zip(row, self._types, self._kinds, self._neutral, strict=True)
         )
+
+
+def _no_counts(_: Row) -> Row:
+    return ()
 
 
 def _is_count(value: object) -> bool:
@@ -127,6 +150,12 @@ def workflow_of(row: Row) -> WorkflowRecord:
     return replace(WorkflowRecord(mended[0], status, *mended[2:]), damage=damage)
 
 
+def end_of(row: Row) -> End | None:
+    """Build the end of a workflow from a row of `workflow_ends`; `None` if there is no such workflow."""
+    _, found, status, at_ms = row
+    return None if found is None else End(Status.of(status), at_ms if isinstance(at_ms, int) else 0)
+
+
 def workflows_by_id(found: Iterable[Row]) -> dict[str, WorkflowRecord]:
     """Build workflows from rows of `read_workflows`."""
     return {row[0]: workflow_of(row) for row in found}
@@ -142,8 +171,8 @@ class _Damaged(Exception):
 def histories_of(workflow_ids: Sequence[str], found: Mapping[str, Iterable[Row]]) -> list[History]:
     """Build histories, in the order of the ids, from rows of each of the `HISTORY` queries.
 
-    Operations are put into the order in which they began. What a workflow published or wrote to a
-    stream is an operation of its own; what a step did so is not, and only counts.
+    Operations are in the order in which they began. An event or stream item that a workflow wrote itself is an
+    operation of its own. One that a step wrote is not; it only counts.
     """
     recorded: defaultdict[str, list[RecordedEntry]] = defaultdict(list)
     versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -159,7 +188,10 @@ def histories_of(workflow_ids: Sequence[str], found: Mapping[str, Iterable[Row]]
                 damage.setdefault(workflow_id, str(error))
 
     def entry(workflow_id: str, row: Row) -> None:
-        recorded[workflow_id].append(_sound(_entry_of(row)))
+        built = _entry_of(row)
+        if built.damage is not None:
+            raise _Damaged(built.damage)
+        recorded[workflow_id].append(built)
 
     def event(workflow_id: str, row: Row) -> None:
         key, version, *place = row
@@ -205,14 +237,8 @@ def _check(shape: _Shape, row: Row, what: str) -> Row:
     return row
 
 
-def _sound(recorded: RecordedEntry) -> RecordedEntry:
-    if recorded.damage is not None:
-        raise _Damaged(recorded.damage)
-    return recorded
-
-
 def steps_of(found: Sequence[Row]) -> list[RecordedEntry] | None:
-    """Build a part of a history from rows of `read_steps`, which stand in its order."""
+    """Build a part of a history from rows of `read_steps`, which are in its order already."""
     if not found:
         return None
     return [_step_of(row) for row in found if any(value is not None for value in row[:3])]
@@ -228,7 +254,7 @@ def _step_of(row: Row) -> RecordedEntry:
 
 
 def _entry_of(row: Row) -> RecordedEntry:
-    """Build an entry from its columns, the number of the message that it took, and that message's columns."""
+    """Build an entry from its columns, the number of the message it took, and that message's columns."""
     columns, message_seq, message = row[:13], row[13], row[14:]
     damage = _ENTRY.damage(columns)
     branch, position, ordinal, name, state, *rest = columns if damage is None else _ENTRY.mended(columns)
@@ -248,7 +274,7 @@ def _entry_of(row: Row) -> RecordedEntry:
 
 
 def _row_as_entry(name: str, key: str, branch: str, position: int, ordinal: int, at_ms: int) -> RecordedEntry:
-    """Return the entry that an event or an item of a stream is."""
+    """Return the entry for an event or an item of a stream."""
     entry = Entry(branch, position, ordinal, name, started_at_ms=at_ms, completed_at_ms=at_ms)
     return RecordedEntry(entry, key=key)
 
@@ -257,7 +283,7 @@ def _row_as_entry(name: str, key: str, branch: str, position: int, ordinal: int,
 
 
 def taken_of(row: Row) -> Taken:
-    """Build the message that a take found. Its body stays as it is, for one that is no text cannot be rebuilt."""
+    """Build the message that a take found. The body stays as it is: a body that is no text cannot be restored."""
     return Taken(*row) if _MESSAGE.damage(row) is None else Taken(row[0], row[1], *_MESSAGE.mended(row)[2:])
 
 
@@ -273,7 +299,7 @@ def messages_of(found: Sequence[Row]) -> list[StoredMessage] | None:
 
 
 def page_of(values: Sequence[str] | None, row: Row) -> StreamPage:
-    """Build a page from its values and the rest of it: the offset of the last item, closed or not, status."""
+    """Build a page from its values and the other columns: last item's offset, closed or not, status."""
     last, is_closed, status = row
     length = last + 1 if isinstance(last, int) else 0
     return StreamPage(tuple(values or ()), length, bool(is_closed), None if status is None else Status.of(status))
@@ -283,7 +309,7 @@ def page_of(values: Sequence[str] | None, row: Row) -> StreamPage:
 
 
 def executor_of(row: Row) -> Executor:
-    """Build an executor. A lease that cannot be is taken for one of the usual length: nobody else reports its death."""
+    """Build an executor. An impossible lease gets the usual length: nothing else would report its death."""
     executor = Executor(*(row if _EXECUTOR.damage(row) is None else _EXECUTOR.mended(row)))
     if not 0 < executor.lease_ms <= _LONGEST_LEASE_MS:
         return replace(executor, lease_ms=_DEFAULT_LEASE_MS)

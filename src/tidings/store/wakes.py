@@ -1,4 +1,4 @@
-"""Which names a listener hears: the one rule, for both stores."""
+"""Which names a listener hears: one rule for both stores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tidings.store.protocol import PROBE
 def audible(names: Sequence[str], by: str, listening: str) -> list[str]:
     """Return which of the names that executor `by` sent the executor `listening` hears.
 
-    Those of others, and of its own nothing but probes: whoever waits in its own process was told already.
+    It hears all names of other executors, and of its own only probes: its own waiters are woken inside the process.
     """
     is_own = by == listening
     return [name for name in names if name.startswith(PROBE) == is_own]

@@ -1,9 +1,11 @@
 """Events: `set_event`, `get_event`, `get_all_events`.
 
-Publishing from a workflow is handed over in order and not waited for: the event's row is its own
-entry, and the barrier before the next outside effect makes it durable in time. Reading in a
-workflow is recorded, the `None` of a timeout too. A reader watches for the event and for the end of
-its workflow before it looks; value and status come from one snapshot, so the last value is not lost.
+Publishing in a workflow hands the event over, in order, and does not wait for the commit. The
+event's row is also its entry. The barrier before the next outside effect makes it durable in time.
+
+Reading in a workflow is recorded, also the default after a timeout. A reader watches for the event
+and for the end of its workflow before it looks. Value and status come from one snapshot, so the last
+value is not lost.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from tidings.core.effects import (
     WakeKey,
 )
 from tidings.core.history import Run, Slot
-from tidings.core.lifecycle import has_ended
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
@@ -38,15 +39,16 @@ from tidings.core.operations.recorded import (
 )
 from tidings.core.operations.results import end_key
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
+from tidings.lifecycle import has_ended
 from tidings.model import EventRead, PublishedEvent, Unit
-from tidings.serialization import Serializer, load
+from tidings.serialization import Serializer, load, show
 
 GET_EVENT = "DBOS.get_event"
 GET_ALL_EVENTS = "DBOS.get_all_events"
 
 
 def event_key(workflow_id: str, key: str) -> WakeKey:
-    """What a reader of an event waits for."""
+    """Return the key that a reader of an event watches."""
     return ("event", workflow_id, key)
 
 
@@ -78,7 +80,7 @@ def publish_in_step(run: Run, check_attempt: Callable[[], None], key: str, value
 def read_recorded(
     slot: Slot, workflow_id: str, key: str, timeout_seconds: float | None, default: Any
 ) -> Operation[Any]:
-    """Read in a workflow: what was read is recorded; that there was nothing, as no output at all."""
+    """Read in a workflow, and record the value. An entry without output says that there was none."""
     if slot.is_finished:
         entry = yield from finished(slot)
         is_nothing = entry.output is None and entry.error is None
@@ -111,7 +113,7 @@ def read(
 
 
 def _await_value(workflow_id: str, key: str, due: Due | None, on_waiting: Unit | None) -> Operation[str | None]:
-    """Wait until there is a value, or there cannot be one any more; `None` then, and when the time is up."""
+    """Wait until there is a value; `None` if the workflow ended without one or the time is up."""
 
     def look() -> Operation[EventRead | None]:
         found: EventRead = yield Read(FindEvent(workflow_id, key))
@@ -124,15 +126,19 @@ def _await_value(workflow_id: str, key: str, due: Due | None, on_waiting: Unit |
 
 
 def read_all(serializer: Serializer, workflow_id: str) -> Operation[dict[str, Any]]:
-    """Read the latest value of each key."""
+    """Read the latest value of each key. A value that cannot be decoded here does not hide the others."""
     found: dict[str, str] | None = yield Read(FindAllEvents(workflow_id))
     if found is None:
         raise DBOSNonExistentWorkflowError(workflow_id)
     values = {}
     for key, text in found.items():
-        values[key] = yield from patiently(_load, serializer, text, workflow_id, key)
+        values[key] = yield from patiently(show, serializer, text, _named(workflow_id, key))
     return values
 
 
 def _load(serializer: Serializer, text: str, workflow_id: str, key: str) -> Any:
-    return load(serializer, text, f"the event {key!r} of workflow {workflow_id!r}")
+    return load(serializer, text, _named(workflow_id, key))
+
+
+def _named(workflow_id: str, key: str) -> str:
+    return f"the event {key!r} of workflow {workflow_id!r}"

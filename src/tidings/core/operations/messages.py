@@ -1,14 +1,18 @@
 """Messages: `send` and `recv`.
 
-Sending: the message, and from a workflow the entry that says it was sent, are one unit. A refusal
-(an unknown destination) is recorded before it is raised, so replay takes the same path.
+Sending: the message and, in a workflow, the entry of the send are one unit. A refusal (an unknown
+destination) is recorded before it is raised, so a replay takes the same path.
 
-Receiving: the oldest unread message of the topic and the entry that consumed it are one unit, so no
-crash loses or repeats a message. Watch before looking: the waiter is registered first, so a message
-that arrives between the look and the wait wakes it. The first look that finds nothing writes the
-deadline in the same unit, and its take stands: a message sent in this process is taken in the batch
-that brings it. The last look, at the deadline, takes a message or records the timeout. Of messages that
-wait already a look may see several; they are received one after the other without a look (`core.ahead`).
+Receiving: the oldest unread message of the topic and the entry that takes it are one unit, so no
+crash loses or repeats a message.
+
+1. Watch before looking. The waiter is registered first, so a message that arrives between the look
+   and the wait wakes the run.
+2. The first look that finds nothing writes the deadline, in the same unit. Its take then waits in the
+   committer: a message sent in this process is taken in the batch that brings it.
+3. The last look, at the deadline, takes a message or records the timeout.
+
+A look may also see the messages that follow; later receives take these without a look (`core.ahead`).
 """
 
 from __future__ import annotations
@@ -18,12 +22,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tidings.core.effects import NOW, Commit, Defer, Failed, Operation, Receive, WakeKey, Watch
-from tidings.core.history import Slot, unexpected
+from tidings.core.history import Run, Slot, unexpected
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import abandonable, by, finished, load_result, recorded, refuse, timing
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
-from tidings.model import Applied, NoSuchWorkflow, Nothing, Take, Taken, Unit
-from tidings.model import Message as OutgoingMessage
+from tidings.model import Applied, NoSuchWorkflow, Nothing, OutgoingMessage, Take, Taken, Unit
 from tidings.serialization import load
 from tidings.shortage import is_shortage
 
@@ -32,7 +35,7 @@ SEND_BULK = "DBOS.send_bulk"
 RECV = "DBOS.recv"
 MESSAGE = "message"
 
-# Messages that only lack the time at which they are sent.
+# Makes the messages to send, given the time of the send.
 Letters = Callable[[int], tuple[OutgoingMessage, ...]]
 
 
@@ -43,8 +46,8 @@ class Message:
     Attributes:
         value: what was sent.
         topic: its topic, or `None` if it was sent without one.
-        sender_id: the id of the workflow that sent it, or `None`.
-        sent_at_epoch_ms: when, in ms on the store's clock.
+        sender_id: the id of the workflow that sent it; `None` if no workflow did.
+        sent_at_epoch_ms: the time of the send, in ms on the store's clock.
         message_id: unique in the store; later messages of a topic have greater numbers.
     """
 
@@ -56,12 +59,12 @@ class Message:
 
 
 def arrival_key(workflow_id: str, topic: str | None) -> WakeKey:
-    """What a receiver on `topic` waits for."""
+    """Return the key that a receive on `topic` watches."""
     return (MESSAGE, workflow_id, topic)
 
 
 def send(slot: Slot, letters: Letters) -> Operation[Sequence[str]]:
-    """Send from a workflow: exactly once. Gives the destinations that have already ended."""
+    """Send from a workflow: exactly once. Returns the destinations that have already ended."""
     return recorded(slot, _send(slot, letters))
 
 
@@ -72,9 +75,13 @@ def _send(slot: Slot, letters: Letters) -> Operation[Any]:
         case Applied():
             return answer.ended
         case NoSuchWorkflow(workflow_ids):
-            return (yield from refuse(slot, DBOSNonExistentWorkflowError(*workflow_ids), now))
+            return (yield from refuse(slot, _unknown(workflow_ids), now))
         case _:
             raise unexpected(answer)
+
+
+def _unknown(workflow_ids: Sequence[str]) -> DBOSNonExistentWorkflowError:
+    return DBOSNonExistentWorkflowError(*workflow_ids, nothing="nothing was sent")
 
 
 def send_unrecorded(letters: Letters) -> Operation[Any]:
@@ -84,13 +91,21 @@ def send_unrecorded(letters: Letters) -> Operation[Any]:
         case Applied():
             return answer.ended
         case NoSuchWorkflow(workflow_ids):
-            return Failed(DBOSNonExistentWorkflowError(*workflow_ids))
+            return Failed(_unknown(workflow_ids))
         case _:
             raise unexpected(answer)
 
 
-def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
-    """Take the next message of `topic`, waiting for it until the deadline; `None` past it."""
+OnTimeout = Callable[[Run, str | None, float | None], None]
+
+
+def receive(
+    slot: Slot, topic: str | None, timeout_seconds: float | None, on_timeout: OnTimeout
+) -> Operation[Message | None]:
+    """Take the next message of `topic`, or wait for one until the deadline; `None` after that.
+
+    `on_timeout` is called when the receive times out, but not in a replay. It must not block.
+    """
     taken: Taken | None
     if slot.is_finished:
         entry = yield from finished(slot)
@@ -103,28 +118,31 @@ def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Ope
         seen = _seen(slot, topic)
         if seen is not None:
             return (yield from abandonable(slot, _take_seen(slot, topic, *seen)))
-        return (yield from abandonable(slot, _take_and_open(slot, topic, timeout_seconds)))
+        return (yield from abandonable(slot, _take_and_open(slot, topic, timeout_seconds, on_timeout)))
     try:
         return _open(slot, taken)
     except DBOSSerializationError as error:
-        raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
+        raise slot.run.give_up(error) from None  # Some code could rebuild the message once, and other code may still.
 
 
-def _take_and_open(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
+def _take_and_open(
+    slot: Slot, topic: str | None, timeout_seconds: float | None, on_timeout: OnTimeout
+) -> Operation[Message | None]:
     taken = yield from _take(slot, topic, timeout_seconds)
     if taken is None:
+        on_timeout(slot.run, topic, timeout_seconds)
         return None
     try:
         return (yield from patiently(_open, slot, taken))
     except DBOSSerializationError as error:
-        # Left unread, for code that can rebuild it; and recorded, so that a replay takes the same path.
-        slot.run.ahead.forget(topic)  # It comes before what was seen behind it.
+        # Put back as unread, for code that can rebuild it. The error is recorded, so a replay takes the same path.
+        slot.run.ahead.forget(topic)  # The message put back comes before those that were seen.
         failed = yield from refuse(slot, error, taken.sent_at_ms, put_back=taken)
         return cast("Message | None", failed)  # The driver raises it.
 
 
 def _seen(slot: Slot, topic: str | None) -> tuple[Taken, Message] | None:
-    """Give the next message of `topic`, and what it says, if it was seen already."""
+    """Return the next message of `topic`, stored and rebuilt, if it was seen already."""
     ahead = slot.run.ahead
     seen = ahead.next(topic)
     if seen is None:
@@ -134,17 +152,17 @@ def _seen(slot: Slot, topic: str | None) -> tuple[Taken, Message] | None:
     except Exception as error:
         if not (isinstance(error, DBOSSerializationError) or is_shortage(error)):
             raise
-        ahead.forget(topic)  # A look takes it, and what follows is that of any message that cannot be rebuilt.
+        ahead.forget(topic)  # The next look takes this message, as any that cannot be rebuilt.
         return None
 
 
 def _take_seen(slot: Slot, topic: str | None, seen: Taken, message: Message) -> Operation[Message]:
-    """Take what was seen, and go on at once."""
+    """Take a seen message, and continue without waiting for the commit."""
     run = slot.run
     now: int = yield NOW
 
     def taking() -> Unit:
-        run.ahead.took(topic)  # Not before: who is interrupted until then has taken nothing.
+        run.ahead.took(topic)  # Only now: a receive interrupted earlier has taken nothing.
         return run.unit(slot.done(now, now), take_seen=seen.seq)
 
     yield Defer(taking)
@@ -163,12 +181,15 @@ def _take(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Opera
         now = yield NOW
         outlook = run.ahead.look(topic)
         unit = run.unit(slot.done(started, now), take=Take(topic, otherwise, outlook.wanted))
-        run.standing = arrival, slot
+        run.waiting_receive = arrival, slot
         answer = yield Receive(unit, arrival, due)
         if isinstance(answer, Taken):
             run.ahead.saw(topic, outlook, answer)
             return answer
+        number = slot.finished
         slot.comes_no_more()
+        if number is not None:
+            run.nothing_came(number)  # Others may wait for it; a wake-up that finds no message tells them nothing.
         otherwise, over = None, not answer
     now = yield NOW
     last = slot.done(started, now)

@@ -1,15 +1,16 @@
-"""What an operation does itself, with no user code in it: to store or rebuild a value, say.
+"""Retries for an operation's own work, such as storing or rebuilding a value.
 
-Where the process lacks something for that, the operation waits and tries again. The code of the workflow sees
-nothing of it, and no such error is ever recorded.
+If the process lacks something for that work (memory, say; see `shortage`), the operation waits and retries. The
+workflow's code does not see this, and the error is never recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
-from tidings.core.effects import LACK, Due, Operation, Wait
+from tidings.core.effects import LACK, Due, Lack, Operation, Wait
 from tidings.shortage import is_shortage
 
 P = ParamSpec("P")
@@ -17,18 +18,33 @@ T = TypeVar("T")
 
 
 def patiently(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Operation[T]:
-    """Return what `function` gives, however often that takes. It must do no harm when it is called again."""
+    """Call `function` until no shortage stops it, and return its value. Calling it again must be harmless."""
     try:
         return function(*args, **kwargs)
     except Exception as error:
         if not is_shortage(error):
             raise
         lack = error
-    with (yield LACK) as lasting:
+    return (yield from _again(LACK, partial(function, *args, **kwargs), lack))
+
+
+def without(what: Lack, function: Callable[[], T]) -> Operation[T]:
+    """Call `function` as `patiently` does; `what` names the work for the log."""
+    try:
+        return function()
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        lack = error
+    return (yield from _again(what, function, lack))
+
+
+def _again(what: Lack, function: Callable[[], T], lack: Exception) -> Operation[T]:
+    with (yield what) as lasting:
         while True:
             yield Wait(due=Due(lasting.pause_ms(lack)))
             try:
-                return function(*args, **kwargs)
+                return function()
             except Exception as error:
                 if not is_shortage(error):
                     raise

@@ -1,12 +1,12 @@
-"""The frame of every recorded operation: replay what is recorded, or do it; note what is given up.
+"""The frame of every recorded operation: replay what is recorded, or else do it and record it.
 
-Replay returns the recorded value or raises the recorded error, so the code takes the same path
-again. An operation that the program abandoned (a cancelled await) was recorded as such: its replay
-waits, and records nothing, until the program abandons it again. An operation that was recorded as
-waiting keeps the deadline it had.
+A replay returns the recorded value or raises the recorded error, so the code takes the same path
+again. An operation that the program gave up (it cancelled the await) is recorded as ABANDONED: its
+replay waits, and records nothing, until the program gives it up again. An operation that is recorded
+as waiting keeps its deadline.
 
-In a run with branches whatever ends an operation, its result or that it was given up, comes to the
-code in its turn: in the order in which they were numbered, which a replay repeats.
+An operation ends with a result, or because the program gives it up. In a run with branches the code
+learns of these ends in the order of their numbers, and a replay repeats that order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def recorded(slot: Slot, body: Operation[T]) -> Operation[Any]:
-    """Return what is recorded at `slot`, or else what `body` gives."""
+    """Return what is recorded at `slot`, or else run `body`."""
     if slot.is_finished:
         entry = yield from finished(slot)
         return (yield from load_result(slot, entry))
@@ -47,7 +47,7 @@ def recorded(slot: Slot, body: Operation[T]) -> Operation[Any]:
 
 
 def finished(slot: Slot) -> Operation[Entry]:
-    """Return the recorded entry; wait where the program once gave up."""
+    """Return the recorded entry. If the program gave the operation up, wait until it does so again."""
     assert slot.recorded is not None
     entry = slot.recorded.entry
     if entry.state is EntryState.ABANDONED:
@@ -56,7 +56,8 @@ def finished(slot: Slot) -> Operation[Entry]:
         except Abandoned:
             yield from _comes_again(slot, entry)
             raise
-    yield from _comes_again(slot, entry)
+    if slot.run.turns:
+        yield from _comes_again(slot, entry)
     return entry
 
 
@@ -66,7 +67,7 @@ def _comes_again(slot: Slot, entry: Entry) -> Operation[None]:
 
 
 def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
-    """Run `body`, and record it if the program stops waiting for it."""
+    """Run `body`. If the program gives the operation up, record that."""
     try:
         try:
             if slot.run.has_turns:
@@ -83,15 +84,15 @@ def abandonable(slot: Slot, body: Operation[T]) -> Operation[T]:
 
 
 def _comes(slot: Slot) -> Operation[None]:
-    """Let what ends this operation come in its turn."""
+    """Wait until it is the turn of this operation's end."""
     if slot.run.coming is not None and slot.finished is not None:
         yield Turn(slot.finished)
 
 
 def all_come_again(run: Run) -> Operation[None]:
-    """Wait until all that is recorded has come again.
+    """Wait until everything recorded has been replayed.
 
-    If the program gives the operation up before, it learns that in its turn too: after all that is recorded.
+    If the program gives the operation up earlier, `Abandoned` is raised after that wait too, in its turn.
     """
     given_up: Abandoned | None = None
     while run.has_turns:
@@ -100,7 +101,7 @@ def all_come_again(run: Run) -> Operation[None]:
         except Abandoned as error:
             given_up = error
         else:
-            break  # Also where nothing can wait, and something is still to come.
+            break  # Also for the blocking driver, which does not wait for turns.
     if given_up is not None:
         raise given_up
 
@@ -124,7 +125,7 @@ def _load_result(slot: Slot, entry: Entry) -> Any:
             return None
         return load(run.serializer, entry.output, f"the result of {where}")
     except DBOSSerializationError as error:
-        raise run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
+        raise run.give_up(error) from None  # Some code could rebuild the value once, and other code may still.
 
 
 def refuse(
@@ -143,7 +144,7 @@ def refuse(
 
 
 def observed(slot: Slot, body: Operation[T], what: str) -> Operation[T]:
-    """Do something that has no record of its own, and record what came of it."""
+    """Run an operation that records nothing itself, and record its value or error."""
     return recorded(slot, _observed(slot, body, what))
 
 
@@ -164,9 +165,9 @@ def _observed(slot: Slot, body: Operation[Any], what: str) -> Operation[Any]:
 def await_until(
     keys: tuple[WakeKey, ...], look: Callable[[], Operation[T | None]], due: Due | None, on_waiting: Unit | None
 ) -> Operation[T | None]:
-    """Look, and wait for one of `keys` to look again, until there is something; `None` when its time is up.
+    """Look until there is something, waiting for a wake-up on `keys` after each look; `None` when the time is up.
 
-    `on_waiting` is committed before the first wait: it records the deadline.
+    `on_waiting` records the deadline; it is committed before the first wait.
     """
     is_over = due is not None and due.longest_ms <= 0
     while True:
@@ -183,24 +184,24 @@ def await_until(
 
 
 def deadline_of(now_ms: int, timeout_seconds: float | None) -> int | None:
-    """Return when a wait that begins now is over; `None` means never."""
+    """Return the deadline of a wait that begins now; `None` for no limit."""
     return None if timeout_seconds is None else now_ms + round(timeout_seconds * 1_000)
 
 
 def within(timeout_seconds: float | None) -> Due | None:
-    """Return when a wait that nobody records is over, if it begins now."""
+    """Return when a wait ends that begins now and is not recorded."""
     return None if timeout_seconds is None else Due(round(timeout_seconds * 1_000))
 
 
 def by(started_ms: int, deadline_ms: int | None) -> Due | None:
-    """Return when a wait is over that began then and has a recorded deadline."""
+    """Return when a wait ends that began at `started_ms` and has a recorded deadline."""
     return None if deadline_ms is None else Due(deadline_ms - started_ms, deadline_ms)
 
 
 def timing(slot: Slot, now_ms: int, timeout_seconds: float | None) -> tuple[int, int | None]:
-    """Return when a waiting operation began and when its time is up.
+    """Return when a waiting operation began, and its deadline.
 
-    A recovered run goes on with what was written when the wait began.
+    A recovered run uses what was recorded when the wait began.
     """
     if slot.is_open:
         assert slot.recorded is not None

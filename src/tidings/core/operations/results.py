@@ -1,13 +1,13 @@
 """Starting, awaiting and ending workflows.
 
-A child's id, and the child itself, are one unit with the entry that started it. A result awaited in
-a workflow is recorded. A run ends by one unit that counts only while the workflow is pending under
-this run's epoch: of two executions of one workflow, or of an end and a cancellation, one wins.
+A child, its id and the entry of its start are one unit. A result awaited in a workflow is recorded.
+A run ends by one unit, which applies only while the workflow is pending under this run's epoch. So of
+two executions of one workflow, or of an end and a cancellation, only the first counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -18,15 +18,14 @@ from tidings.core.effects import (
     Commit,
     Due,
     Failed,
-    FindStatuses,
     FindWorkflow,
+    ListExecutors,
     Operation,
     Read,
     Tell,
     WakeKey,
 )
 from tidings.core.history import Run, Slot, unexpected
-from tidings.core.lifecycle import has_ended
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
@@ -51,8 +50,10 @@ from tidings.error import (
     DBOSShutdownError,
     DBOSWorkflowCancelledError,
 )
+from tidings.lifecycle import has_ended
 from tidings.model import (
     Applied,
+    Executor,
     InUse,
     NewWorkflow,
     NoSuchWorkflow,
@@ -62,13 +63,13 @@ from tidings.model import (
     Unit,
     WorkflowRecord,
 )
-from tidings.serialization import Serializer, dump, dump_error, load, load_outcome, recorded_error
+from tidings.serialization import Serializer, dump, dump_error, load, load_awaited, recorded_error
 
 GET_RESULT = "DBOS.get_result"
 
 
 def end_key(workflow_id: str) -> WakeKey:
-    """What waits for the end of a workflow."""
+    """Return the key that a waiter for the end of a workflow watches."""
     return ("end", workflow_id)
 
 
@@ -76,27 +77,33 @@ def end_key(workflow_id: str) -> WakeKey:
 
 
 class Started(Struct, frozen=True):
-    """The workflow that a start gave, and the record of it unless it had been started before."""
+    """The workflow that a start returns. `new` is its record, or `None` if it existed before: then that is `found`."""
 
     workflow_id: str
     new: NewWorkflow | None = None
+    found: WorkflowRecord | None = None
 
 
-def start(new: NewWorkflow, tell: Tell) -> Operation[Any]:
-    """Start a workflow from outside any other, under an id that may be in use already."""
+def start(new: NewWorkflow, tell: Tell | None = None) -> Operation[Any]:
+    """Start a workflow from a step, or from outside any workflow under an id that may be in use already.
+
+    A workflow started in a step is a child of the step's workflow. Once the parent has ended, nothing is started.
+    """
     answer = yield Commit(Unit(start=new), tell)
     match answer:
         case Applied():
             return Started(new.workflow_id, new)
         case InUse(found):
             conflict = _conflict(found, new)
-            return Failed(conflict) if conflict else Started(new.workflow_id)
+            return Failed(conflict) if conflict else Started(new.workflow_id, found=found)
+        case Stale() | NoSuchWorkflow():
+            raise _ended(new.parent_id or "", answer)
         case _:
             raise unexpected(answer)
 
 
 def start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> Operation[Any]:
-    """Start a child workflow: the child and the entry that started it are one unit."""
+    """Start a child workflow: the child and the entry of its start are one unit."""
     if slot.is_finished:
         entry = yield from finished(slot)
         if entry.error is not None:
@@ -119,7 +126,7 @@ def _start_child(slot: Slot, make: Callable[[int], NewWorkflow], tell: Tell) -> 
             if conflict is not None:
                 return (yield from refuse(slot, conflict, now, child_workflow_id=new.workflow_id))
             yield Commit(slot.run.unit(entry))
-            return Started(new.workflow_id)
+            return Started(new.workflow_id, found=found)
         case _:
             raise unexpected(answer)
 
@@ -143,20 +150,33 @@ def _function_of(workflow: WorkflowRecord | NewWorkflow) -> str:
 # --- awaiting -------------------------------------------------------------------------------------
 
 
-def get_result(serializer: Serializer, workflow_id: str, timeout_seconds: float | None) -> Operation[Any]:
+# Describes which of these executors executes a workflow that has not ended, at this time in ms.
+Explain = Callable[[WorkflowRecord, Sequence[Executor], int], str]
+
+# A caller with a shorter timeout probably polls. To explain each of these timeouts would cost more than it helps.
+_EXPLAINED_SECONDS = 1.0
+
+
+def get_result(
+    serializer: Serializer, workflow_id: str, timeout_seconds: float | None, explain: Explain
+) -> Operation[Any]:
     """Await the result of a workflow from a step or from outside any workflow."""
     ended = yield from _await_end(workflow_id, within(timeout_seconds), None)
     if ended is None:
-        return Failed(_timed_out(workflow_id, timeout_seconds))
+        return Failed((yield from _timed_out(workflow_id, timeout_seconds, explain)))
     return (yield from patiently(_result_of, serializer, ended))
 
 
-def get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | None) -> Operation[Any]:
-    """Await the result of a workflow in another one: what came of it is recorded."""
-    return recorded(slot, _get_result_recorded(slot, workflow_id, timeout_seconds))
+def get_result_recorded(
+    slot: Slot, workflow_id: str, timeout_seconds: float | None, explain: Explain
+) -> Operation[Any]:
+    """Await the result of a workflow in another one, and record it."""
+    return recorded(slot, _get_result_recorded(slot, workflow_id, timeout_seconds, explain))
 
 
-def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | None) -> Operation[Any]:
+def _get_result_recorded(
+    slot: Slot, workflow_id: str, timeout_seconds: float | None, explain: Explain
+) -> Operation[Any]:
     run = slot.run
     yield BARRIER
     started, deadline = timing(slot, (yield NOW), timeout_seconds)
@@ -167,7 +187,8 @@ def _get_result_recorded(slot: Slot, workflow_id: str, timeout_seconds: float | 
     except DBOSNonExistentWorkflowError as error:
         return (yield from refuse(slot, error, started))
     if ended is None:
-        return (yield from refuse(slot, _timed_out(workflow_id, timeout_seconds), started))
+        timed_out = yield from _timed_out(workflow_id, timeout_seconds, explain)
+        return (yield from refuse(slot, timed_out, started))
     try:
         result = yield from patiently(_result_of, run.serializer, ended)
     except DBOSSerializationError as error:
@@ -190,26 +211,13 @@ def _await_end(workflow_id: str, due: Due | None, on_waiting: Unit | None) -> Op
     return (yield from await_until((end_key(workflow_id),), look, due, on_waiting))
 
 
-def wait_first(workflow_ids: tuple[str, ...]) -> Operation[Any]:
-    """Wait until one of these workflows has ended; of those that have, give the one that is named first."""
-
-    def look() -> Operation[str | None]:
-        statuses: dict[str, Status] = yield Read(FindStatuses(workflow_ids))
-        missing = [each for each in workflow_ids if each not in statuses]
-        if missing:
-            raise DBOSNonExistentWorkflowError(*missing)
-        return next((each for each in workflow_ids if has_ended(statuses[each])), None)
-
-    return (yield from await_until(tuple(map(end_key, dict.fromkeys(workflow_ids))), look, None, None))
-
-
 def _result_of(serializer: Serializer, ended: WorkflowRecord) -> Any:
     if ended.damage is not None:
         return Failed(DBOSDamagedWorkflowError(ended.workflow_id, ended.damage))
     if ended.status is Status.CANCELLED:
         return Failed(DBOSAwaitedWorkflowCancelledError(ended.workflow_id))
     if ended.error is not None:
-        return Failed(load_outcome(serializer, ended.error, f"the error of workflow {ended.workflow_id!r}"))
+        return Failed(load_awaited(serializer, ended.error, f"the error of workflow {ended.workflow_id!r}"))
     return (
         None
         if ended.output is None
@@ -217,58 +225,82 @@ def _result_of(serializer: Serializer, ended: WorkflowRecord) -> Any:
     )
 
 
-def _timed_out(workflow_id: str, timeout_seconds: float | None) -> TimeoutError:
-    return TimeoutError(f"workflow {workflow_id!r} did not end within {timeout_seconds:g} seconds; it goes on")
+def _timed_out(workflow_id: str, timeout_seconds: float | None, explain: Explain) -> Operation[TimeoutError]:
+    assert timeout_seconds is not None
+    text = f"workflow {workflow_id!r} did not end within {timeout_seconds:g} s"
+    if timeout_seconds < _EXPLAINED_SECONDS:
+        return TimeoutError(text)
+    found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
+    executors: list[Executor]
+    executors, _ = yield Read(ListExecutors())
+    now: int = yield NOW
+    return TimeoutError(text if found is None else f"{text}; {explain(found, executors, now)}")
 
 
 # --- ending ---------------------------------------------------------------------------------------
 
 
-def succeed(run: Run, value: Any) -> Operation[Any]:
-    """End with a value. One that cannot be stored ends the workflow with the error that says so."""
+class Ended(Struct, frozen=True):
+    """The value or error that a workflow has ended with; it is recorded.
+
+    Attributes:
+        value: the value.
+        error: the error that callers which await the workflow get.
+        reason: the error that its code raised; `error` stands in for one that cannot be stored.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    reason: BaseException | None = None
+
+
+def succeed(run: Run, value: Any) -> Operation[Ended]:
+    """End with a value, or with an error if the value cannot be stored."""
     yield from _walked(run)
     try:
         output = yield from patiently(dump, run.serializer, value, f"the result of workflow {run.workflow_id!r}")
     except (DBOSSerializationError, DBOSLimitError) as error:
         return (yield from fail(run, error))
     yield from _end(run, Status.SUCCESS, output, None)
-    return value
+    return Ended(value)
 
 
-def fail(run: Run, error: BaseException) -> Operation[Any]:
+def fail(run: Run, reason: BaseException) -> Operation[Ended]:
     """End with an error."""
     if run.broken is not None:
         raise run.broken
-    if isinstance(error, Exception):
+    if isinstance(reason, Exception):
         yield from _walked(run)
+        error = reason
     else:
-        error = recorded_error(error)  # SystemExit, say: it must not end who awaits the result.
+        error = recorded_error(reason)  # SystemExit, say: it must not end a program that awaits the result.
     text, raised = yield from patiently(dump_error, run.serializer, error)
     yield from _end(run, Status.ERROR, None, text)
-    return Failed(raised)
+    return Ended(error=raised, reason=reason)
 
 
 def _walked(run: Run) -> Operation[None]:
-    """Let the end come after all that is recorded, as any new operation, and check that nothing is missing.
+    """Wait until everything recorded has been replayed, and check that the code reached all of it.
 
-    Tasks that nobody waits for may have recorded something after the last operation of the function itself.
+    Tasks that the workflow function does not await may have recorded something after its last operation.
     """
     run.check_walked()
     run.expect_branches()
-    yield from all_come_again(run)
-    run.check_walked()
+    if run.has_turns:
+        yield from all_come_again(run)
+        run.check_walked()
 
 
 def conclude(
     run: Run, value: Any, error: BaseException | None, settle_failure: Callable[[], BaseException | None]
-) -> Operation[Any]:
-    """End with what the workflow function gave, or with the failure of a unit it had handed over.
+) -> Operation[Ended]:
+    """End with the outcome of the workflow function, or with the failure of a unit that it had handed over.
 
-    `settle_failure` takes such a failure as met, so that the end itself can be written.
+    `settle_failure` returns the failure, if there is one, and clears it, so the end itself can be written.
     """
     try:
         return (yield from (succeed(run, value) if error is None else fail(run, error)))
-    except DBOSShutdownError as stopped:  # Of the end itself: one that the workflow met is an error like others.
+    except DBOSShutdownError as stopped:  # Raised by writing the end, not by the workflow.
         raise DBOSRunEndedError(run.workflow_id, str(stopped)) from None
     except Exception:
         failure = settle_failure()
@@ -277,7 +309,7 @@ def conclude(
     try:
         return (yield from fail(run, failure))
     except DBOSRunEndedError:
-        raise failure from None  # Not even its start could be kept.
+        raise failure from None  # Not even the start was written.
 
 
 def _end(run: Run, status: Status, output: str | None, error: str | None) -> Operation[None]:
@@ -285,23 +317,14 @@ def _end(run: Run, status: Status, output: str | None, error: str | None) -> Ope
     match answer:
         case Applied():
             return
-        case Stale(Status.CANCELLED):
-            raise DBOSWorkflowCancelledError(run.workflow_id)
         case Stale() | NoSuchWorkflow():
-            raise DBOSRunEndedError(run.workflow_id, "it was taken over or has ended elsewhere")
+            raise _ended(run.workflow_id, answer)
         case _:
             raise unexpected(answer)
 
 
-def cancel(workflow_id: str) -> Operation[Any]:
-    """Cancel a workflow if it is pending. Gives whether it was."""
-    answer = yield Commit(Unit(cancel=workflow_id))
-    match answer:
-        case Applied():
-            return True
-        case Stale():
-            return False
-        case NoSuchWorkflow(workflow_ids):
-            return Failed(DBOSNonExistentWorkflowError(*workflow_ids))
-        case _:
-            raise unexpected(answer)
+def _ended(workflow_id: str, answer: Stale | NoSuchWorkflow) -> DBOSWorkflowCancelledError | DBOSRunEndedError:
+    """Return the error that ends a run whose workflow is no longer pending under the run's epoch."""
+    if answer == Stale(Status.CANCELLED):
+        return DBOSWorkflowCancelledError(workflow_id)
+    return DBOSRunEndedError(workflow_id, "it was taken over or has ended elsewhere")

@@ -1,15 +1,16 @@
 """Streams: `write_stream`, `close_stream`, `read_stream`.
 
-Writing from a workflow is handed over in order and not waited for: the item's row is its own entry,
-and the barrier before the next outside effect makes it durable in time. Offsets are drawn when the
-item is handed over, under the run's lock, so writers that run side by side never collide. A step's
-items carry its place and the number of its try; they precede its result in the run's chain.
+Writing in a workflow hands the item over, in order, and does not wait for the commit. The item's row
+is also its entry. The barrier before the next outside effect makes it durable in time. An offset is
+assigned when the item is handed over, under the run's lock, so parallel writers never collide. An
+item from a step carries the step's place and the number of the try. It is handed over before the
+step's result.
 
-Closing is a record outside the values. In a step it takes effect with the step's result: a try that
-failed has closed nothing, so the next one can write again.
+A close is a record of its own, apart from the values. In a step it takes effect with the step's
+result: a failed try has closed nothing, so the next try can write again.
 
-A reader watches for items and for the end of the workflow before it looks; values, closing and
-status come from one snapshot, so the last value is not lost. It takes pages of many values, and in a
+A reader watches for items and for the end of the workflow before it looks. Values, close and status
+come from one snapshot, so the last value is not lost. A reader gets pages of many values; in a
 workflow each page is recorded.
 """
 
@@ -23,7 +24,6 @@ from msgspec import Struct
 
 from tidings.core.effects import BARRIER, NOW, Commit, Defer, Due, Failed, Operation, Read, ReadStream, WakeKey
 from tidings.core.history import Slot
-from tidings.core.lifecycle import has_ended
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
@@ -44,6 +44,7 @@ from tidings.error import (
     DBOSStreamClosedError,
     DBOSStreamTimeoutError,
 )
+from tidings.lifecycle import has_ended
 from tidings.limits import MAX_PAGE_ITEMS
 from tidings.model import StreamItem, StreamPage, Unit
 from tidings.serialization import Serializer, load
@@ -55,7 +56,7 @@ READ_OFFSET = "DBOS.read_stream_offset"
 
 
 def stream_key(workflow_id: str, key: str) -> WakeKey:
-    """What a reader of a stream waits for."""
+    """Return the key that a reader of a stream watches."""
     return ("stream", workflow_id, key)
 
 
@@ -96,7 +97,7 @@ def write_in_step(step: Slot, attempt: int, check_attempt: Callable[[], None], k
 
 
 def close(slot: Slot, key: str) -> Operation[Any]:
-    """Close from a workflow. Closed again it stays as it is."""
+    """Close from a workflow. Closing a closed stream changes nothing."""
     return recorded(slot, _close(slot, key))
 
 
@@ -123,8 +124,8 @@ def close_in_step(step: Slot, key: str) -> Operation[None]:
 class Page(Struct, frozen=True):
     """Values of a stream, as a reader gets them.
 
-    `following` is the offset behind them. `is_last` if there will never be more; `has_more` if there
-    is more already.
+    `following` is the offset after the last of them. `is_last`: there will never be more. `has_more`: more
+    values exist already.
     """
 
     values: list[Any]
@@ -134,9 +135,9 @@ class Page(Struct, frozen=True):
 
 
 def read(serializer: Serializer, query: ReadStream, timeout_seconds: float | None, asked: Any = None) -> Operation[Any]:
-    """Read the next page from a step or from outside any workflow, waiting for a first value.
+    """Read the next page in a step or outside any workflow; wait until it has a value.
 
-    `asked` is the query, if it was asked ahead: there was more then, so it need not be waited for.
+    `asked` is the pending query, if it was sent ahead: the stream had more values then, so no wait is needed.
     """
     found: StreamPage | None = None
     if asked is not None:
@@ -149,7 +150,7 @@ def read(serializer: Serializer, query: ReadStream, timeout_seconds: float | Non
 
 
 def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
-    """Read the next page in a workflow: its values are recorded."""
+    """Read the next page in a workflow, and record its values."""
     if not slot.is_finished:
         return (yield from abandonable(slot, _read_recorded(slot, query, timeout_seconds)))
     entry = yield from finished(slot)
@@ -159,7 +160,7 @@ def read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) 
     try:
         values = yield from patiently(_all_rebuilt, slot.run.serializer, query, texts)
     except DBOSSerializationError as error:
-        raise slot.run.give_up(error) from None  # It could be rebuilt once; code that can will go on.
+        raise slot.run.give_up(error) from None  # Some code could rebuild the value once, and other code may still.
     return Page(values, query.offset + len(values), is_last, has_more)
 
 
@@ -181,7 +182,7 @@ def _read_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None)
 
 
 def _frame(texts: tuple[str, ...], page: Page) -> str:
-    """Return the record of a page: ours, and so not written by the user's serializer, nor under a value's limit."""
+    """Return the record of a page, written without the user's serializer and without the size limit of a value."""
     return msgspec.json.encode((texts, page.is_last, page.has_more)).decode()
 
 
@@ -190,13 +191,13 @@ def _unframe(record: str) -> tuple[list[str], bool, bool]:
 
 
 def read_offset(serializer: Serializer, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
-    """Read one value from a step or from outside any workflow, waiting until it is there."""
+    """Read one value in a step or outside any workflow; wait until it is there."""
     page = yield from read(serializer, query, timeout_seconds)
     return page if isinstance(page, Failed) else _only(query, page)
 
 
 def read_offset_recorded(slot: Slot, query: ReadStream, timeout_seconds: float | None) -> Operation[Any]:
-    """Read one value in a workflow; recorded."""
+    """Read one value in a workflow, and record it."""
     page = yield from read_recorded(slot, query, timeout_seconds)
     return page if isinstance(page, Failed) else _only(query, page)
 
@@ -206,13 +207,13 @@ def _only(query: ReadStream, page: Page) -> Any:
 
 
 def _await_page(query: ReadStream, due: Due | None, on_waiting: Unit | None) -> Operation[StreamPage | None]:
-    """Wait until there is a value at the offset, or there never will be; `None` when its time is up."""
+    """Wait until there is a value at the offset, or there never will be; `None` when the time is up."""
 
     def look() -> Operation[StreamPage | None]:
         found: StreamPage = yield Read(query)
         if found.status is None:
             raise DBOSNonExistentWorkflowError(query.workflow_id)
-        if not found.values and query.offset < found.length:  # Offsets have no gaps: an item was there.
+        if not found.values and query.offset < found.length:  # Offsets have no gaps, so a row is missing.
             damage = f"its stream {query.key!r} has no item at offset {query.offset}, but some after it"
             raise DBOSDamagedWorkflowError(query.workflow_id, damage)
         return found if found.values or _takes_no_more(found) else None
@@ -236,12 +237,12 @@ def _all_rebuilt(serializer: Serializer, query: ReadStream, texts: Sequence[str]
 
 
 def _rebuilt(serializer: Serializer, query: ReadStream, texts: tuple[str, ...]) -> list[Any]:
-    """Rebuild values, up to the first that cannot be: those before it are read, and then it is an error."""
+    """Rebuild the values before the first that cannot be rebuilt; raise its error if it is the very first."""
     values: list[Any] = []
     rebuild = serializer.deserialize
     try:
         for text in texts:
-            values.append(rebuild(text))  # noqa: PERF401  (what came before an error is kept)
+            values.append(rebuild(text))  # noqa: PERF401  (values before an error are kept)
     except Exception as error:
         if is_shortage(error):
             raise
@@ -269,5 +270,5 @@ def _ended(query: ReadStream) -> DBOSStreamClosedError:
 
 
 def next_page(workflow_id: str, key: str, offset: int) -> ReadStream:
-    """Ask for as many values as a reader takes at once."""
+    """Return the query for the page at an offset."""
     return ReadStream(workflow_id, key, offset, MAX_PAGE_ITEMS)

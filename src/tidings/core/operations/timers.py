@@ -1,4 +1,4 @@
-"""Durable sleep: the time to wake is recorded first, so a recovered run sleeps only what is left."""
+"""Durable sleep: the deadline is recorded first, so a recovered run sleeps only the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SLEEP = "DBOS.sleep"
 
 
 def sleep(slot: Slot, seconds: float) -> Operation[None]:
-    """Pause the workflow for `seconds`, counted from the first time it came here."""
+    """Pause the workflow for `seconds`, counted from the first execution of this operation."""
     return recorded(slot, _sleep(slot, seconds))
 
 

@@ -1,7 +1,7 @@
 """PostgreSQL: many processes on many machines, version 14 or newer.
 
-`open_store` is the door; `store` implements the contract, `changes` turns units into statements,
-`wire` sends them, `connect` opens connections and knows what errors mean.
+`open_store` is the entry point; `store` implements the contract; `changes` turns units into statements; `wire` sends
+them; `connect` opens connections and interprets errors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ def open_store(url: str, schema: str) -> PostgresStore:
     """Return the store in the database that `url` names, in this schema.
 
     Raises:
-        DBOSInitializationError: the URL or the schema's name cannot be.
+        DBOSInitializationError: the URL or the schema's name is not valid.
     """
     return PostgresStore(url, schema)

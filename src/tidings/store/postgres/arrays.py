@@ -1,9 +1,9 @@
 """Columns of values as PostgreSQL's binary arrays.
 
-A batch goes to the server as one array per column. Psycopg would adapt each element on its own;
-packing whole columns costs a fraction of that, on the thread that everybody's commits wait for.
-The format: dimensions, whether there are nulls, the element's type; then length and lower bound of
-the one dimension; then each element with its length before it, where -1 is null.
+A batch goes to the server as one array per column. Psycopg would adapt each element on its own. Packing whole columns
+costs a fraction of that, on the thread that all commits wait for.
+The format: dimensions, whether there are nulls, the element's type; then length and lower bound of the one dimension;
+then each element after its length, where length -1 means null.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From the units of a batch to the statements that write them: one for each kind of change.
+"""From the units of a batch to the statements that write them: one statement for each kind of change.
 
-The order is fixed, for everybody: the executor's row (before all this), workflows, messages, the
-rest. Within a kind the statements go by key, so committers of several processes never deadlock.
-It decides nothing: which units apply is settled before, or checked by the statements themselves.
+Every process uses the same order: the executor's row (first of all), workflows, messages, the rest. Within a kind the
+statements go by key. So the committers of several processes never deadlock.
+This file decides nothing: which units apply is settled before, or the statements check it themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tidings.limits import MAX_AHEAD_BYTES
-from tidings.model import Entry, EntryState, Message, NewWorkflow, PublishedEvent, Status, StreamItem, Unit
+from tidings.model import Entry, EntryState, NewWorkflow, OutgoingMessage, PublishedEvent, Status, StreamItem, Unit
 from tidings.store import refusals
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.statements import Call, Value
@@ -23,36 +23,38 @@ MAX_PAYLOAD_BYTES: Final = 7_900
 
 
 def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Iterator[Call]:
-    """Start workflows. An id that is taken is left out, or with `all_or_nothing` ends the batch."""
+    """Start workflows. An id that is in use is skipped, or with `all_or_nothing` ends the batch."""
     starts = [unit.start for unit in units if unit.start is not None]
     if starts:
         yield Call("start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing})
         chosen = [each.workflow_id for each in starts if each.is_id_chosen]
-        if chosen and all_or_nothing:  # Then all that are looked at were started just now.
+        if chosen and all_or_nothing:  # Then every id that is checked was started just now.
             yield Call("check_leftovers", {"workflow_ids": texts(chosen)})
 
 
 def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
-    """Lock the workflows that units end, cancel, note or publish for, all in one order: see `lock_workflows`.
+    """Lock the workflows that units end, cancel, note, publish or start for, in one order: see `lock_workflows`.
 
-    With `all_or_nothing` one that is published for, and not pending under that epoch, ends the batch.
-    Where the batch itself starts or ends a run, those statements see to that, without a look more.
-    And a single row that is only changed needs no order.
+    With `all_or_nothing`, a workflow that units publish or start for ends the batch if it is not pending under that
+    epoch. If the batch itself starts or ends that run, the other statements check it, and no extra check is made.
+    A single row that is only changed needs no locking order.
     """
     ids = {unit.workflow_id for unit in units if unit.workflow_id is not None and (unit.outcome or unit.recovery)}
-    ids.update(unit.cancel for unit in units if unit.cancel is not None)
-    published = refusals.published_for(units)
-    if all_or_nothing and published:
-        published.difference_update((unit.start.workflow_id, 1) for unit in units if unit.start is not None)
-        published.difference_update((unit.workflow_id or "", unit.epoch) for unit in units if unit.outcome is not None)
-    ids.update(workflow_id for workflow_id, _ in published)
-    if published or len(ids) >= (2 if all_or_nothing else 1):
-        checked = published if all_or_nothing else ()
+    ids.update(each for unit in units for each in unit.cancels)
+    needed = refusals.published_for(units) | refusals.parents(units)
+    if all_or_nothing and needed:
+        begun = {(unit.start.workflow_id, 1) for unit in units if unit.start is not None}
+        ended = {(unit.workflow_id or "", unit.epoch) for unit in units if unit.outcome is not None}
+        any_epoch = {(workflow_id, None) for workflow_id, _ in begun | ended}
+        needed.difference_update(begun, ended, any_epoch)
+    ids.update(workflow_id for workflow_id, _ in needed)
+    if needed or len(ids) >= (2 if all_or_nothing else 1):
+        checked = needed if all_or_nothing else ()
         yield Call(
             "lock_workflows",
             {
                 "workflow_ids": texts(ids),
-                "published_for": texts([workflow_id for workflow_id, _ in checked]),
+                "needed": texts([workflow_id for workflow_id, _ in checked]),
                 "epoch": bigints([epoch for _, epoch in checked]),
                 "pending": Status.PENDING,
             },
@@ -60,7 +62,7 @@ def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
 
 
 def write(units: Units, batch: Batch) -> Iterator[Call]:
-    """Write all that units change besides what they start. Their order in the batch is that of `units`."""
+    """Write all changes of units except starts. Their order in the batch is the order of `units`."""
     yield from _end(units)
     yield from _cancel(units, batch.now_ms)
     yield from _note_recoveries(units)
@@ -84,7 +86,7 @@ def wake(executor_id: str, names: Sequence[str], channel: str) -> Iterator[Call]
 
 
 def _payloads(executor_id: str, names: Sequence[str]) -> Iterator[str]:
-    """Put names together so that each payload stays below PostgreSQL's 8,000 bytes."""
+    """Combine names into payloads that stay below PostgreSQL's limit of 8,000 bytes."""
     payload = executor_id
     for name in names:
         if len(payload) + len(name) >= MAX_PAYLOAD_BYTES:
@@ -95,7 +97,7 @@ def _payloads(executor_id: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def places_of_takes(units: Units) -> dict[str, Value]:
-    """Return where the taking units record what they took."""
+    """Return the positions where the taking units record what they took."""
     places = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take is not None]
     return {
         "workflow_id": texts(workflow_id for workflow_id, _ in places),
@@ -125,7 +127,7 @@ def _end(units: Units) -> Iterator[Call]:
 
 
 def _cancel(units: Units, now_ms: int) -> Iterator[Call]:
-    cancelled = [unit.cancel for unit in units if unit.cancel is not None]
+    cancelled = [each for unit in units for each in unit.cancels]
     if cancelled:
         yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "pending": Status.PENDING, "now_ms": now_ms})
 
@@ -146,7 +148,7 @@ def _note_recoveries(units: Units) -> Iterator[Call]:
 
 
 def _check_destinations(units: Units) -> Iterator[Call]:
-    """Look at the destinations of messages; one that does not exist ends the batch."""
+    """Check the destinations of messages; a destination that does not exist ends the batch."""
     destinations = refusals.destinations(units)
     if destinations:
         yield Call("check_destinations", {"workflow_ids": texts(destinations)})
@@ -159,7 +161,7 @@ def _send(units: Units) -> Iterator[Call]:
 
 
 def _take_seen(units: Units) -> Iterator[Call]:
-    """Take messages that looks ahead have seen; one that is not there to be taken ends the batch."""
+    """Take messages that looks ahead have seen; one that is missing or already read ends the batch."""
     taking = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take_seen is not None]
     if taking:
         seqs = bigints(unit.take_seen for unit in units if unit.take_seen is not None)
@@ -174,7 +176,7 @@ def _take(units: Units) -> Iterator[Call]:
 
 
 def _look_ahead(units: Units) -> Iterator[Call]:
-    """Look at what waits behind what was taken. A take is known by its number, as in the answer to `_take`."""
+    """Read the messages after those that were taken. A take is known by its number, as in the answer to `_take`."""
     takes = enumerate(((unit.workflow_id, unit.take) for unit in units if unit.take is not None), 1)
     looks = [(number, workflow_id, take) for number, (workflow_id, take) in takes if take.ahead]
     if looks:
@@ -207,10 +209,10 @@ def _put_back(units: Units) -> Iterator[Call]:
 
 
 def _record(units: Units) -> Iterator[Call]:
-    """Write entries; of several at one place, an open one gives way to what comes after it.
+    """Write entries. If several are for one position, an open one is replaced by the next.
 
-    The `otherwise` of a take is written as if nothing was taken: where something was, it meets an
-    entry that is done, and changes nothing. The entry of a message that was seen is written with its take.
+    The `otherwise` of a take is written as if nothing was taken. If a message was taken, the entry is done already, so
+    this changes nothing. The entry for a message that was seen before is written with its take.
     """
     entries: dict[tuple[str | None, str, int], Entry] = {}
     for unit in units:
@@ -269,10 +271,11 @@ def _columns_of_starts(starts: Sequence[NewWorkflow], executor_id: str) -> dict[
         "timeout_ms": bigints([each.timeout_ms for each in starts]),
         "deadline_ms": bigints([each.deadline_ms for each in starts]),
         "program": texts([each.program for each in starts]),
+        "is_owned": bigints([each.is_owned for each in starts]),
     }
 
 
-def _columns_of_messages(messages: Sequence[Message]) -> dict[str, Value]:
+def _columns_of_messages(messages: Sequence[OutgoingMessage]) -> dict[str, Value]:
     return {
         "destination_id": texts([each.destination_id for each in messages]),
         "topic": texts([each.topic for each in messages]),

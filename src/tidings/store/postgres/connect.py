@@ -1,82 +1,53 @@
 """Connections to PostgreSQL, and what its errors mean to the layers above.
 
-All that we ask of a session goes with the start of the connection (`options`), nothing is SET
-later: so a reconnect needs no second step, and a pooler cannot hand us a session that lacks it
-unnoticed. PgBouncer refuses `options` unless told `ignore_startup_parameters = options`; then the
-server's defaults hold, which are right unless somebody turned `synchronous_commit` off, and plans
-may be worse. Where a pooler in transaction mode mixes prepared statements up, the store goes on
-without them (`lost_prepared`).
+All settings of a session are sent with the start of the connection (`options`), so a reconnect needs no second step.
+Settings that do not take effect that way are SET afterwards, or in each transaction behind a pooler (`sessions`). If a
+pooler in transaction mode mixes up prepared statements, the store continues without them (`lost_prepared`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import re
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from tidings.error import DBOSInitializationError
 from tidings.shortage import reason_of
-from tidings.store import held, redact
-from tidings.store.postgres.options import options
-from tidings.store.postgres.patience import NothingLeft, impatient
+from tidings.store import held
+from tidings.store.postgres import sessions, settings, urls
 from tidings.store.postgres.servers import Servers
+from tidings.store.postgres.sessions import Session
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
-from tidings.store.protocol import DataError, Forbidden, StoreError, TooSlow, Unavailable
+from tidings.store.protocol import DataError, Forbidden, Severed, StoreError, TooSlow, Unavailable
+from tidings.store.urls import DatabaseURL, address
+
+logger = logging.getLogger("tidings")
 
 OLDEST_SERVER: Final = 14
-MAX_SCHEMA_BYTES: Final = 63  # longer names PostgreSQL cuts off without an error
+MAX_SCHEMA_BYTES: Final = 63  # PostgreSQL truncates longer names without an error
 
-# What `refuse` in the schema raises.
+# The messages of PgBouncer and of Amazon's RDS Proxy.
+_REFUSALS_OF_OPTIONS: Final = ("unsupported startup parameter", "support command-line options")
+
+# The SQLSTATEs that the schema's function `refuse` raises.
 FENCE_MOVED: Final = "TD001"
 UNIT_REFUSED: Final = "TD002"
 MESSAGE_GONE: Final = "TD003"
 LEFTOVERS_FOUND: Final = "TD004"
 
-# A number that is drawn and taken all the same: see `queries/numbers.sql`.
+# A sequence gave a number that a row has already: see `queries/numbers.sql`.
 UNIQUE_VIOLATION: Final = "23505"
 MESSAGES_PKEY: Final = "messages_pkey"
 
-_SETTINGS: Final = {
-    # The promises. A commit that was answered is on disk.
-    "default_transaction_isolation": "read committed",
-    "synchronous_commit": "on",
-    # Nothing waits for ever. A process that is stopped in the middle of a batch must not hold its
-    # row, and so those who take over its runs, for long.
-    "statement_timeout": "30s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "10s",
-    # The server too must notice that the other end is gone.
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "2",
-    # Every statement is a few looks into an index, for arrays whose length the planner cannot know.
-    # One plan, made once, must be right while the tables grow from nothing and statistics are old:
-    # so leave it no choice. And never spend time on compiling such a plan.
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "random_page_cost": "0.1",
-    "seq_page_cost": "0.1",
-    "cpu_tuple_cost": "0.1",
-    "cpu_index_tuple_cost": "0.05",
-    "cpu_operator_cost": "0.0001",
-    "enable_mergejoin": "off",
-    "jit": "off",
-    # A batch (8 MB) that is put in order stays in memory.
-    "work_mem": "32MB",
-}
-
-# Migrations wait for each other, and may have much to do.
-MIGRATION_LOCK_SECONDS: Final = 120
-_MIGRATION_SETTINGS: Final = _SETTINGS | {"statement_timeout": "0", "lock_timeout": f"{MIGRATION_LOCK_SECONDS}s"}
-
-# How soon libpq gives up: a network that is dead without a sign is noticed within 15 s, whether something
-# was sent (`tcp_user_timeout`) or not (keepalives). A URL may say otherwise.
+# When libpq gives up: a network that fails silently is noticed within 15 s, both while data is being sent
+# (`tcp_user_timeout`) and while the connection is idle (keepalives). A URL may set other values.
 _PATIENCE: Final[dict[str, str | int | None]] = {
     "connect_timeout": 10,
     "keepalives_idle": 5,
@@ -84,95 +55,156 @@ _PATIENCE: Final[dict[str, str | int | None]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,  # ms
     "application_name": "tidings",
+    # Overrides PGTARGETSESSIONATTRS, which may be set for other programs: on a standby nothing can be written.
+    "target_session_attrs": "any",
 }
 
 
-# How often to connect anew where a pooler gives us a session that is out of step.
+# What was logged once: pairs of a database's identity and a message.
+_told: Final[set[tuple[str, str]]] = set()
+
+# What PostgreSQL 17 and newer says if a time limit for transactions ends the session.
+_ENDED_BY_NEWER: Final = "transaction timeout"
+
+# How often to connect again if a pooler returns a session that answers an earlier question.
 _TRIES: Final = 10
 
 
 class Database:
-    """Where the tables are: a server, a database and a schema. It opens connections and holds none.
+    """Where the tables are: a server, a database and a schema. It opens connections and keeps none.
+
+    Attributes:
+        name: how errors and log messages call it.
+        identity: equal for the same URL and schema; neither can be read from it.
 
     Raises:
-        DBOSInitializationError: the URL or the schema's name cannot be.
+        DBOSInitializationError: the URL or the schema's name is not valid.
     """
 
-    def __init__(self, url: str, schema: str) -> None:
-        if not schema or "\0" in schema or len(schema.encode(errors="replace")) > MAX_SCHEMA_BYTES:
-            raise DBOSInitializationError(
-                f"{schema!r} cannot name a schema: PostgreSQL takes 1 to {MAX_SCHEMA_BYTES} bytes without NUL"
-            )
-        try:
-            self._given = conninfo_to_dict(url)
-        except psycopg.Error:  # whose text may repeat parts of the password
-            raise DBOSInitializationError(
-                f"{redact(url)!r} is not a PostgreSQL URL: use postgresql://user:password@host:5432/database, "
-                "with special characters in user and password percent-encoded"
-            ) from None
-        if "@" in str(self._given.get("host", "")):
-            raise DBOSInitializationError(f"{redact(url)!r}: the password or the user holds an '@'; write it as %40")
+    def __init__(self, url: DatabaseURL, schema: str) -> None:
+        url = address(url)
+        _check_schema(schema)
+        self._given = urls.read(url)
         self.servers = Servers(self._given)
         self.schema = schema
         self.statements: Statements = prepare(schema)
         self.name = _name(self._given)
-        # A channel's name takes 63 bytes, as a schema's does.
+        self.identity = hashlib.blake2b(f"{url} {schema}".encode(errors="replace"), digest_size=16).hexdigest()
+        # A channel's name is limited to 63 bytes, and a schema's name may have as many; so the channel has a hash.
         self.channel = "tidings_" + hashlib.blake2b(schema.encode(), digest_size=16).hexdigest()
+        self._wanted = settings.wanted(str(self._given.get("options") or ""))
+        self._takes_options = True
+        self._pins_newer = False
+        if self._wanted.overruled and (self.identity, "options") not in _told:
+            _told.add((self.identity, "options"))
+            logger.info(
+                "%s: the URL's options set %s. tidings sets that itself and ignores the URL's value; remove it there",
+                self.name,
+                ", ".join(self._wanted.overruled),
+            )
 
-    def open(self, *, for_migration: bool = False) -> psycopg.Connection:
-        """Open a connection in autocommit mode, and see that it answers what it is asked.
-
-        PgBouncer in session mode may give us a session with an answer under way that nobody waits for: it takes a
-        notification for the end of the query with which it cleans a session up. From then on each question would get
-        the answer to the one before.
+    def open(self, *, for_migration: bool = False) -> Session:
+        """Open a connection in autocommit mode, with tidings' settings, and check that it answers.
 
         Raises:
-            psycopg.OperationalError: also where this process has no descriptor, thread or memory left for it.
+            psycopg.OperationalError: also if this process has no descriptor, thread or memory left.
         """
         try:
-            return self._open(for_migration=for_migration)
+            return self._open(self._wanted.migrating() if for_migration else self._wanted)
         except (OSError, MemoryError) as error:
-            raise psycopg.OperationalError(f"this process can open no connection: {reason_of(error)}") from error
+            raise psycopg.OperationalError(f"this process cannot open a connection: {reason_of(error)}") from error
 
-    def _open(self, *, for_migration: bool) -> psycopg.Connection:
-        settings = _MIGRATION_SETTINGS if for_migration else _SETTINGS
-        where = self.servers.preference() | self._given | self.servers.in_order()
-        chosen = {"options": options(settings, str(self._given.get("options") or ""))}
-        conninfo = make_conninfo("", **_PATIENCE | where | chosen)
-        # Psycopg prepares nothing here: `wire` does it.
+    def _open(self, wanted: settings.Wanted) -> Session:
         for number in range(_TRIES):
             forks = held.forks()
-            connection = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
-            held.hold(connection, _socket_of)
-            # A child that was forked meanwhile has a copy of the socket, and would keep the session alive.
+            session = self._connect(wanted)
+            held.hold(session, _socket_of)
+            # A child forked meanwhile has a copy of the socket, which would keep the session open.
             is_copied = held.forks() != forks and number + 1 < _TRIES
-            if not is_copied and _answers_right(connection):
-                self.servers.found(connection)
-                return connection
-            connection.close()
+            try:
+                if not is_copied and sessions.settle(session, wanted):
+                    self.servers.found(session)
+                    return session
+            except psycopg.Error as error:
+                if self._pins_newer or _ENDED_BY_NEWER not in str(error):
+                    raise
+                # Too short for the one statement that would set it. A server that has this setting takes it as an
+                # option too; for one that is older, it would be an error.
+                self._pins_newer = True
+            session.close()
         raise psycopg.OperationalError(
-            f"{_TRIES} new connections got answers to other questions: restart the pooler before the server"
+            f"{_TRIES} new connections in a row got answers to other questions: restart the pooler that is in front of "
+            "the server"
         )
 
-    def wire(self, *, prepared: bool) -> Wire:
-        """Open a connection and return a wire over it. Raises `psycopg.OperationalError`."""
+    def _connect(self, wanted: settings.Wanted) -> Session:
+        """Connect; without `options` if a pooler refuses them."""
+        while True:
+            takes_options = self._takes_options
+            try:
+                # Psycopg prepares no statements here: `wire` does it.
+                return Session.connect(self._conninfo(wanted), autocommit=True, prepare_threshold=None)
+            except psycopg.OperationalError as error:
+                failure = error
+            except UnicodeError:
+                failure = psycopg.OperationalError("a host name in its URL is not valid")
+            if not takes_options or wanted.others or not _refuses_options(failure):
+                # The frames that led here hold the password.
+                failure.__cause__ = failure.__context__ = None
+                raise failure.with_traceback(None)
+            self._takes_options = False
+
+    def _conninfo(self, wanted: settings.Wanted) -> str:
+        if self._pins_newer:
+            wanted = wanted._replace(settings={**wanted.settings, **settings.NEWER})
+        where = self.servers.preference() | self._given | self.servers.in_order()
+        # Sent even if empty: otherwise PGOPTIONS would count.
+        ours = {"client_encoding": "UTF8", "options": wanted.options if self._takes_options else ""}
+        return make_conninfo("", **_PATIENCE | where | ours)
+
+    def wire(
+        self,
+        *,
+        prepared: bool,
+        check: Callable[[Session, Database], None] | None = None,
+        only_reads: bool = False,
+    ) -> Wire:
+        """Open a connection, `check` it, and return a wire over it. Raises `psycopg.OperationalError`."""
         connection = self.open()
         try:
-            return Wire(connection, self.statements, prepared=prepared)
+            if check is not None:
+                check(connection, self)
+            return Wire(connection, self.statements, prepared=prepared, only_reads=only_reads)
         except BaseException as error:
             connection.close()
             if isinstance(error, (OSError, MemoryError)):
-                raise psycopg.OperationalError(f"this process can wait for no answer: {reason_of(error)}") from error
+                raise psycopg.OperationalError(f"this process cannot wait for answers: {reason_of(error)}") from error
             raise
 
-    def unavailable(self, reason: object, *, ambiguous: bool = False) -> Unavailable:
-        """The error that says this database cannot serve now, and what is to be done where somebody must."""
-        remark = _REMARKS.get(getattr(reason, "sqlstate", None) or "")
+    def unavailable(self, reason: object, *, ambiguous: bool = False, remark: str | None = None) -> Unavailable:
+        """Return the error for a database that cannot serve now. It says what to do, if anything."""
+        remark = remark or _REMARKS.get(getattr(reason, "sqlstate", None) or "")
         text = _one_line(str(reason)) + (f": {remark}" if remark else "")
         return Unavailable(f"{self.name}: {text}", ambiguous=ambiguous)
 
+    def severed(self, reason: str) -> Severed | None:
+        """Return the error for a session that was ended because it was idle; else `None`. Logs the cause once."""
+        remedy = next((remedy for text, remedy in _IDLENESS.items() if text in reason), None)
+        if remedy is None:
+            return None
+        if (self.identity, remedy) not in _told:
+            _told.add((self.identity, remedy))
+            logger.warning(
+                "%s: sessions that have been idle for a while are ended (%s). tidings reconnects, and nothing is lost; "
+                "but meanwhile it hears no wake-ups from other processes. This is logged once. %s",
+                self.name,
+                reason,
+                remedy,
+            )
+        return Severed(f"{self.name}: {reason}")
+
     def unfit(self, error: psycopg.Error) -> DBOSInitializationError:
-        """The error for what went wrong while starting."""
+        """Return the error for a failure at the start."""
         return DBOSInitializationError(f"{self.name}: {_one_line(str(error))}{_advice(error)}")
 
 
@@ -180,27 +212,24 @@ def _socket_of(connection: psycopg.Connection) -> int:
     return connection.pgconn.socket
 
 
-def _answers_right(connection: psycopg.Connection) -> bool:
-    """Tell whether a new connection answers what it is asked. Raises, and closes it, if it does not answer at all."""
-    question = secrets.randbelow(2**31)  # A text would be one of the server's encoding.
+def _check_schema(schema: str) -> None:
     try:
-        with impatient(connection):
-            result = connection.execute(f"select {question}".encode())
-            return result.description is not None and result.fetchone() == (question,)
-    except NothingLeft:  # It is this process's fault, and no sign of what the connection is like.
-        connection.close()
-        raise
-    except psycopg.Error:
-        if connection.closed:
-            raise
-        return False  # Somebody else's error: what it says is not for this program's log.
-    except BaseException:
-        connection.close()
-        raise
+        size = len(schema.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= MAX_SCHEMA_BYTES or "\0" in schema:
+        raise DBOSInitializationError(
+            f"{schema!r} cannot name a schema: PostgreSQL takes 1 to {MAX_SCHEMA_BYTES} bytes of UTF-8 without NUL"
+        )
+
+
+def _refuses_options(error: psycopg.OperationalError) -> bool:
+    """Tell whether a pooler refuses `options`, or ours. Each kind of pooler has its own message."""
+    return any(each in str(error) for each in _REFUSALS_OF_OPTIONS)
 
 
 def check_server(connection: psycopg.Connection, database: Database) -> None:
-    """Raise `DBOSInitializationError` if the server is too old, or its text is not Unicode."""
+    """Raise `DBOSInitializationError` if the server is too old, or its encoding is not UTF8."""
     version = connection.info.server_version // 10_000
     if version < OLDEST_SERVER:
         raise DBOSInitializationError(
@@ -216,32 +245,51 @@ def check_server(connection: psycopg.Connection, database: Database) -> None:
 
 # --- what errors mean ------------------------------------------------------------------------------
 
-# SQLSTATE classes: data exceptions, violated constraints, limits of the server.
+# SQLSTATE classes: data exceptions, violated constraints, exceeded limits.
 _FAULTS_OF_DATA: Final = ("22", "23", "54")
 
-# Classes that only a change to the program or the schema can cure: features, cardinality, syntax and
-# names and rights.
+# SQLSTATE classes that only a change of the program or the schema can fix: features, cardinality, and syntax, names
+# and rights.
 _FAULTS_OF_OURS: Final = ("0A", "21", "42")
 
 _DUPLICATE_PREPARED_STATEMENT: Final = "42P05"
 _INVALID_STATEMENT_NAME: Final = "26000"
 
+# A sequence is exhausted, so no message or workflow gets a number. See `queries/numbers.sql`.
+NUMBERS_USED_UP: Final = "2200H"
+
+# `begin read write` on a standby.
+_NOT_THERE: Final = "0A000"
+_READ_ONLY: Final = "25006"
+
 _NO_RIGHT: Final = "42501"
-_CUT_OFF: Final = "57014"  # by the statement's time-out, or by somebody who looks after the server
+_CUT_OFF: Final = "57014"  # by the statement timeout, or by an administrator
 
-_RESTORED: Final = "work goes on when the tables of tidings are there again, or this user may use them again"
+_RESTORED: Final = "tidings continues when its tables exist again, or when this user may use them again"
 
-# What somebody may mend while we wait, though it looks like a fault of ours; and what an operator wants to be told.
+# Errors that an operator can fix while tidings waits, although some look like mistakes in our statements.
 _REMARKS: Final = {
-    "25006": "it is read-only, as a standby is; work goes on when the server that the URL leads to takes writes",
+    _READ_ONLY: "it is read-only, as a standby is; tidings continues when the server at the URL takes writes",
     "3F000": _RESTORED,
     "42P01": _RESTORED,
     _NO_RIGHT: _RESTORED,
 }
 
 
+# Messages that say that a session was ended because it was idle, and what to do about each.
+_IDLENESS: Final = {
+    "57P05": "A pooler keeps tidings from setting idle_session_timeout = 0. Let the owner of the database run: alter "
+    "role ... set idle_session_timeout = 0, for the role in the URL",
+    "client_idle_timeout": "Set client_idle_timeout = 0 in PgBouncer's configuration",
+}
+
+
 def classify(error: ServerError, database: Database) -> StoreError | None:
-    """Return what `error` is to the store's caller; `None` for a mistake in our own statements."""
+    """Return the store error for `error`; `None` for a mistake in our own statements."""
+    if error.sqlstate == _NOT_THERE and error.statement == "begin":
+        return database.unavailable(error, remark=_REMARKS[_READ_ONLY])
+    if error.sqlstate == NUMBERS_USED_UP:
+        return database.unavailable(error)
     if error.sqlstate.startswith(_FAULTS_OF_DATA):
         return DataError(str(error))
     if error.sqlstate.startswith(_FAULTS_OF_OURS) and error.sqlstate not in _REMARKS:
@@ -253,29 +301,55 @@ def classify(error: ServerError, database: Database) -> StoreError | None:
 
 
 def lost_prepared(error: ServerError) -> bool:
-    """Tell whether prepared statements get mixed up: a pooler gives us another session now and then."""
+    """Tell whether prepared statements got mixed up: a pooler gives us different sessions over time."""
     return error.sqlstate in (_INVALID_STATEMENT_NAME, _DUPLICATE_PREPARED_STATEMENT)
+
+
+# What to do about errors while connecting. They have no SQLSTATE, only a text.
+_ADVICE_ON_CONNECTING: Final = (
+    ("Connection refused", "No server listens there: start PostgreSQL, or put the right host and port into the URL"),
+    ("No such file or directory", "No server listens there: start PostgreSQL, or put its host into the URL"),
+    ("failed to resolve host", "There is no host of that name: put the right one into the URL"),
+    ("timeout expired", "The host does not answer: check its name, and that this machine can reach the server's port"),
+    (
+        "password authentication failed",
+        "Put the right user and password into the URL; percent-encode special characters in them",
+    ),
+    ("no password supplied", "Put the password into the URL (postgresql://user:password@host/database)"),
+    ("no pg_hba.conf entry", "The server does not let this user in from here: its pg_hba.conf must allow it"),
+)
+_MISSING: Final = re.compile(r'(database|role) "([^"]*)" does not exist')
 
 
 def _advice(error: psycopg.Error) -> str:
     text = str(error)
     if "unsupported startup parameter" in text:
-        return ": set ignore_startup_parameters = options in PgBouncer's configuration"
+        return (
+            ": take the options out of the URL, or set ignore_startup_parameters = options in PgBouncer's configuration"
+        )
     if "unsupported options startup parameter" in text:
-        return ": write each setting in the URL's options as -c name=value, for PgBouncer takes nothing else"
+        return ": write each setting in the URL's options as -c name=value; PgBouncer accepts nothing else"
+    if isinstance(error, psycopg.errors.FeatureNotSupported):
+        return ": it is a standby; give the URL of the server that takes writes"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return ": migrate as a user who may create there, then grant this one the use of the schema"
+        return ": migrate as a user who may create objects there, then grant this user the use of the schema"
     if isinstance(error, psycopg.errors.LockNotAvailable):
-        return ": another process has been migrating for long"
-    return ""
+        return ": another process has been migrating for a long time; launch again when it is done"
+    missing = _MISSING.search(text)
+    if missing is not None:
+        kind, name = missing.groups()
+        named = "user" if kind == "role" else kind
+        return f'. Create it (create {kind} "{name}"), or put the right {named} into the URL'
+    return next((f". {advice}" for words, advice in _ADVICE_ON_CONNECTING if words in text), "")
 
 
-def _name(given: Mapping[str, str | int | None]) -> str:
-    host = given.get("host") or given.get("hostaddr") or "the local socket"
+def _name(given: urls.Conninfo) -> str:
+    host = given.get("host") or given.get("hostaddr") or (not given.get("service") and os.environ.get("PGHOST"))
+    default = f"the server of service {given['service']!r}" if given.get("service") else "the local socket"
     port = f":{given['port']}" if given.get("port") else ""
-    return f"PostgreSQL database {given.get('dbname') or given.get('user') or ''!r} at {host}{port}"
+    return f"PostgreSQL database {given.get('dbname') or given.get('user') or ''!r} at {host or default}{port}"
 
 
 def _one_line(text: str) -> str:
-    """Return libpq's text in one line, without its guesses at the cause, which stand in lines of their own."""
+    """Return libpq's message in one line, without its guesses at the cause, which are on lines of their own."""
     return " ".join(re.sub(r"\n\t[^\n]*", "", text).split())

@@ -1,8 +1,8 @@
 """Hears the notifications of other processes, on a connection of its own.
 
-A payload is the id of the executor that sent it, and the names it wakes. Notifications are hints: a
-connection that is lost loses some, and who listens anew must look for itself. Anybody who may
-connect can notify: what makes no sense is passed over, and no name is more than a reason to look.
+A payload is the id of the executor that sent it, and the names that it wakes. Notifications are hints. A lost
+connection loses some, so after a reconnect all waiters must look again. Any user who can connect can send a
+notification: a malformed one is ignored, and a name is never more than a reason to look.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ class PostgresListener:
 
     obstacle = (
         "a pooler in transaction mode, such as PgBouncer, delivers no notifications: "
-        "give tidings a URL past it, or pool by session"
+        "give tidings a URL that bypasses it, or use session pooling"
     )
 
     def __init__(self, database: Database, executor_id: str) -> None:
         self._database = database
         self._executor_id = executor_id
         self._closing = threading.Lock()
+        self._last_words = ""  # what the server said when it ended the session
         try:
             with contextlib.ExitStack() as opened:
                 self._connection = opened.enter_context(contextlib.closing(database.open()))
+                self._connection.add_notice_handler(self._heed)
                 with impatient(self._connection):
                     self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(database.channel)))
-                # Not blocking: one byte is as good as many.
+                # Not blocking: if the socket is full, one byte more makes no difference.
                 self._bell, self._rope = map(opened.enter_context, socket.socketpair())
                 self._bell.setblocking(False)
                 self._rope.setblocking(False)
@@ -56,7 +58,7 @@ class PostgresListener:
             raise database.unavailable(reason_of(error) if isinstance(error, OSError) else error) from error
 
     def hear(self, timeout_seconds: float, is_awaited: Callable[[], bool]) -> list[str]:
-        """See `Listener.hear`. The server pushes, so it makes no difference here who waits."""
+        """See `Listener.hear`. The server pushes notifications, so `is_awaited` is not needed."""
         names: list[str] = []
         try:
             for key, _ in self._selector.select(min(timeout_seconds, _LONGEST_SELECT_SECONDS)):
@@ -68,12 +70,15 @@ class PostgresListener:
                 by, *named = notification.extra.decode(errors="replace").split() or [""]
                 names += audible(named, by, self._executor_id)
         except (psycopg.Error, OSError, MemoryError) as error:
-            raise self._database.unavailable(error) from error
+            with contextlib.suppress(psycopg.Error):
+                self._connection.pgconn.notifies()  # Reads what the server sent last, into `_last_words`.
+            severed = self._database.severed(self._last_words)
+            raise severed or self._database.unavailable(self._last_words or error) from error
         return names
 
     def interrupt(self) -> None:
         """See `Listener.interrupt`."""
-        with self._closing, contextlib.suppress(OSError):  # Full, or closed.
+        with self._closing, contextlib.suppress(OSError):  # The socket is full or closed.
             self._rope.send(b"!")
 
     def close(self) -> None:
@@ -86,10 +91,15 @@ class PostgresListener:
             self._bell.close()
             self._rope.close()
 
-    def _stop_listening(self) -> None:
-        """Let no notification come while a pooler cleans this session up for others: see `Database.open`.
+    def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Note why the session ends. The first reason counts: it is the server's; a pooler may add its own."""
+        if (notice.severity_nonlocalized or notice.severity) in ("FATAL", "PANIC"):
+            self._last_words = self._last_words or f"{notice.message_primary} (SQLSTATE {notice.sqlstate})"
 
-        It is not waited for long, for the server may be gone.
+    def _stop_listening(self) -> None:
+        """Stop notifications, since a pooler may clean this session up for other clients: see `sessions.settle`.
+
+        Waits only briefly, because the server may not answer.
         """
         server = self._connection.pgconn
         if self._connection.closed:

@@ -1,50 +1,49 @@
-"""The `options` of a connection: the settings that go with its start, written so that every reader takes them.
+"""The `options` of a connection: settings sent with its start, in the one form that servers and poolers accept.
 
-A server reads `options` as a command line. PgBouncer since 1.20 reads it too, and refuses what is not a row of
-`-c name=value`: other switches, space at the end, and before 1.23 also `--name=value`. So what a user gives is read as
-the server reads it, and all is written anew in that one form.
+A server reads `options` as a command line. PgBouncer since 1.20 reads it too, and accepts only a list of
+`-c name=value`. It refuses other switches, a space at the end, and before 1.23 also `--name=value`. So the user's
+options are parsed as the server parses them, and all are written again in that one form.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-# As `isspace` in C: other white space of Unicode is part of a word.
+# As C's `isspace`: other Unicode white space is part of a word.
 _WORD: Final = re.compile(r"(?:\\.|[^\s\\])+", re.ASCII | re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _SPECIAL: Final = re.compile(r"[\s\\]", re.ASCII)
 
 
-def options(settings: Mapping[str, str], given: str = "") -> str:
-    """Return the `options` that make these settings; what a user has given, in the same form, takes precedence.
-
-    Args:
-        settings: what to set, and to what.
-        given: the user's `options`. What is no setting in it is kept as it is, for the server to judge.
-    """
-    chosen = {name.lower(): (name, value) for name, value in settings.items()}
+def read(given: str) -> tuple[dict[str, str], list[str]]:
+    """Return the settings in a user's `options`, and all other switches, which the server will judge."""
+    settings: dict[str, str] = {}
     others: list[str] = []
     for switch in _switches(given):
         name, equals, value = _assignment(switch).partition("=")
         if equals:
-            name = name.replace("-", "_")  # The server takes either.
-            chosen[name.lower()] = name, value
+            settings[name.replace("-", "_")] = value  # The server accepts both.
         else:
             others.append(switch)
-    return " ".join([*(f"-c {_escaped(f'{name}={value}')}" for name, value in chosen.values()), *others])
+    return settings, others
+
+
+def write(settings: Mapping[str, str], others: Sequence[str] = ()) -> str:
+    """Return the `options` that make these settings, followed by the other switches."""
+    return " ".join([*(f"-c {_escaped(f'{name}={value}')}" for name, value in settings.items()), *others])
 
 
 def _switches(given: str) -> Iterator[str]:
-    """Yield the words of a command line as they stand; one that is just `-c` together with the next."""
+    """Yield the words of a command line unchanged; a bare `-c` is joined with the next word."""
     words = iter(_WORD.findall(given))
     for word in words:
         yield word if word != "-c" else f"-c {next(words, '')}".rstrip()
 
 
 def _assignment(switch: str) -> str:
-    """Return the `name=value` of this switch, without its escapes. One that makes no setting gives nothing."""
+    """Return the `name=value` of this switch without its escapes; an empty text if it is no setting."""
     if not switch.startswith(("-c", "--")):
         return ""
     return _ESCAPED.sub(r"\1", switch[2:].lstrip())

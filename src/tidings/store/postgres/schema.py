@@ -1,4 +1,4 @@
-"""The schema in a PostgreSQL database: made, brought up to date, and checked."""
+"""The schema in a PostgreSQL database: create it, migrate it, check it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from contextlib import closing
 import psycopg
 
 from tidings.error import DBOSInitializationError
-from tidings.store.migrate import SCHEMA_VERSION, Migration, check_current, pending
-from tidings.store.postgres.connect import MIGRATION_LOCK_SECONDS, Database, check_server
+from tidings.store.migrate import SCHEMA_VERSION, Migration, check_current, pending, reset_script
+from tidings.store.postgres.connect import Database, check_server
 from tidings.store.postgres.patience import impatient
-from tidings.store.postgres.statements import PACKAGE, in_schema
+from tidings.store.postgres.sessions import Session
+from tidings.store.postgres.settings import MIGRATION_LOCK_SECONDS
+from tidings.store.postgres.statements import PACKAGE, script
 
 
 def migrate(database: Database) -> None:
     """Bring the schema to this library's version, creating it if there is none.
 
-    However many processes do this at once, each migration is applied once: they queue on an advisory
-    lock, and look at the version after they have it, in the transaction that changes it. A schema
-    that is current asks for no rights beyond reading it.
+    If many processes do this at once, each migration is still applied once: the processes queue on an advisory lock.
+    They read the version after they have the lock, in the transaction that changes it. If the schema is current, the
+    user needs no right beyond reading it.
 
     Raises:
         DBOSInitializationError: the schema is newer than the library, or the database is unfit.
     """
     try:
-        # Closing the connection rolls back what an error left unfinished.
+        # Closing the connection rolls back unfinished changes after an error.
         with closing(database.open(for_migration=True)) as connection:
             check_server(connection, database)
             with impatient(connection, MIGRATION_LOCK_SECONDS):
-                connection.execute("begin")
+                connection.begin(b"begin isolation level read committed read write")
                 _ask(connection, database, "lock_migrations", database.schema)
                 _check_rights(connection, database)
                 version = _version(connection, database)
@@ -40,28 +42,54 @@ def migrate(database: Database) -> None:
         raise database.unfit(error) from error
 
 
-def check(connection: psycopg.Connection, database: Database) -> None:
-    """Raise `DBOSInitializationError` unless the database has the schema this library needs."""
+def reset(database: Database, *, truncate: bool) -> None:
+    """Remove the tables, or only their rows, as one change. Their schema must be of this library's version.
+
+    Raises:
+        DBOSInitializationError: this user lacks a right, other objects depend on the tables, or they are in use.
+    """
+    try:
+        statements = script(reset_script(PACKAGE, truncate=truncate), database.schema)
+        with (
+            closing(database.open(for_migration=True)) as connection,
+            impatient(connection, MIGRATION_LOCK_SECONDS),
+        ):
+            connection.begin(b"begin isolation level read committed read write")
+            _ask(connection, database, "lock_migrations", database.schema)
+            connection.execute(statements.encode())
+            connection.execute("commit")
+    except psycopg.Error as error:
+        raise database.unfit(error) from error
+
+
+def check(connection: Session, database: Database) -> None:
+    """Raise `DBOSInitializationError` unless the schema has this library's version and this user may use it."""
     check_server(connection, database)
-    with impatient(connection):
+    with impatient(connection), connection.pinned():
         _check_rights(connection, database)
+    check_version(connection, database)
+
+
+def check_version(connection: Session, database: Database) -> None:
+    """Raise `DBOSInitializationError` unless the schema has this library's version."""
+    with impatient(connection), connection.pinned():
         version = _version(connection, database)
     check_current(version, database.name)
 
 
 def _apply(migrations: Sequence[Migration], connection: psycopg.Connection, database: Database) -> None:
-    """Apply what is missing. However long it takes: it may have much to do."""
+    """Apply the missing migrations. There is no time limit: they may have much to do."""
     if not migrations:
         return
     if not _ask(connection, database, "has_schema", database.schema):
         _ask(connection, database, "create_schema")
     for migration in migrations:
-        connection.execute(in_schema(migration.sql, database.schema).encode())
+        connection.execute(script(migration.sql, database.schema).encode())
     _ask(connection, database, "set_schema_version", SCHEMA_VERSION)
 
 
 def _check_rights(connection: psycopg.Connection, database: Database) -> None:
-    """Raise `DBOSInitializationError` if this user lacks a right: sooner or later something would wait for it."""
+    """Raise `DBOSInitializationError` if this user lacks a right that some operation will need later."""
     sql = database.statements["missing_rights"].sql
     row = psycopg.RawCursor(connection).execute(sql, (database.schema,)).fetchone()
     if row is not None and row[0] is not None:
@@ -78,7 +106,7 @@ def _version(connection: psycopg.Connection, database: Database) -> int:
 
 
 def _ask(connection: psycopg.Connection, database: Database, name: str, *values: str | int) -> int:
-    """Run a statement, its parameters in order, and return the number or truth it answers; else 0."""
+    """Run a statement with these parameters; return the number or truth value it answers, or 0."""
     cursor = psycopg.RawCursor(connection).execute(database.statements[name].sql, values)
     row = cursor.fetchone() if cursor.description else None
     return int(row[0] or 0) if row else 0

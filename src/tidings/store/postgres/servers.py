@@ -1,9 +1,9 @@
-"""Which of the servers that a URL names: the one that takes writes, and the same for all connections of a store.
+"""Chooses among the servers that a URL names: one that takes writes, and the same one for all connections of a store.
 
-After a failover two servers may take writes, where nobody stopped the old primary when it came back. What
-one of them has the other lacks: who writes here and reads there mixes them up, and nobody notices. So
-each connection tries first the server to which the store connected last; and one that is left at
-another server is given up (`Wire.server`, compared at each use).
+After a failover two servers may take writes, if nobody stopped the old primary when it came back. Each lacks what was
+written to the other. A store that writes to one and reads from the other mixes their data, and nothing would show it.
+So each new connection tries first the server that the store connected to last. An older connection to another server is
+dropped (`Wire.server`, compared at each use).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Conninfo = Mapping[str, str | int | None]
 
 
 class Servers:
-    """The servers of one URL. Used by several threads; the connection made last decides.
+    """The servers of one URL. Used by several threads; the newest connection decides.
 
     Attributes:
         current: the host and the port of the server to which the last connection was made.
@@ -30,7 +30,7 @@ class Servers:
         ports = _split(given.get("port"))
         self._ports = ports * count if len(ports) == 1 else ports
         self._are_several = count > 1
-        # In whatever order they were to be tried at first: later ones are to lead to the same server.
+        # The first connection may try the servers in any order; later ones must lead to the same server.
         self._order: dict[str, str | int | None] = (
             {"load_balance_hosts": "disable"}
             if given.get("load_balance_hosts") or os.environ.get("PGLOADBALANCEHOSTS")
@@ -39,11 +39,11 @@ class Servers:
         self.current: tuple[str, int] | None = None
 
     def preference(self) -> dict[str, str | int | None]:
-        """What is asked for unless the URL says otherwise."""
+        """Return the parameters that apply unless the URL sets them."""
         return {"target_session_attrs": "read-write"} if self._are_several else {}
 
     def in_order(self) -> dict[str, str | int | None]:
-        """Return the servers, that of the last connection first."""
+        """Return the servers as connection parameters, the last connection's server first."""
         current = self.current
         if not self._are_several or current is None:
             return {}
@@ -57,7 +57,7 @@ class Servers:
         return self._order | {name: ",".join(each[index] for index in order) for name, each in lists.items() if each}
 
     def found(self, connection: psycopg.Connection) -> None:
-        """Note where a new connection leads."""
+        """Note which server a new connection leads to."""
         self.current = server_of(connection)
 
 

@@ -1,10 +1,9 @@
 """The `Store` of `store.protocol` on a PostgreSQL database; that docstring is the contract.
 
-One connection for writing and one for reading, each a `Wire`. A batch goes in one round trip, on
-the assumption that all its units apply: where one does not, the statement that notices ends the
-transaction. Then, and only then, the batch is written again in two: look, decide (`refusals`), and
-write what applies. So what everybody waits for never waits for a look, and what is decided is
-decided in one place.
+It has one connection for writing and one for reading, each a `Wire`. A batch is sent in one round trip, on the
+assumption that all its units apply. If one does not, the statement that notices it ends the transaction. Only then the
+batch is sent again in two round trips: lock and read, decide (`refusals`), and write the units that apply. So a normal
+commit never waits for an extra read, and decisions are made in one place.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from typing import Final, ParamSpec, TypeVar
 import psycopg
 from msgspec.structs import replace
 
-from tidings.error import DBOSInitializationError
 from tidings.model import (
     APPLIED,
     NOTHING,
     Answer,
+    End,
     EventRead,
     Executor,
     ExecutorState,
@@ -40,13 +39,14 @@ from tidings.model import (
 )
 from tidings.store import refusals
 from tidings.store.lists import search_for
-from tidings.store.postgres import changes, schema
+from tidings.store.postgres import changes, numbers, schema
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.connect import (
     FENCE_MOVED,
     LEFTOVERS_FOUND,
     MESSAGE_GONE,
     MESSAGES_PKEY,
+    NUMBERS_USED_UP,
     UNIQUE_VIOLATION,
     UNIT_REFUSED,
     Database,
@@ -54,13 +54,15 @@ from tidings.store.postgres.connect import (
     lost_prepared,
 )
 from tidings.store.postgres.listener import PostgresListener
+from tidings.store.postgres.sessions import Session
 from tidings.store.postgres.statements import Call, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
-from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
+from tidings.store.protocol import KEEP_EXECUTORS_MS, MOST_COUNTED, Batch, DataError, Fenced, Severed, Unavailable
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import (
     HISTORY,
     Row,
+    end_of,
     executor_of,
     group_of,
     histories_of,
@@ -80,17 +82,15 @@ logger = logging.getLogger("tidings")
 _BEGIN = Call("begin")
 _COMMIT = Call("commit")
 
-_TRIES: Final = 5  # to commit, after what was in the way was removed
-_FAR: Final = 2**62  # a number from there on is nobody's
-_MOST_DRAWN: Final = 1_000_000  # numbers at once: less than a second
+_TRIES: Final = 5  # to commit, each after removing an obstacle
 
 _LEFTOVERS: Final = ("messages", "entries", "events", "items", "closings")
 
-# An offset beyond it is asked for like this one: nothing is there either.
+# Larger offsets are replaced by this one. No stream has an item at either.
 _LAST_OFFSET: Final = 2**63 - 1
 
-# The databases before which a pooler mixes prepared statements up, by their stores' identity. This process prepares
-# nothing there any more: neither would the next store find it otherwise, nor is it to be said for each client.
+# The databases whose pooler mixes up prepared statements, by their stores' identity. This process no longer prepares
+# statements there. So later stores of a database need not detect the pooler again, and the log says it once.
 _unprepared: set[str] = set()
 _unprepared_lock: Final = threading.Lock()
 
@@ -102,21 +102,21 @@ class _UnitRefused(Exception):
 
 
 class _NumberTaken(Exception):
-    """A number that the sequence of messages gave is taken. The transaction is rolled back."""
+    """The sequence of messages gave a number that is in use. The transaction is rolled back."""
 
 
 class _LeftoversFound(Exception):
-    """Under the id of a new workflow there is something of a former one. The transaction is rolled back."""
+    """A new workflow's id has rows of an earlier workflow. The transaction is rolled back."""
 
 
 class _MixedUp(Exception):
-    """Prepared statements got mixed up within a transaction, which is rolled back. Nothing is prepared any more."""
+    """Prepared statements got mixed up within a transaction. It is rolled back; nothing is prepared from now on."""
 
 
 def _again_if_mixed_up(transact: Callable[P, T]) -> Callable[P, T]:
-    """Let a method that runs one transaction run it again, unprepared, where prepared statements got mixed up.
+    """Let a method run its one transaction again, unprepared, if prepared statements got mixed up.
 
-    The first try has written nothing: it fails before its commit, and the server rolls it back.
+    The first try wrote nothing: it failed before its commit, and the server rolled it back.
     """
 
     @wraps(transact)
@@ -133,37 +133,44 @@ class PostgresStore:
     """Workflows, their entries, messages, events and streams in one schema of a PostgreSQL database."""
 
     def __init__(self, url: str, schema: str) -> None:
-        """Take the place of the tables; nothing is opened yet.
+        """Note where the tables are; no connection is opened yet.
 
         Raises:
-            DBOSInitializationError: the URL or the schema's name cannot be.
+            DBOSInitializationError: the URL or the schema's name is not valid.
         """
         self._database = Database(url, schema)
-        self.identity = f"{url} {schema}"
+        self.identity = self._database.identity
+        self.name = self._database.name
         self._writer: Wire | None = None
         self._reader: Wire | None = None
-        self._in_doubt: int | None = None  # the number of the last batch that may have landed unheard
+        self._has_just_migrated = False  # If so, this user's rights were checked already.
+        self._number: int | None = None  # The number of the batch that is being committed, or was committed last.
+        self._in_doubt: int | None = None  # The number of the last batch that may have landed without an answer.
 
     # --- before and after -----------------------------------------------------------------------
 
     def migrate(self) -> None:
         """See `Store.migrate`."""
         schema.migrate(self._database)
+        self._has_just_migrated = True
+
+    def reset(self, *, truncate: bool) -> None:
+        """See `Store.reset`."""
+        schema.reset(self._database, truncate=truncate)
 
     def connect(self) -> None:
         """See `Store.connect`."""
         self.close()
+        check = schema.check_version if self._has_just_migrated else schema.check
+        self._has_just_migrated = False
         try:
-            with self._database.open() as connection:
-                schema.check(connection, self._database)
-            self._writer = self._open()
-            self._reader = self._open()
+            self._writer = self._open(check=check)
+            self._reader = self._open(only_reads=True)
             self._put_numbers_right()
-        except psycopg.Error as error:
+        except BaseException as error:
             self.close()
-            raise self._database.unfit(error) from error
-        except DBOSInitializationError:
-            self.close()
+            if isinstance(error, psycopg.Error):
+                raise self._database.unfit(error) from error
             raise
 
     def close(self) -> None:
@@ -178,6 +185,7 @@ class PostgresStore:
 
     def commit(self, batch: Batch) -> list[Answer]:
         """See `Store.commit`."""
+        self._number = batch.number
         try:
             for _ in range(_TRIES):
                 try:
@@ -187,15 +195,15 @@ class PostgresStore:
                 except _LeftoversFound:
                     self._remove_leftovers(batch)
             raise self._database.unavailable(
-                "rows in its table of messages have numbers that messages_seq gives again, or rows come back that are "
-                "of no workflow"
+                "rows in its table of messages have the numbers that messages_seq gives, or rows of deleted workflows "
+                "come back; find out which program writes them"
             )
         except Unavailable as error:
             if error.ambiguous:
                 self._in_doubt = batch.number
             raise
         except Fenced:
-            # A batch in doubt may land after `recall` said it had not: `renew_executor` tells why.
+            # A batch in doubt may land after `recall` said that it had not: see `renew_executor`.
             answers = self.recall(batch) if batch.number == self._in_doubt else None
             if answers is None:
                 raise
@@ -205,7 +213,8 @@ class PostgresStore:
 
     def recall(self, batch: Batch) -> list[Answer] | None:
         """See `Store.recall`."""
-        row = _only(self._write(Call("last_batch", {"executor_id": batch.executor_id}))["last_batch"])
+        last_batch = Call("last_batch", {"executor_id": batch.executor_id})
+        row = _only(self._write(last_batch)["last_batch"])
         if row is None or row[0] != batch.number:
             return None
         refused = refusals.decode(row[1])
@@ -220,9 +229,10 @@ class PostgresStore:
         return _answers(batch, decision, taken, answers["read_workflows"])
 
     def reconnect(self) -> None:
-        """See `Store.reconnect`."""
+        """See `Store.reconnect`. It may reach a server to which rows were copied, but not sequences."""
         writer, self._writer = self._writer, None
         self._writer = self._replace(writer)
+        self._put_numbers_right()
 
     def enlist(self, executor: Executor) -> int:
         """See `Store.enlist`."""
@@ -253,7 +263,7 @@ class PostgresStore:
                 )
 
     def refence(self, executor_id: str) -> ExecutorState | None:
-        """See `Store.refence`. The second statement sees what the first one waited for."""
+        """See `Store.refence`. The second statement sees the changes that the first one waited for."""
         answers = self._write(
             _BEGIN,
             Call("lock_executors", {"executor_ids": texts([executor_id])}),
@@ -322,6 +332,16 @@ class PostgresStore:
         found = self._read(_workflow_states(workflow_ids))["workflow_states"]
         return {workflow_id: Status.of(status) for workflow_id, status, _ in found}
 
+    def ends(self, workflow_ids: Sequence[str]) -> dict[str, End | None]:
+        """See `Store.ends`."""
+        found = self._read(Call("workflow_ends", {"workflow_ids": texts(workflow_ids)}))["workflow_ends"]
+        return {row[0]: end_of(row) for row in found}
+
+    def pending_below(self, workflow_ids: Sequence[str], limit: int) -> list[str]:
+        """See `Store.pending_below`."""
+        wanted: dict[str, Value] = {"workflow_ids": texts(workflow_ids), "limit": limit}
+        return [workflow_id for (workflow_id,) in self._read(Call("pending_below", wanted))["pending_below"]]
+
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """See `Store.list_workflows`."""
         search = search_for(wanted)
@@ -345,6 +365,11 @@ class PostgresStore:
         values: dict[str, Value] = {"workflow_id": workflow_id, "limit": limit, "offset": offset}
         return messages_of(self._read(Call("read_messages", values))["read_messages"])
 
+    def count_unread(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        """See `Store.count_unread`."""
+        wanted: dict[str, Value] = {"workflow_ids": texts(workflow_ids), "most": MOST_COUNTED}
+        return dict(self._read(Call("count_unread", wanted))["count_unread"])
+
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""
         wanted = {"workflow_id": texts(each for each, _ in keys), "key": texts(key for _, key in keys)}
@@ -357,7 +382,7 @@ class PostgresStore:
         return {key: value for key, value in found if key is not None} if found else None
 
     def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
-        """See `Store.read_streams`. Readers who stand at one offset share a page."""
+        """See `Store.read_streams`. Readers at the same offset share a page."""
         different = dict.fromkeys(wanted)
         values: dict[str, Value] = {
             "workflow_id": texts(workflow_id for workflow_id, _, _ in different),
@@ -381,7 +406,7 @@ class PostgresStore:
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
         reader, self._reader = self._reader, None
-        self._reader = self._replace(reader)
+        self._reader = self._replace(reader, only_reads=True)
 
     # --- hearing: the listener's thread ------------------------------------------------------------
 
@@ -414,8 +439,8 @@ class PostgresStore:
     def _commit_what_applies(self, batch: Batch) -> list[Answer]:
         """Decide under locks which units apply, and write those.
 
-        The starts come first, because only an insert tells whether an id is free. What they waited
-        for, and what the locks waited for, the look at the states sees: it is a later statement.
+        The starts come first, because only an insert shows whether an id is free. Then the states are read by a later
+        statement, so it sees the changes that the starts and the locks waited for.
         """
         with self._transaction():
             answers = self._write(
@@ -430,7 +455,7 @@ class PostgresStore:
             applied = [unit for index, unit in enumerate(batch.units) if index not in decision.refusals]
             noted: dict[str, Value] = {"refusals": refusals.encode(decision.refusals), "executor_id": batch.executor_id}
             answers = self._write(
-                # Withdrawn and started again, for a unit that started one may be refused after all.
+                # Withdrawn and started again, because a unit that started a workflow may be refused after all.
                 Call("withdraw_workflows", {"workflow_ids": texts(started)}),
                 *changes.start(applied, batch.executor_id),
                 *changes.write(applied, batch),
@@ -444,10 +469,24 @@ class PostgresStore:
     # --- connections -------------------------------------------------------------------------------
 
     def _write(self, *calls: Call) -> _Answers:
-        return self._run(self._writer, calls)
+        in_transaction = self._writer is not None and self._writer.in_transaction
+        try:
+            return self._run(self._writer, calls)
+        except Severed:
+            if _COMMIT in calls:
+                # A pooler says that the session ended before it read this. It may have sent the batch on nevertheless.
+                self._in_doubt = self._number
+            if in_transaction:
+                raise  # Earlier calls of the same transaction are lost with the session.
+            self.reconnect()
+            return self._run(self._writer, calls)
 
     def _read(self, *calls: Call) -> _Answers:
-        return self._run(self._reader, calls)
+        try:
+            return self._run(self._reader, calls)
+        except Severed:
+            self.reconnect_reader()
+            return self._run(self._reader, calls)
 
     def _run(self, wire: Wire | None, calls: Sequence[Call]) -> _Answers:
         """Run `calls` in one round trip, and raise what their errors mean to the store's caller."""
@@ -456,33 +495,39 @@ class PostgresStore:
         if wire.server != self._database.servers.current:
             wire.close()
             raise self._database.unavailable(
-                "a newer connection leads to another of its servers, so this one is given up"
+                "a newer connection leads to another of its servers, so this connection is closed; tidings reconnects"
             )
         try:
             return self._run_prepared_or_not(wire, calls)
         except Lost as lost:
+            if lost.ended_by is not None and lost_prepared(lost.ended_by):
+                self._stop_preparing(lost.ended_by)  # With `exit_on_error`, an error ends the session.
+            elif lost.ended_by is not None and (severed := self._database.severed(str(lost.ended_by))) is not None:
+                raise severed from lost
             raise self._database.unavailable(lost, ambiguous=_COMMIT in calls) from lost
         except ServerError as error:
             if error.sqlstate == FENCE_MOVED:
                 raise Fenced("the fence of this executor has moved") from error
             if error.sqlstate == UNIT_REFUSED:
                 raise _UnitRefused from error
-            if error.sqlstate == UNIQUE_VIOLATION and error.constraint == MESSAGES_PKEY:
+            if error.sqlstate == NUMBERS_USED_UP or (
+                error.sqlstate == UNIQUE_VIOLATION and error.constraint == MESSAGES_PKEY
+            ):
                 raise _NumberTaken from error
             if error.sqlstate == LEFTOVERS_FOUND:
                 raise _LeftoversFound from error
             if error.sqlstate == MESSAGE_GONE:
-                raise DataError("a message that was seen is not there to be taken any more") from error
+                raise DataError("a message that was seen before can no longer be taken") from error
             meaning = classify(error, self._database)
             if meaning is None:
                 raise
             raise meaning from error
 
     def _run_prepared_or_not(self, wire: Wire, calls: Sequence[Call]) -> _Answers:
-        """Run `calls`; where prepared statements got mixed up, again without. A call that failed has written nothing.
+        """Run `calls`; if prepared statements got mixed up, run them again unprepared. A failed call wrote nothing.
 
         Raises:
-            _MixedUp: this happened within a transaction, whose earlier calls must be run again too.
+            _MixedUp: this happened within a transaction; its earlier calls must be run again too.
         """
         if self.identity in _unprepared:
             wire.stop_preparing()
@@ -504,16 +549,16 @@ class PostgresStore:
             _unprepared.add(self.identity)
         if not is_known:
             logger.warning(
-                "%s: a pooler in transaction mode, such as PgBouncer, mixes prepared statements up (%s); "
-                "from now on statements are not prepared, which takes more time. "
-                "PgBouncer 1.21 or newer keeps them apart where max_prepared_statements is set",
+                "%s: a pooler in transaction mode, such as PgBouncer, mixes prepared statements up (%s). From now on "
+                "tidings does not prepare statements, which is slower. To avoid this, use PgBouncer 1.21 or newer and "
+                "set max_prepared_statements",
                 self._database.name,
                 error,
             )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Begin a transaction that the body commits; one that it leaves open is rolled back."""
+        """Begin a transaction that the body commits; if the body does not, it is rolled back."""
         self._write(_BEGIN)
         writer = self._writer
         assert writer is not None
@@ -530,68 +575,29 @@ class PostgresStore:
         if fences.get(executor.executor_id) != executor.fence:
             raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
 
+    @_again_if_mixed_up
     def _put_numbers_right(self) -> None:
-        """See that each sequence is ahead of its table. Where this user may not set one, say what is to be done."""
-        try:
-            for sequence, highest, last in self._write(Call("numbers_behind", self._schema()))["numbers_behind"]:
-                self._put_ahead(sequence, highest, last)
-        except Unavailable as error:
-            logger.warning("whether all sequences are ahead of their tables cannot be seen: %s", error)
+        numbers.put_right(self._database, self._write, self._transaction)
 
     def _remove_leftovers(self, batch: Batch) -> None:
-        """Remove what is there under the ids of workflows that are not, which this batch is about to start."""
+        """Remove the leftovers of deleted workflows under the ids that this batch is about to start."""
         chosen = [unit.start.workflow_id for unit in batch.units if unit.start is not None and unit.start.is_id_chosen]
         ids: dict[str, Value] = {"workflow_ids": texts(chosen)}
         self._write(*(Call(f"remove_left_{what}", ids) for what in _LEFTOVERS))
         logger.warning(
-            "%s: rows of deleted workflows were there under ids that are used again; they are removed. First: %r",
+            "%s: removed rows of deleted workflows whose ids are used again. The first of these ids may be %r",
             self._database.name,
             chosen[0],
         )
 
-    @_again_if_mixed_up
-    def _put_ahead(self, sequence: str, highest: int, last: int) -> None:
-        table = sequence.removesuffix("_seq")
-        lock = "lock_messages" if table == "messages" else "lock_starts"
-        what = f"sequence {sequence} gave {last}, and {table} has numbers up to {highest}"
-        try:
-            with self._transaction():
-                self._write(Call(lock), Call(f"set_{sequence}", self._schema()), Call(f"renumber_{table}"), _COMMIT)
-        except Unavailable as error:
-            count = min(highest - last, _MOST_DRAWN) if highest < _FAR else 0
-            self._write(Call(f"draw_{sequence}", {"count": count}))
-            if count == highest - last:
-                logger.warning("%s: %s; as many were drawn", self._database.name, what)
-            else:
-                logger.error(
-                    "%s: %s, and this user may not set it (%s). Until it is set, messages may be received in another "
-                    "order than sent, or be refused. Let its owner run: select setval('%s.%s', %d)",
-                    self._database.name,
-                    what,
-                    error,
-                    self._database.schema,
-                    sequence,
-                    highest,
-                )
-        else:
-            logger.warning(
-                "%s: %s, as after a restore or a switch without sequences, or where rows were put in by hand; "
-                "the sequence is ahead again",
-                self._database.name,
-                what,
-            )
+    def _open(self, check: Callable[[Session, Database], None] | None = None, *, only_reads: bool = False) -> Wire:
+        return self._database.wire(prepared=self.identity not in _unprepared, check=check, only_reads=only_reads)
 
-    def _schema(self) -> dict[str, Value]:
-        return {"schema": self._database.schema}
-
-    def _open(self) -> Wire:
-        return self._database.wire(prepared=self.identity not in _unprepared)
-
-    def _replace(self, wire: Wire | None) -> Wire:
+    def _replace(self, wire: Wire | None, *, only_reads: bool = False) -> Wire:
         if wire is not None:
             wire.close()
         try:
-            return self._open()
+            return self._open(only_reads=only_reads)
         except psycopg.Error as error:
             raise self._database.unavailable(error) from error
 
@@ -625,7 +631,7 @@ def _read_workflows(workflow_ids: Collection[str]) -> Call:
 
 
 def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence[Row]) -> list[Answer]:
-    """Put answers together. Takes are counted from 1: which got which message, and what waits behind it."""
+    """Build the answers. Takes are numbered from 1: which message each got, and which messages wait after it."""
     refused, states = decision
     ahead: defaultdict[int, list[Taken]] = defaultdict(list)
     for number, *message in found.get("see_messages", ()):

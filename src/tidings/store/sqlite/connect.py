@@ -1,16 +1,16 @@
 """Connections to an SQLite file, and what their errors mean to the layers above.
 
-The file is in WAL mode. Every connection of ours has `synchronous=FULL` (a commit is durable when
-it returns; group commit makes that affordable), begins its transactions explicitly, and never
-checkpoints on its own.
+The file is in WAL mode. Each of our connections uses `synchronous=FULL`: a commit is durable when it returns, and group
+commit makes that affordable. It begins its transactions explicitly and never checkpoints by itself. All settings that
+we depend on are made explicitly, because builds of SQLite have different defaults.
 
-A connection does not survive `os.fork()`: the child must open its own and leave the inherited ones
-alone. SQLite's own locks belong to the process, so a child that merely exits harms nothing.
+A connection does not survive `os.fork()`: the child must open its own and not use the inherited ones. SQLite's locks
+belong to the process, so a child that only exits does no harm.
 """
 
 from __future__ import annotations
 
-import functools
+import errno
 import logging
 import operator
 import sqlite3
@@ -26,38 +26,61 @@ from tidings.store.protocol import DataError, StoreError, Unavailable
 
 _log = logging.getLogger("tidings.store")
 
-OLDEST_SQLITE: Final = (3, 35, 0)  # RETURNING
+OLDEST_SQLITE: Final = (3, 35, 0)  # the first with RETURNING
 
-# How long to wait for somebody else's lock inside SQLite. Our own processes queue on the side lock
-# and never meet it: this is for other programs that write to the same file.
+# How long SQLite itself waits for a lock. Our own processes queue on the side lock and never wait here; this is for
+# other programs that write to the same file.
 BUSY_TIMEOUT_MS: Final = 5_000
 
-# How text that is not UTF-8 is read: as text that no JSON is, with its bytes in view. Only for a file where some was
-# found, because this takes longer. What one damaged value must not do is to fail all that is read with it.
+# How to read text that is not UTF-8: as text that is no valid JSON and shows the bytes. This is slower, so it is used
+# only for files where such text was found. One damaged value must not make everything fail that is read with it.
 _LENIENT: Final = operator.methodcaller("decode", "utf-8", "backslashreplace")
 _NOT_UTF_8: Final = "Could not decode to UTF-8"
 _damaged: set[str] = set()  # the paths of such files
 
-# Pages kept in memory, in KiB. The writer touches the indexes of all running workflows.
+# Size of the page cache, in KiB. The writer uses the indexes of all running workflows.
 CACHE_KIB: Final = 32 * 1024
 
 
+# Set on each connection, whatever the defaults of this SQLite build are.
+_PINNED: Final = {
+    # Our guarantees depend on these.
+    "synchronous": "full",
+    "locking_mode": "normal",  # not `exclusive`: other processes use the file
+    "wal_autocheckpoint": "0",
+    "query_only": "off",
+    "read_uncommitted": "off",
+    "ignore_check_constraints": "off",
+    # A trigger removes the rows that belong to a workflow; no foreign key is declared.
+    "foreign_keys": "off",
+    "recursive_triggers": "off",
+    # Migrations depend on what this makes of renaming a table.
+    "legacy_alter_table": "off",
+    # A truncated file must cause an error, and not crash the process.
+    "mmap_size": "0",
+    # No temporary directory is needed, wherever TMPDIR points.
+    "temp_store": "memory",
+    "cache_size": f"-{CACHE_KIB}",
+    "automatic_index": "on",
+    # For a file that is created now; for an existing one see `schema.check`.
+    "encoding": "'UTF-8'",
+}
+
+
 def connect(path: str, mode: Literal["rw", "rwc"] = "rw") -> sqlite3.Connection:
-    """Open `path`; with `rwc` the file is made if there is none. Raises `sqlite3.Error`."""
+    """Open `path`; with `rwc` a missing file is created. Raises `sqlite3.Error`."""
     connection = sqlite3.connect(
-        f"{Path(path).as_uri()}?mode={mode}",
+        f"{Path(path).as_uri()}?mode={mode}&cache=private",
         uri=True,
         timeout=BUSY_TIMEOUT_MS / 1000,
         isolation_level=None,
-        check_same_thread=False,  # opened by one thread and used by another; never by two at once
+        check_same_thread=False,  # one thread opens it and another uses it; never two at once
     )
     if path in _damaged:
         connection.text_factory = _LENIENT
     try:
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma wal_autocheckpoint = 0")
-        connection.execute(f"pragma cache_size = -{CACHE_KIB}")
-        connection.execute("pragma temp_store = memory")
+        for name, value in _PINNED.items():
+            connection.execute(f"pragma {name} = {value}")
     except BaseException:
         connection.close()
         raise
@@ -72,19 +95,19 @@ def connect_reader(path: str) -> sqlite3.Connection:
 
 
 def use_log(connection: sqlite3.Connection) -> None:
-    """Put the file into WAL mode, where it stays. Called under the side lock: the change waits for nobody.
+    """Put the file into WAL mode, which is permanent. Called under the side lock: the change waits for no other lock.
 
     Raises:
         sqlite3.Error
     """
-    # The answer is a row, and stays "delete" where there can be no log.
+    # The answer is a row; it stays "delete" if a log is not possible here.
     (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
     if mode != "wal":
         raise sqlite3.OperationalError(f"SQLite cannot keep a write-ahead log here (journal mode {mode!r})")
 
 
 def database_name(path: str) -> str:
-    """How errors and the log name the database."""
+    """Return how errors and log messages call the database."""
     return f"SQLite database {path}"
 
 
@@ -92,7 +115,7 @@ def database_name(path: str) -> str:
 
 _FAULTS_OF_DATA: Final = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
 
-# What may pass without a change to the program. A damaged file is among them: it may be restored.
+# Errors that may pass without a change to the program. Even a damaged file may be restored.
 _FAULTS_THAT_PASS: Final = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -109,30 +132,30 @@ _FAULTS_THAT_PASS: Final = {
 }
 
 
-# What an operator wants to be told of them.
+# What an operator can do about them.
 _REMARKS: Final = {
-    sqlite3.SQLITE_ERROR: "somebody emptied the file while it was in use; work goes on when its tables are back",
-    sqlite3.SQLITE_BUSY: "another program has been writing to it, or has left a change open, for seconds",
-    sqlite3.SQLITE_READONLY: "it, or its directory, may not be written to",
-    sqlite3.SQLITE_CANTOPEN: "it, or its directory, is not there, or may not be read",
-    sqlite3.SQLITE_FULL: "there is no room left on its disk, or it has a limit",
+    sqlite3.SQLITE_ERROR: "somebody emptied the file while it was in use; tidings continues when its tables are back",
+    sqlite3.SQLITE_BUSY: "another program has been writing to it, or has left a transaction open, for seconds",
+    sqlite3.SQLITE_READONLY: "the file, or its directory, is not writable",
+    sqlite3.SQLITE_CANTOPEN: "the file, or its directory, is missing or not readable",
+    sqlite3.SQLITE_FULL: "its disk is full, or a limit on its size is reached",
     sqlite3.SQLITE_CORRUPT: "it is damaged; put a good copy in its place",
 }
 
 
 def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreError | None:
-    """Return what `error` is to the store's caller; `None` for a mistake in our own code.
+    """Return the store error for `error`; `None` for a mistake in our own code.
 
-    The binding of values fails before SQLite sees them: UnicodeEncodeError for a lone surrogate,
-    OverflowError for an integer of more than 64 bits.
+    Binding a value may fail before SQLite sees it: UnicodeEncodeError for a lone surrogate, OverflowError for an
+    integer of more than 64 bits.
     """
     if isinstance(error, (UnicodeEncodeError, OverflowError)):
         return DataError(str(error))
-    if isinstance(error, (OSError, MemoryError)):  # of the side lock; SQLITE_NOMEM
+    if isinstance(error, (OSError, MemoryError)):  # from the side lock; and SQLITE_NOMEM
         return Unavailable(f"{database_name(path)}: {reason_of(error)}", ambiguous=ambiguous)
     if str(error).startswith(_NOT_UTF_8):
-        _damaged.add(path)  # The next connection reads it.
-        return Unavailable(f"{database_name(path)}: it holds a damaged value, text that is not UTF-8 ({error!r:.200})")
+        _damaged.add(path)  # The next connection can read it.
+        return Unavailable(f"{database_name(path)}: it holds a damaged value: text that is not UTF-8 ({error!r:.200})")
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if primary in _FAULTS_OF_DATA or isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
         return DataError(str(error))
@@ -144,7 +167,7 @@ def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreEr
 
 @contextmanager
 def classified(path: str, *, ambiguous: bool = False) -> Iterator[None]:
-    """Turn what is raised inside into the store's own errors."""
+    """Turn errors raised inside into the store's own errors."""
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError, UnicodeEncodeError, OverflowError) as error:
@@ -156,7 +179,7 @@ def classified(path: str, *, ambiguous: bool = False) -> Iterator[None]:
 
 @contextmanager
 def unfit(path: str) -> Iterator[None]:
-    """Turn what is raised inside, while starting, into an error that says what to do."""
+    """Turn errors raised inside, during the start, into an error that says what to do."""
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
@@ -171,16 +194,23 @@ def _advice(error: Exception, path: str) -> str:
     if Path(path).is_dir():
         return "this is a directory: name a file in it"
     if primary == sqlite3.SQLITE_NOTADB:
-        return "this file is not an SQLite database: name another one, or a new one"
+        return "this file is not an SQLite database: name another file, or a new one"
     if primary == sqlite3.SQLITE_CANTOPEN and not Path(path).exists():
         return f"there is no such file ({error}): {REMEDY}"
     if str(error).startswith("malformed database schema"):
         return (
             f"this Python's SQLite cannot read the tables in it ({error}): the file was made by a newer SQLite than "
-            f"{sqlite3.sqlite_version}, so use a Python that carries a newer one; or the file is damaged"
+            f"{sqlite3.sqlite_version}, so use a Python with a newer one; or the file is damaged"
         )
-    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or isinstance(error, PermissionError):
-        return f"this user may not write to it ({error}): the file and its directory must be writable"
+    if (
+        primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+        or isinstance(error, (PermissionError, FileNotFoundError))
+        or getattr(error, "errno", None) == errno.EROFS
+    ):
+        return (
+            f"this program cannot write to it ({error}): the file and its directory {directory} must be writable; "
+            "change their rights, or name a file somewhere else"
+        )
     return reason_of(error)
 
 
@@ -188,26 +218,9 @@ def _advice(error: Exception, path: str) -> str:
 
 
 def check_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Raise `DBOSInitializationError` where Python carries an SQLite that is too old."""
+    """Raise `DBOSInitializationError` if Python's SQLite is too old."""
     if version < OLDEST_SQLITE:
         have, need = (".".join(map(str, each)) for each in (version, OLDEST_SQLITE))
         raise DBOSInitializationError(
-            f"this Python carries SQLite {have}, and tidings needs {need}: use another Python, or PostgreSQL"
-        )
-
-
-def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
-    """Tell whether this SQLite can corrupt a file when a checkpoint races with a commit."""
-    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
-    return version >= (3, 7, 0) and not fixed
-
-
-@functools.cache
-def warn_of_wal_reset_bug() -> None:
-    """Say once per process what this SQLite asks of the application's own connections."""
-    if has_wal_reset_bug(sqlite3.sqlite_version_info):
-        _log.warning(
-            "SQLite %s has the WAL-reset bug. tidings guards its own connections; if your program opens the same file "
-            "itself, let it execute 'PRAGMA wal_autocheckpoint=0'",
-            sqlite3.sqlite_version,
+            f"this Python has SQLite {have}, and tidings needs {need}: use another Python, or PostgreSQL"
         )

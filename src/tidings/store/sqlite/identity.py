@@ -1,8 +1,8 @@
-"""Which file was opened, and whether its path still leads there.
+"""Which file was opened, and whether its path still leads to it.
 
-A file that was removed, or replaced by another, goes on to take all that is written to it, and nobody will ever read
-it. So who has one open looks at the path, before and after each change and before each look: that costs a microsecond.
-While a file is open, its number is given to no other.
+Writes to a file that was removed or replaced still succeed, but nobody will ever read them. So the path is checked
+before and after each change, and before each read; that costs a microsecond. While a file is open, the system gives its
+number to no other file.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from tidings.store.protocol import Unavailable
 
 
 class Identity:
-    """The file that stands at a path now, if there is one. Made before it is opened, and checked behind that."""
+    """The file at a path now, if there is one. Made before the file is opened, and checked after that."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.of_file = _of(path)
 
     def check(self, *, ambiguous: bool = False) -> None:
-        """Raise `Unavailable` if another file stands there, or none; a commit behind us may then count or not."""
+        """Raise `Unavailable` if another file is there, or none. Then a commit just made may or may not count."""
         now = _of(self._path)
         if now is None:
-            reason = "the file was removed while it was in use; put it back, and work goes on"
+            reason = "the file was removed while it was in use; put it back, and tidings continues"
         elif now != self.of_file:
-            reason = "the file was replaced by another while it was in use; that one is opened now"
+            reason = "the file was replaced by another while it was in use; tidings opens the new one now"
         else:
             return
         raise Unavailable(f"SQLite database {self._path}: {reason}", ambiguous=ambiguous)

@@ -1,13 +1,12 @@
-"""Hears of what other processes have committed to the same SQLite file.
+"""Hears of the commits of other processes to the same SQLite file.
 
-There is nothing to wait on in SQLite, so this looks: `pragma data_version` tells for microseconds
-whether another connection has committed, and only then the wakes are read. Every few milliseconds
-while somebody waits, seldom otherwise.
+SQLite can wake nobody, so this polls. `pragma data_version` tells within microseconds whether another connection has
+committed; only then the wakes are read. It polls every few milliseconds while something waits, and seldom otherwise.
 
-Nothing is missed: a row of wakes is part of the batch, rows are numbered without gaps (a number that
-was rolled back is given again), and the newest is never pruned. So the next row read has the next
-number, or some were pruned unread, and then everybody has to look. Row ids of other tables would
-not do: the end of a workflow is an update, and makes none.
+Nothing is missed. A row of wakes is part of its batch. The rows are numbered without gaps (a number that was rolled
+back is given again), and the newest row is never pruned. So the next row that is read has the next number; if not, some
+were pruned unread, and all waiters look. Row ids of other tables would not do: the end of a workflow is an update and
+makes no new row.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ IDLE_SECONDS: Final = 0.05
 class SqliteListener:
     """See `store.protocol.Listener`."""
 
-    obstacle = "SQLite works only on a file system of this machine, not on a network share"
+    obstacle = "SQLite works only on a local file system, not on a network share"
 
     def __init__(self, path: str, executor_id: str) -> None:
         self._path = path
@@ -42,7 +41,7 @@ class SqliteListener:
             self._connection = connect_reader(path)
             try:
                 self._identity.check()
-                # First the version, then the last row: what comes in between is noticed twice, never missed.
+                # The version is read before the last row: a commit in between is noticed twice, but never missed.
                 self._version = self._data_version()
                 [(self._last,)] = self._connection.execute(SQL["last_wake"]).fetchall()
             except BaseException:
@@ -73,7 +72,7 @@ class SqliteListener:
         version = self._data_version()
         if version == self._version:
             return []
-        # Only now: what is committed between the two changes the version once more.
+        # Read after the version: a commit in between changes the version again.
         rows = self._connection.execute(SQL["read_wakes"], (self._last,)).fetchall()
         self._version = version
         if not rows:
@@ -84,7 +83,7 @@ class SqliteListener:
         return [name for _, by, names in rows for name in audible(names.split(), by, self._executor_id)]
 
     def _begin_anew(self) -> list[str]:
-        """Hear from the first number again where they had come to their end."""
+        """Start again from the first number, if the numbers had reached their end and were reset."""
         [(last,)] = self._connection.execute(SQL["last_wake"]).fetchall()
         if last >= self._last:
             return []

@@ -1,13 +1,14 @@
 """A lock between processes on a file beside the database: one writer, or one checkpoint, at a time.
 
-SQLite has a lock for writers too, but those who find it taken sleep and try again, and among busy
-processes some starve. And in SQLite before 3.51.3 a checkpoint that races with a commit can corrupt
-the file (the WAL-reset bug). This lock blocks and queues, and it covers both.
+SQLite has a lock for writers too, but processes that find it taken sleep and try again, so some starve. And in SQLite
+before 3.51.3 a checkpoint that races with a commit can corrupt the file (the WAL-reset bug). This lock blocks and
+queues, and prevents both.
 
-It belongs to an open file: two stores in one process keep each other out as two processes do.
-A forked child would share its parent's open file, and the lock; so it keeps none (`store.held`).
+The lock belongs to an open file: two stores in one process exclude each other as two processes do. A forked child would
+share its parent's open file and so the lock; therefore it keeps neither (`store.held`).
 
-Whoever waits for long learns from the log which process has it.
+If a wait is long, the log says which process holds the lock. The file's content is only a note of what was logged about
+the database (`wal_reset`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if sys.platform == "win32":
             try:
                 os.lseek(fd, 0, os.SEEK_SET)
                 msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
-            except OSError as error:  # it gives up after ten seconds; we do not
+            except OSError as error:  # Windows gives up after ten seconds; we try again.
                 if error.errno != 36:  # EDEADLOCK
                     raise
             else:
@@ -41,7 +42,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    # flock asks for no right to write, so users who share a database may share a lock file.
+    # flock needs no right to write, so users who share a database can share its lock file.
     _FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
 
     def _lock(fd: int, path: str) -> None:
@@ -55,16 +56,21 @@ else:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
-class SideLock:
-    """The lock of one database; `with` holds it. Not reentrant.
+def lock_file_of(database: str) -> str:
+    """Return the path of the lock file of a database."""
+    # The real path, because SQLite too resolves links before it names its side files.
+    return os.path.realpath(database) + "-lock"
 
-    We never remove the file: a lock on a removed file keeps nobody out. If somebody else did, the one
-    that stands in its place counts.
+
+class SideLock:
+    """The lock of one database; hold it using `with`. Not reentrant.
+
+    tidings never removes the file: a lock on a removed file excludes nobody. If somebody else removes it, the new file
+    at its path counts.
     """
 
     def __init__(self, database: str) -> None:
-        # The real path, because SQLite too follows links before it names its side files.
-        self._path = os.path.realpath(database) + "-lock"
+        self._path = lock_file_of(database)
         with NO_FORK:
             self._fd = self._open()
         hold(self, lambda lock: lock._fd if lock._fd >= 0 else None)
@@ -81,7 +87,7 @@ class SideLock:
         _unlock(self._fd)
 
     def close(self) -> None:
-        """Give up the open file; harmless when repeated."""
+        """Close the lock file; harmless when repeated."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""Puts numbers right that leave none to come after them: see `queries/numbers.sql`."""
+"""Renumbers rows whose numbers leave no higher number: see `queries/numbers.sql`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _OF_A_WORKFLOW: Final = (
 
 
 def put_right(writer: Writer, path: str) -> None:
-    """Renumber what stands at the end of all numbers, in its order, after all else.
+    """Give new numbers to rows at the end of the range: after all other rows, in the same order.
 
-    Called with each new writing connection: a commit that finds no number left fails, and connects anew.
+    Called for each new writing connection: a commit that finds no number left fails, and then reconnects.
     """
     with writer.looking() as db:
         if not _only(db, "has_far_numbers"):
@@ -38,7 +38,7 @@ def put_right(writer: Writer, path: str) -> None:
         db.execute(SQL["remove_far_wakes"])
         db.execute(SQL["begin_numbers_anew"])
     logger.warning(
-        "%s: numbers were at their end, as where rows were put in by hand; %d rows were renumbered",
+        "%s: %d rows had numbers near the largest one, probably inserted by hand; they were renumbered",
         database_name(path),
         count,
     )

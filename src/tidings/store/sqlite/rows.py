@@ -1,4 +1,4 @@
-"""From records to the parameters of statements, in the order of the queries."""
+"""From records to the parameters of statements, in the queries' order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def row_of_start(start: NewWorkflow, executor_id: str) -> Row:
         start.name,
         start.inputs,
         start.serialization,
-        executor_id,
+        executor_id if start.is_owned else None,
         start.app_version,
         start.parent_id,
         start.created_at_ms,
@@ -42,7 +42,7 @@ def row_of_start(start: NewWorkflow, executor_id: str) -> Row:
 
 
 def row_of_entry(workflow_id: str | None, entry: Entry, message_seq: int | None, anyway: bool) -> Row:
-    """Parameters of `write_entry`; `anyway` replaces also an entry that is not open."""
+    """Parameters of `write_entry`; with `anyway` it also replaces an entry that is not open."""
     return (
         workflow_id,
         entry.branch,

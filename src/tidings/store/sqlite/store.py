@@ -1,9 +1,8 @@
 """The `Store` of `store.protocol` on an SQLite file; that docstring is the contract.
 
-One writing connection under the side lock (`writer`) and one for reading. Each method is one
-transaction. A batch first reads the state of the workflows that its conditions are about, decides
-which units apply (`store.refusals`), and then writes kind by kind, so that most kinds are one
-`executemany`.
+It has one writing connection under the side lock (`writer`) and one for reading. Each method is one transaction. A
+batch first reads the states of the workflows that its conditions need. Then it decides which units apply
+(`store.refusals`), and writes one kind of change after the other, so that most kinds are one `executemany`.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from tidings.limits import MAX_AHEAD_BYTES
 from tidings.model import (
     NOTHING,
     Answer,
+    End,
     EventRead,
     Executor,
     ExecutorState,
@@ -40,11 +40,12 @@ from tidings.model import (
 )
 from tidings.store import refusals
 from tidings.store.lists import search_for
-from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, DataError, Fenced, Unavailable
+from tidings.store.protocol import KEEP_EXECUTORS_MS, MOST_COUNTED, Batch, DataError, Fenced, Unavailable
 from tidings.store.refusals import Decision, States
 from tidings.store.rows import (
     HISTORY,
     Row,
+    end_of,
     executor_of,
     group_of,
     histories_of,
@@ -60,16 +61,17 @@ from tidings.store.sqlite.connect import (
     check_version,
     classified,
     connect_reader,
+    database_name,
     unfit,
-    warn_of_wal_reset_bug,
 )
 from tidings.store.sqlite.identity import Identity
 from tidings.store.sqlite.listener import SqliteListener
+from tidings.store.sqlite.wal_reset import tell_of_wal_reset_bug
 from tidings.store.sqlite.writer import Writer, not_connected
 
 _SQL: Final = schema.SQL
 
-# How long wake-ups are kept. A listener that was away for longer lets everybody look.
+# How long wakes are kept. A listener that did not look for longer wakes all waiters.
 KEEP_WAKES_MS: Final = 10_000
 
 _Numbered = list[tuple[int, Unit]]  # units that apply, with their index in the batch
@@ -82,12 +84,13 @@ class SqliteStore:
         """Take the file's absolute path; nothing is opened yet."""
         self._path = path
         self.identity = os.path.realpath(path)
+        self.name = database_name(path)
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
         self._read: Identity | None = None  # the file that `_reader` reads
-        self._written: tuple[int, int] | None = None  # the file that was written to last
-        self._enlisted: set[str] = set()  # executors of ours in that file
-        self._stranded: set[str] = set()  # and in files that have gone
+        self._written: tuple[int, int] | None = None  # the file that was last written to
+        self._enlisted: set[str] = set()  # our executors in that file
+        self._stranded: set[str] = set()  # our executors in files that were replaced
         self._prune_at_ms = 0
 
     # --- before and after -----------------------------------------------------------------------
@@ -95,6 +98,10 @@ class SqliteStore:
     def migrate(self) -> None:
         """See `Store.migrate`."""
         schema.migrate(self._path)
+
+    def reset(self, *, truncate: bool) -> None:
+        """See `Store.reset`."""
+        schema.reset(self._path, truncate=truncate)
 
     def connect(self) -> None:
         """See `Store.connect`."""
@@ -107,7 +114,7 @@ class SqliteStore:
         except BaseException:
             self.close()
             raise
-        warn_of_wal_reset_bug()
+        tell_of_wal_reset_bug(self._path)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -127,7 +134,7 @@ class SqliteStore:
             renewal = (batch.number, batch.now_ms + batch.lease_ms, batch.executor_id, batch.fence, batch.landed)
             if not db.execute(_SQL["renew_executor"], renewal).rowcount:
                 raise Fenced(
-                    f"executor {batch.executor_id} has not fence {batch.fence} and batch {batch.landed} any more"
+                    f"executor {batch.executor_id} no longer has fence {batch.fence} and last batch {batch.landed}"
                 )
             decision = refusals.decide(batch.units, _states(db, refusals.workflows_in_question(batch.units)))
             units = [(index, unit) for index, unit in enumerate(batch.units) if index not in decision.refusals]
@@ -142,7 +149,7 @@ class SqliteStore:
             return _answers(db, batch.units, decision, taken)
 
     def recall(self, batch: Batch) -> list[Answer] | None:
-        """See `Store.recall`. A connection that failed takes its transaction with it: nothing to wait for."""
+        """See `Store.recall`. A failed connection takes its transaction with it, so there is nothing to wait for."""
         with self._writing() as db:
             row = db.execute(_SQL["last_batch"], (batch.executor_id,)).fetchone()
             if row is None or row[0] != batch.number:
@@ -167,7 +174,7 @@ class SqliteStore:
     def enlist(self, executor: Executor) -> int:
         """See `Store.enlist`."""
         with self._writing() as db:
-            # All rows are fetched, here and wherever a change returns some: it ends with the last.
+            # Fetch all rows, here and wherever a change returns rows: the statement ends only with the last one.
             [(fence,)] = db.execute(_SQL["add_executor"], rows.row_of_executor(executor)).fetchall()
             self._enlisted.add(executor.executor_id)
             return int(fence)
@@ -180,7 +187,7 @@ class SqliteStore:
                 self._wake(db, executor_id, wakes, self.now_ms())
 
     def refence(self, executor_id: str) -> ExecutorState | None:
-        """See `Store.refence`. What another file knew of an executor tells nothing of its runs in this one."""
+        """See `Store.refence`. An executor's row in another file says nothing about its runs in this one."""
         with self._writing() as db:
             if executor_id in self._stranded:
                 return None
@@ -205,7 +212,8 @@ class SqliteStore:
                 "program": executor.program,
                 "limit": limit,
             }
-            claimed = _raise_epochs(db, executor, db.execute(_SQL["claimable_workflows"], wanted).fetchall())
+            seqs = db.execute(_SQL["claimable_workflows"], wanted).fetchall()
+            claimed = _raise_epochs(db, executor, seqs, app_version)
             db.execute(_SQL["remove_idle_executors"], (gone, self.now_ms() - KEEP_EXECUTORS_MS))
             return claimed
 
@@ -221,7 +229,7 @@ class SqliteStore:
     # --- reading: the reader's thread --------------------------------------------------------------
 
     def now_ms(self) -> int:
-        """See `Store.now_ms`. All processes of a file are on one host, so its clock is the store's."""
+        """See `Store.now_ms`. All processes that use a file are on one host, so the host's clock is the store's."""
         return time.time_ns() // 1_000_000
 
     def histories(self, workflow_ids: Sequence[str]) -> list[History]:
@@ -241,6 +249,17 @@ class SqliteStore:
         with self._reading() as db:
             return {each: Status.of(status) for each, (status, _) in _states(db, set(workflow_ids)).items()}
 
+    def ends(self, workflow_ids: Sequence[str]) -> dict[str, End | None]:
+        """See `Store.ends`."""
+        with self._reading() as db:
+            return {row[0]: end_of(row) for row in db.execute(_SQL["workflow_ends"], (_json(list(workflow_ids)),))}
+
+    def pending_below(self, workflow_ids: Sequence[str], limit: int) -> list[str]:
+        """See `Store.pending_below`."""
+        wanted = {"workflow_ids": _json(list(workflow_ids)), "limit": limit}
+        with self._reading() as db:
+            return [workflow_id for (workflow_id,) in db.execute(_SQL["pending_below"], wanted)]
+
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """See `Store.list_workflows`."""
         search = search_for(wanted)
@@ -252,7 +271,7 @@ class SqliteStore:
 
     def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
         """See `Store.steps`."""
-        values = {"workflow_id": workflow_id, "limit": limit, "offset": offset, "with_outputs": with_outputs}
+        values = {"workflow_id": workflow_id, "limit": limit, "offset": offset, "with_outputs": int(with_outputs)}
         with self._reading() as db:
             return steps_of(db.execute(_SQL["read_steps"], values).fetchall())
 
@@ -261,6 +280,11 @@ class SqliteStore:
         values = {"workflow_id": workflow_id, "limit": limit, "offset": offset}
         with self._reading() as db:
             return messages_of(db.execute(_SQL["read_messages"], values).fetchall())
+
+    def count_unread(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        """See `Store.count_unread`."""
+        with self._reading() as db:
+            return dict(db.execute(_SQL["count_unread"], (MOST_COUNTED, _json(list(workflow_ids)))).fetchall())
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""
@@ -275,7 +299,7 @@ class SqliteStore:
         return {key: value for key, value in found if key is not None} if found else None
 
     def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
-        """See `Store.read_streams`. Readers who stand at one offset share a page."""
+        """See `Store.read_streams`. Readers at the same offset share a page."""
         different = dict.fromkeys(wanted)
         streams = _json([(workflow_id, key) for workflow_id, key, _ in different])
         with self._reading() as db:
@@ -314,16 +338,16 @@ class SqliteStore:
     # --- connections ---------------------------------------------------------------------------------
 
     def _wake(self, db: sqlite3.Connection, executor_id: str, names: Sequence[str], now_ms: int) -> None:
-        """Note names for the listeners; and remove, now and then, what all of them have had time to hear."""
+        """Add names for the listeners; now and then remove rows that all listeners have had time to read."""
         if not names:
             return
         db.execute(_SQL["add_wakes"], (executor_id, now_ms, " ".join(names)))
-        if not self._prune_at_ms - KEEP_WAKES_MS < now_ms < self._prune_at_ms:  # Also where the clock was set back.
+        if not self._prune_at_ms - KEEP_WAKES_MS < now_ms < self._prune_at_ms:  # Also if the clock was set back.
             self._prune_at_ms = now_ms + KEEP_WAKES_MS // 2
             db.execute(_SQL["prune_wakes"], (now_ms - KEEP_WAKES_MS, now_ms + KEEP_WAKES_MS))
 
     def _open_writer(self) -> None:
-        """Open the file for writing. In another one than before, none of our executors owns anything."""
+        """Open the file for writing. If it is a new file, none of our executors owns anything in it."""
         writer = Writer(self._path)
         if writer.identity.of_file != self._written:
             self._written = writer.identity.of_file
@@ -348,9 +372,9 @@ class SqliteStore:
         self._reader, self._read = reader, identity
 
     def _check_not_stranded(self, executor_id: str) -> None:
-        """Fence an executor of a file that is gone: even if this one, a copy, has its row, its runs are elsewhere."""
+        """Fence an executor whose file was replaced: even if the new file has its row, its runs are elsewhere."""
         if executor_id in self._stranded:
-            raise Fenced(f"executor {executor_id} is not known to the file that stands in the place of its own")
+            raise Fenced(f"executor {executor_id} is not known to the file that replaced its own")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -362,7 +386,7 @@ class SqliteStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot. It ends with the body: one that is kept open keeps the log from beginning anew."""
+        """One snapshot. It ends with the body, because an open snapshot keeps the log from starting again."""
         if self._reader is None or self._read is None:
             raise not_connected(self._path)
         with classified(self._path):
@@ -376,7 +400,7 @@ class SqliteStore:
 
 @contextmanager
 def _unfit_for_now() -> Iterator[None]:
-    """What would keep a program from starting may pass while it runs: the right file may be put back."""
+    """Treat an error that would prevent a start as one that may pass: the right file may be put back."""
     try:
         yield
     except DBOSInitializationError as error:
@@ -400,7 +424,7 @@ def _write_workflows(db: sqlite3.Connection, units: _Numbered, batch: Batch) -> 
         for _, unit in units
         if (end := unit.outcome) is not None
     ]
-    cancels = [(batch.now_ms, unit.cancel) for _, unit in units if unit.cancel is not None]
+    cancels = [(batch.now_ms, each) for _, unit in units for each in unit.cancels]
     recoveries = [
         (noted.attempts, noted.progress, unit.workflow_id, unit.epoch)
         for _, unit in units
@@ -424,7 +448,7 @@ def _send(db: sqlite3.Connection, units: _Numbered) -> None:
 def _take(db: sqlite3.Connection, units: _Numbered) -> dict[int, Taken | None]:
     seen = [(*_place(unit), unit.take_seen, unit.workflow_id) for _, unit in units if unit.take_seen is not None]
     if seen and db.executemany(_SQL["take_seen_message"], seen).rowcount != len(seen):
-        raise DataError("a message that was seen is not there to be taken any more")
+        raise DataError("a message that was seen before can no longer be taken")
     taken: dict[int, Taken | None] = {}
     for index, unit in units:
         if unit.take is not None:
@@ -438,7 +462,7 @@ def _take(db: sqlite3.Connection, units: _Numbered) -> dict[int, Taken | None]:
 
 
 def _look_ahead(db: sqlite3.Connection, workflow_id: str | None, take: Take) -> tuple[Taken, ...]:
-    """Read what waits for a run on a topic, up to what would be too much to keep."""
+    """Read the messages that wait for a run on a topic, up to the limit in bytes."""
     seen: list[Taken] = []
     size = 0
     for row in db.execute(_SQL["see_messages"], (workflow_id, take.topic, take.ahead)):
@@ -499,8 +523,10 @@ def _check_fence(db: sqlite3.Connection, executor: Executor) -> None:
         raise Fenced(f"the fence of executor {executor.executor_id} has moved from {executor.fence}")
 
 
-def _raise_epochs(db: sqlite3.Connection, executor: Executor, seqs: list[Row]) -> list[WorkflowRecord]:
-    mine = {"executor_id": executor.executor_id, "program": executor.program}
+def _raise_epochs(
+    db: sqlite3.Connection, executor: Executor, seqs: list[Row], app_version: str | None = None
+) -> list[WorkflowRecord]:
+    mine = {"executor_id": executor.executor_id, "program": executor.program, "app_version": app_version}
     claimed = (db.execute(_SQL["claim_workflow"], mine | {"seq": seq}).fetchall() for (seq,) in seqs)
     return [workflow_of(row) for [row] in claimed]
 
@@ -512,7 +538,7 @@ def _read_workflows(db: sqlite3.Connection, workflow_ids: Sequence[str]) -> dict
 def _items(
     db: sqlite3.Connection, seq: int, last: int | None, key: str, offset: int, limit: int, max_bytes: int
 ) -> list[str]:
-    """Read a page of a stream whose last item is that, up to what fills it or the first gap."""
+    """Read a page of a stream up to its given last item, until the page is full or a gap comes."""
     if last is None or offset > last:
         return []
     values: list[str] = []
@@ -528,7 +554,7 @@ def _items(
 
 
 def _utf8_length(text: str | None) -> int:
-    """Measure a value. A damaged one may be no text: whoever rebuilds it finds that out, and nobody else."""
+    """Measure a value. A damaged value may be no text; the code that decodes it reports that."""
     if not isinstance(text, str):
         return 0
     return len(text) if text.isascii() else len(text.encode())
@@ -546,5 +572,5 @@ def _place(unit: Unit) -> tuple[str, int]:
 
 
 def _json(values: list[str] | list[tuple[str, str]]) -> str:
-    """One parameter that stands for many; SQLite reads it with `json_each`."""
+    """Encode many values as one parameter, which SQLite reads using `json_each`."""
     return msgspec.json.encode(values).decode()

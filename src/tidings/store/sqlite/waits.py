@@ -1,7 +1,7 @@
-"""Says in the log which process has a lock, where it is waited for for long.
+"""Logs which process holds a lock that another has waited for for long.
 
-A wait costs no more for that than a note: one thread looks at the notes once a second, for as long as
-there are any. Who holds the lock is asked of the system only then.
+Each wait only adds a note. One thread checks the notes once a second, as long as there are any. Only then it asks the
+system who holds the lock.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SAY_AGAIN_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
 _MOST_NAMED: Final = 3
 
-_lock = threading.Lock()  # around these two
+_lock = threading.Lock()  # guards `_waits` and `_has_watcher`
 _waits: dict[int, _Wait] = {}  # by the thread that waits
 _has_watcher = False
 
 
 class _Wait:
-    """A wait for the lock at a path: since when, and when it was last spoken of."""
+    """A wait for the lock at a path: since when, and when it was last logged."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class _Wait:
 
 @contextlib.contextmanager
 def waiting(path: str) -> Iterator[None]:
-    """Wait in the block for the lock at `path`."""
+    """Note a wait for the lock at `path` while the body waits."""
     me, wait = threading.get_ident(), _Wait(path)
     with _lock:
         _waits[me] = wait
@@ -56,7 +56,7 @@ def waiting(path: str) -> Iterator[None]:
 def _watch() -> None:
     global _has_watcher  # noqa: PLW0603
     if not _has_watcher:
-        with contextlib.suppress(RuntimeError):  # No thread can be started now: then nobody says so.
+        with contextlib.suppress(RuntimeError):  # No thread can be started now; then this wait is not logged.
             threading.Thread(target=_look, name="tidings-lock-watch", daemon=True).start()
             _has_watcher = True
 
@@ -74,7 +74,7 @@ def _look() -> None:
         for each in late:
             each.said_at = now
             _log.warning(
-                "waiting for the lock on %s for %.0f s: %s; work goes on when it is free",
+                "waiting for the lock on %s for %.0f s: %s; tidings continues when it is free",
                 each.path,
                 now - each.since,
                 _say_holders(each.path),
@@ -90,23 +90,24 @@ def _say_holders(path: str) -> str:
 
 
 def holders(path: str) -> list[str]:
-    """Return the processes that hold the lock on a file, where the system tells (Linux), each as its id and command."""
+    """Return the processes that hold the lock on a file, each as id and command, if the system tells (Linux)."""
     try:
         wanted = os.stat(path)
         processes = [each for each in os.listdir("/proc") if each.isdigit()]
     except OSError:
         return []
     return [
-        f"process {process} ({_command(process)})"
+        f"process {process} ({command_of(process)})"
         for process in processes
-        if any(_is_locked(process, file, wanted) for file in _files(process))
+        if any(_is_locked(process, file, wanted) for file in files_of(process))
     ]
 
 
-def _files(process: str) -> list[str]:
+def files_of(process: str) -> list[str]:
+    """Return the open files of a process, as the system numbers them; none if it does not tell."""
     try:
         return os.listdir(f"/proc/{process}/fd")
-    except OSError:  # It has ended, or is another user's.
+    except OSError:  # The process has ended, or is another user's.
         return []
 
 
@@ -120,7 +121,8 @@ def _is_locked(process: str, file: str, wanted: os.stat_result) -> bool:
         return False
 
 
-def _command(process: str) -> str:
+def command_of(process: str) -> str:
+    """Return the command line of a process, for the log."""
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

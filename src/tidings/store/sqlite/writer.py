@@ -1,16 +1,14 @@
-"""The writing side of an SQLite file: transactions, and the care of the write-ahead log.
+"""The writing side of an SQLite file: transactions, and the upkeep of the write-ahead log.
 
-Every write transaction and every checkpoint happens under the side lock (`lock` says why), and the
-lock is held for nothing else. What was committed counts only where the file still stands at its
-path, and so it is looked for before and after (`identity`).
+Every write transaction and every checkpoint happens under the side lock (`lock` says why); nothing else needs it. A
+commit counts only if the file is still at its path, so the path is checked before and after (`identity`).
 
-A checkpoint follows a commit that made the log's file longer than it may be. It does not truncate
-the file: what comes next overwrites the log from its beginning, in blocks that the file has already,
-and such a commit takes half as long as one that makes a file longer, for nothing but data must be
-synced. The file is cut back to `CHECKPOINT_BYTES` by the commit that begins anew, so that it is longer
-again only once the log is. Another program that writes to the file may be the one that begins anew, and
-leave it as long as it was; the next checkpoint truncates it then, or each commit of ours would bring one.
-Where readers are in the way a checkpoint gives up soon, and is tried again when more was written.
+A checkpoint follows a commit that made the log longer than its limit. It does not truncate the log: the next commits
+overwrite it from its beginning, in blocks that the file has already. These commits take half as long as those that make
+the file longer, because only data must be synced. The commit that starts the log again cuts the file back to
+`CHECKPOINT_BYTES`, so that the file is longer than that only if the log is. If another program's commit starts the log
+again, the file keeps its length. Then the next checkpoint truncates it: otherwise each of our commits would bring a
+checkpoint. If readers block a checkpoint, it gives up soon and is tried again after more was written.
 """
 
 from __future__ import annotations
@@ -27,11 +25,12 @@ from tidings.store.sqlite import schema
 from tidings.store.sqlite.connect import BUSY_TIMEOUT_MS, classified, connect, use_log
 from tidings.store.sqlite.identity import Identity
 from tidings.store.sqlite.lock import SideLock
+from tidings.store.sqlite.wal_reset import warn_of_stranger
 
 _log = logging.getLogger("tidings.store")
 
-# The log's size that calls for a checkpoint. Smaller: the same pages are copied more often. Larger:
-# readers search a longer log, and the pause of a checkpoint grows.
+# The log's size at which a checkpoint runs. If it were smaller, the same pages would be copied more often. If it were
+# larger, readers would search a longer log, and a checkpoint would pause commits for longer.
 CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 
 # How long a checkpoint may wait for readers while writers queue behind it.
@@ -39,23 +38,23 @@ CHECKPOINT_TIMEOUT_MS: Final = 50
 
 
 class Writer:
-    """The one connection of a store that writes. Used by one thread at a time."""
+    """A store's one writing connection. Used by one thread at a time."""
 
     def __init__(self, path: str) -> None:
-        """Open it.
+        """Open the connection.
 
         Raises:
             sqlite3.Error, OSError, Unavailable
-            DBOSInitializationError: it has not the tables of this library.
+            DBOSInitializationError: the file does not have this library's tables.
         """
         self._path = path
         self._wal = os.path.realpath(path) + "-wal"
         self._checkpoint_at = CHECKPOINT_BYTES
-        self._is_to_be_cut = False  # There was a checkpoint, and the log's file is as long as before.
+        self._is_to_be_cut = False  # A checkpoint ran, and the log's file is as long as before.
         self.identity = Identity(path)
         self._connection = connect(path)
         try:
-            schema.check(self._connection, path)  # First: a stranger's file is left as it is.
+            schema.check(self._connection, path)  # Before any change: another program's file is left as it is.
             self._lock = SideLock(path)
             try:
                 with self._lock:
@@ -71,43 +70,51 @@ class Writer:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the body as one durable change. After any error nothing of it was written.
+        """Run the body as one durable change. After an error nothing of it was written.
 
         Raises:
-            DataError, Unavailable: and only what fails in COMMIT is ambiguous.
+            DataError, Unavailable: only a failure in COMMIT is ambiguous.
         """
         connection = self._connection
         with classified(self._path), self._lock:
             self.identity.check()
             try:
-                connection.execute("begin immediate")
+                self._begin(connection)
                 yield connection
                 with classified(self._path, ambiguous=True):
                     connection.execute("commit")
             except BaseException:
                 _roll_back(connection)
                 raise
-            with classified(self._path, ambiguous=True):  # It is committed.
+            with classified(self._path, ambiguous=True):  # The commit has happened.
                 self.identity.check(ambiguous=True)
                 self._tend_log()
 
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                warn_of_stranger(self._path)  # Our own processes queue on the side lock.
+            raise
+
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
-        """Let the body read. It holds no lock, and up no other program."""
+        """Let the body read. It takes no lock and delays no other program."""
         with classified(self._path):
             yield self._connection
 
     def close(self) -> None:
         """Close the connection; harmless when repeated."""
-        # The last connection to a file checkpoints as it closes.
+        # SQLite checkpoints when the last connection to a file closes; so this needs the side lock.
         with ExitStack() as stack:
             stack.callback(self._lock.close)
-            with suppress(OSError):  # With its directory gone, there is nothing to lock, and nobody to keep out.
+            with suppress(OSError):  # Without its directory there is nothing to lock, and no other process to exclude.
                 stack.enter_context(self._lock)
             self._connection.close()
 
     def _tend_log(self) -> None:
-        """Checkpoint if the log has grown large. The commit stands whatever happens here."""
+        """Checkpoint if the log has grown large. The commit is safe whatever happens here."""
         try:
             size = os.stat(self._wal).st_size
             if size <= CHECKPOINT_BYTES:
@@ -119,7 +126,7 @@ class Writer:
                 self._checkpoint_at = CHECKPOINT_BYTES
                 self._is_to_be_cut = not self._is_to_be_cut
         except (sqlite3.Error, OSError, MemoryError) as error:
-            _log.warning("checkpoint of %s failed, to be tried again: %s", self._path, error)
+            _log.warning("checkpoint of %s failed, to be tried again after a later commit: %s", self._path, error)
 
     def _checkpoint(self, mode: str) -> bool:
         self._connection.execute(f"pragma busy_timeout = {CHECKPOINT_TIMEOUT_MS}")
@@ -135,10 +142,10 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("rollback")
     except (sqlite3.Error, MemoryError) as error:
-        # The error that led here is the one to report. SQLite forgets the change with the connection.
-        _log.warning("rolling back failed: %s", error)
+        # The caller reports the first error. SQLite drops the transaction with the connection.
+        _log.warning("rolling back failed: %s; SQLite drops the change when the connection closes", error)
 
 
 def not_connected(path: str) -> Unavailable:
-    """The error for a call without a connection: before `connect`, or after a failed `reconnect`."""
+    """Return the error for a call without a connection: before `connect`, or after a failed `reconnect`."""
     return Unavailable(f"SQLite database {path}: there is no connection")

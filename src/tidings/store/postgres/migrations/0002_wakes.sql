@@ -1,2 +1,2 @@
--- Wake-ups of other processes are notifications here, which need no table.
+-- On PostgreSQL, processes wake each other by notifications, which need no table.
 select 1;

@@ -1,14 +1,13 @@
--- Items of streams, each a row of its own, and which streams are closed.
+-- Stream items, one row each, and which streams are closed.
 --
--- The key is the only index: pages of a stream, its length, and all that a workflow wrote are each a
--- part of it.
+-- The key is the only index: a page of a stream, its length, and everything a workflow wrote are ranges of it.
 
 create table {schema}.stream_items (
     workflow_id text collate "C" not null,
     key text collate "C" not null,
     item_offset bigint not null, -- from 0, without gaps
-    -- The place of the operation that wrote it, and the number of the attempt if that was a step. Null:
-    -- the workflow wrote it, and the row is the operation's entry.
+    -- The position of the operation that wrote it, and the attempt's number if that was a step. If the attempt is null,
+    -- the workflow wrote the item, and the row is the operation's entry.
     branch text collate "C" not null,
     position bigint not null,
     ordinal bigint not null,
@@ -18,7 +17,7 @@ create table {schema}.stream_items (
     primary key (workflow_id, key, item_offset)
 );
 
--- Only closed ones have a row. A stream that its workflow left open when it ended has none, and is as closed.
+-- Only closed streams have a row. A stream that its workflow left open when it ended has none, but counts as closed.
 create table {schema}.closed_streams (
     workflow_id text collate "C" not null,
     key text collate "C" not null,
@@ -26,10 +25,9 @@ create table {schema}.closed_streams (
     primary key (workflow_id, key)
 );
 
--- A page of one stream: the values from an offset on, up to `max_items` of them, and none after they
--- take `max_bytes`. Whatever is behind the page is not read, but for the few rows that a loop fetches
--- ahead: no set of SQL stops at a sum, and the lengths of all that might be in the page would be added
--- up for each. STABLE: it sees what the statement sees that calls it.
+-- A page of one stream: the values from an offset on, up to `max_items`, and none after they take `max_bytes`. It reads
+-- nothing after the page, except a few rows that the loop fetches ahead. Plain SQL cannot stop at a sum: it would add
+-- up the lengths of all possible rows, for each of them. STABLE: it sees the snapshot of the calling statement.
 create function {schema}.page_of_stream(
     of_workflow text, of_key text, from_offset bigint, max_items bigint, max_bytes bigint
 ) returns text[] language plpgsql stable as $$

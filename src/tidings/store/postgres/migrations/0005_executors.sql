@@ -1,17 +1,17 @@
--- What operators and survivors ask of executors, and how often the death of its process has cost a
--- workflow a run.
+-- What operators and other processes need to know about executors, and how often a process died while it executed a
+-- workflow.
 
 alter table {schema}.executors
-    -- How long its lease is: who watches it waits so long for a sign of life.
+    -- The length of its lease: other processes declare it dead after so long without a batch.
     add column lease_ms bigint not null default 10000,
     add column host text not null default '',
     add column pid bigint not null default 0,
     add column started_at_ms bigint not null default 0,
-    -- Of the code that it executes workflows with; null: it executes none.
+    -- The version of the code with which it executes workflows; null: it executes none.
     add column app_version text collate "C";
 
 alter table {schema}.workflows
-    -- Deaths of a process that executed it, since it last got on.
+    -- How often a process died while it executed the workflow, since the workflow last recorded anything new.
     add column recovery_attempts bigint not null default 0,
-    -- How many operations it had recorded when it was last recovered.
+    -- How many operations the workflow had recorded at its last recovery.
     add column progress bigint not null default 0;

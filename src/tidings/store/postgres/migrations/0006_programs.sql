@@ -1,7 +1,7 @@
--- Which program a workflow belongs to: programs of different names share a database and not their workflows.
--- Null: started before programs were told apart, so any of them may execute it, and then it is that one's.
+-- The program that a workflow belongs to: programs with different names share a database, but not their workflows.
+-- Null: started by a version without programs. Any program may execute it, and the first that does owns it then.
 
 alter table {schema}.workflows add column program text collate "C";
 
--- Which program it executes workflows of; null: none, or any.
+-- The program whose workflows it executes; null: it executes none, or those of any program.
 alter table {schema}.executors add column program text collate "C";

@@ -1,8 +1,8 @@
--- What belongs to a workflow goes with its row, whoever deletes that: a new workflow under the same id finds nothing.
+-- Deleting a workflow's row by any means deletes all rows that belong to it: a new workflow under its id finds nothing.
 --
--- No foreign keys: each row that is written would look its workflow up and lock it, and commits would pay for
--- what hardly ever happens. A trigger costs only those who delete. Once for a statement, not for each row.
--- Messages that were read are those that entries point at; the others are in an index.
+-- No foreign keys: every insert would look up and lock its workflow, so all commits would pay for something rare. A
+-- trigger costs only those who delete. It runs once for each statement, not for each row.
+-- Entries refer to the messages that were read; the unread messages are in an index.
 
 create function {schema}.remove_belongings() returns trigger language plpgsql as $$
 begin
@@ -39,7 +39,7 @@ $$;
 create trigger remove_all_belongings after truncate on {schema}.workflows
 for each statement execute function {schema}.remove_all_belongings();
 
--- What was left until now.
+-- Removes the leftovers of earlier deletions.
 delete from {schema}.messages as m
 where not exists (select from {schema}.workflows as w where w.workflow_id = m.destination_id);
 delete from {schema}.entries as e

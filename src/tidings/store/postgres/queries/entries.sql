@@ -1,7 +1,7 @@
 -- name: write_entries
--- An entry replaces an open one at its place and no other. One statement cannot touch a row twice:
--- the caller has merged what the batch says of one place.
--- Only the executor that owns a run writes its entries, so the order of rows needs no care.
+-- An entry replaces an open one at its position, and no other. One statement cannot change a row twice, so the caller
+-- has merged the batch's entries for one position. The order of rows does not matter for deadlocks: only the executor
+-- that owns a run writes its entries.
 insert into {schema}.entries as e (
     workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms,
     started_at_ms, completed_at_ms, finished, begun
@@ -26,7 +26,7 @@ on conflict (workflow_id, branch, position) do update set
 where e.state = 'OPEN';
 
 -- name: reopen_entries
--- A message is put back, so its place may be written once more: by `write_entries`, right after.
+-- A message is put back: its position may be written once more, which `write_entries` does right after.
 update {schema}.entries as e set state = 'OPEN', message_seq = null
 from unnest(:workflow_id::text[], :branch::text[], :position::bigint[]) as p (workflow_id, branch, position)
 where e.workflow_id = p.workflow_id and e.branch = p.branch and e.position = p.position;
@@ -41,9 +41,9 @@ left join {schema}.messages as m on m.seq = e.message_seq
 where e.workflow_id = any(:workflow_ids::text[]);
 
 -- name: read_steps
--- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a
--- place are entries, and so are items of streams that no step wrote; their rows are put among them, and
--- their values are never read.
+-- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a position are
+-- entries, and so are items of streams that no step wrote. Their rows are merged in by ordinal; their values are not
+-- read.
 select
     page.branch, page.position, page.ordinal, page.name, page.state, page.output, page.error,
     page.child_workflow_id, page.deadline_ms, page.started_at_ms, page.completed_at_ms, page.finished, page.begun,

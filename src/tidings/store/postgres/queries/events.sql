@@ -1,6 +1,6 @@
 -- name: publish_events
--- The row is the entry of the operation that published it, where it has a place. A version that is
--- there already is an error: one run at a time numbers them.
+-- A row with a position is also the entry of the operation that published it. A version that exists already is an
+-- error: only one run at a time numbers the versions.
 insert into {schema}.events (workflow_id, key, version, value, branch, position, ordinal, at_ms)
 select * from unnest(
     :workflow_id::text[], :key::text[], :version::bigint[], :value::text[], :branch::text[], :position::bigint[],
@@ -8,14 +8,14 @@ select * from unnest(
 );
 
 -- name: read_event_places
--- A history needs the places and versions of events, and never their values.
+-- A history needs the positions and versions of events, but not their values.
 select workflow_id, key, version, branch, position, ordinal, at_ms
 from {schema}.events
 where workflow_id = any(:workflow_ids::text[]);
 
 -- name: latest_events
--- In the order of the input. Value and status are of one snapshot, hence one statement: with two, a
--- workflow could publish and end in between, and its last value would be missed.
+-- In the order of the input. One statement, so that value and status come from one snapshot. With two statements a
+-- workflow could publish and end in between, and the reader would miss its last value.
 select latest.value, w.status
 from unnest(:workflow_id::text[], :key::text[]) with ordinality as p (workflow_id, key, number)
 left join {schema}.workflows as w on w.workflow_id = p.workflow_id

@@ -1,24 +1,22 @@
 -- name: renew_executor
--- The first statement of every batch: fence, heartbeat, and proof of landing in one row.
+-- The first statement of every batch. It checks the fence, renews the lease, and records in the same row that the batch
+-- landed.
 --
--- Why the fence holds. Whoever takes runs away raises the fence in this row first, and reads what
--- the runs recorded in a later statement.
--- * We are first: the raise waits for our row lock, hence for our commit, and the later statement
---   sees all we wrote.
--- * The raise is first: this update waits for it, and then looks at the row's new version (READ
---   COMMITTED evaluates the condition again). It does not match, the transaction ends here, and
---   nothing of the batch is written. There is no place in between: what follows in the batch
---   runs under the row lock.
--- This would break if a raise and the reading of histories were one statement, or if the condition
--- looked at any row but the locked one, for only that one is read anew after waiting.
+-- Why the fence holds. A process that takes over runs raises the fence in this row first, and reads what the runs
+-- recorded in a later statement.
+-- * This update is first: the raise waits for our row lock, so for our commit. The later statement sees all we wrote.
+-- * The raise is first: this update waits for it, then checks the row's new version (READ COMMITTED evaluates the
+--   condition again). The fence does not match, so the transaction ends and nothing of the batch is written.
+-- There is no third case: the rest of the batch runs under the row lock.
+-- This would break if raising the fence and reading histories were one statement. It would also break if the condition
+-- read any other row: after waiting, PostgreSQL reads only the locked row again.
 --
--- `last_batch` is what we know to have landed last, or the batch is refused here. Two things differ:
--- * The batch itself has landed. If the connection broke while it waited in the socket of a stalled
---   backend, that backend may execute it long after we asked and sent it again. Whichever comes
---   second finds the number of the first. So who was left in doubt asks once more, by the number
---   (`last_batch`), before it believes that anything else has happened.
--- * Something that had landed is gone: the database was restored to a time before, or a standby
---   was promoted that lagged. What this process knows was never there, and it may not build on it.
+-- The batch is also refused unless `last_batch` is the last batch that we know to have landed. There are two causes:
+-- * This batch itself has landed. The connection broke while the batch waited in the socket of a stalled backend, and
+--   that backend executed it long after we asked and sent it again. The second execution finds the number of the first.
+--   So a store left in doubt asks once more for this number (`last_batch`) before it assumes anything else.
+-- * A landed batch was lost: the database was restored to an earlier time, or a lagging standby was promoted. What this
+--   process knows is not in the database, and nothing may build on it.
 with renewed as (
     update {schema}.executors
     set last_batch = :number::bigint, lease_until_ms = :lease_until_ms::bigint, last_refused = null
@@ -37,7 +35,7 @@ update {schema}.executors set last_refused = :refusals::text where executor_id =
 select last_batch, last_refused from {schema}.executors where executor_id = :executor_id::text for update;
 
 -- name: add_executor
--- The answer to the first try may have been lost, so the second one must find its own row fit.
+-- The answer to a first try may have been lost, so a retry accepts the row that the first try wrote.
 insert into {schema}.executors (
     executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program
 ) values (
@@ -54,25 +52,24 @@ returning fence;
 delete from {schema}.executors where executor_id = :executor_id::text;
 
 -- name: lock_executors
--- In the order of their ids, so that two executors that take each other for dead do not deadlock.
--- Waits for batches in flight and for takeovers in progress, and returns the rows as of then.
+-- Ordered by id, so that two executors that declare each other dead do not deadlock. Waits for batches in flight and
+-- for takeovers in progress, and returns the rows as they are after that.
 select executor_id, fence, last_batch from {schema}.executors
 where executor_id = any(:executor_ids::text[])
 order by executor_id
 for update;
 
 -- name: raise_fences
--- Under `lock_executors`, so no batch of theirs is in flight; and none that comes later finds its fence.
--- The fence of the process that claims is raised too, and it goes on under that: where a failover or a
--- restored backup loses the claim, its next batch finds another fence, and it looks at what it owns.
--- From the end of all numbers, where only damage leads, it begins again: what counts is that it is another one.
+-- Runs under `lock_executors`: no batch of these executors is in flight, and no later one finds its fence.
+-- The claiming process' own fence is raised too, and the process continues under the new one. If a failover or a
+-- restored backup loses the claim, its next batch finds another fence, and it checks again which runs it owns.
+-- A damaged row may hold the largest number. It restarts at 1: what counts is that the fence is a different one.
 update {schema}.executors set fence = case when fence < 9223372036854775807 then fence + 1 else 1 end
 where executor_id = any(:executor_ids::text[]);
 
 -- name: remove_idle_executors
--- Only those without pending runs, so that no run is owned by an executor that is not there. And
--- only long after their lease: one that was cut off in the middle of a commit asks its row, when it
--- is back, whether the commit has landed.
+-- Only executors without pending runs, so that every owner of a run has a row. And only long after their lease: a
+-- process that was cut off in the middle of a commit later asks its row whether the commit landed.
 delete from {schema}.executors as e
 where e.executor_id = any(:executor_ids::text[])
     and e.lease_until_ms < (extract(epoch from clock_timestamp()) * 1000)::bigint - :keep_ms::bigint

@@ -1,11 +1,11 @@
--- What is there of workflows that are not: a sender was just about to write when somebody deleted the row, or a run
--- that was deleted while it ran went on; or triggers were switched off. Found by who starts a workflow under such an id.
--- A start that lands meanwhile is seen together with all that follows it, or not at all.
+-- Leftovers: rows of workflows that do not exist. A sender was about to write when somebody deleted the workflow's row,
+-- or a deleted run continued, or triggers were switched off. Leftovers are found when a workflow is started under their
+-- workflow id. A start that lands meanwhile is seen together with all the rows that belong to it, or not at all.
 
 -- name: check_leftovers
--- Of workflows that this transaction has just started, under ids that a program chose. Something of a former one ends
--- the batch, to be removed first. LIMIT: one look into an index for each, where the planner would else read whole
--- tables into a hash.
+-- For workflows that this transaction has just started, under ids that a program chose. Leftovers end the batch; they
+-- are removed before it is tried again. LIMIT makes this one index lookup per id. Without it the planner would read
+-- whole tables into a hash.
 select {schema}.refuse('TD004')
 where exists (
     select from unnest(:workflow_ids::text[]) as c (workflow_id)

@@ -1,8 +1,8 @@
--- Lists of workflows. A plan is made once, for any values (see `connect`), so a condition that may be
--- absent is no way into the table. Each way in has a statement, and `store.lists` picks one.
+-- Lists of workflows. A plan is made once, for any values (see `settings`), so a condition that may be absent cannot
+-- use an index. So each useful index has a statement of its own, and `store.lists` picks one.
 
 -- part: columns
--- Of a `WorkflowRecord`, in its order. A large value that is left out is not fetched.
+-- The columns of a `WorkflowRecord`, in its order. A large value that is left out is not fetched.
 workflow_id, status, name,
 case when :with_inputs::boolean then inputs end,
 case when :with_outputs::boolean then output end,
@@ -11,7 +11,7 @@ serialization, epoch, executor_id, app_version, parent_id, created_at_ms, update
 class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress, program
 
 -- part: matching
--- An id begins with a prefix if it lies between the two. LIKE would need the prefix escaped.
+-- An id begins with the prefix if it lies between the two bounds. LIKE would need the prefix escaped.
 (:statuses::text[] is null or status = any(:statuses::text[]))
 and (:names::text[] is null or name = any(:names::text[]))
 and (:from_ms::bigint is null or created_at_ms >= :from_ms::bigint)
@@ -50,7 +50,7 @@ where workflow_id >= :id_from::text and workflow_id < :id_before::text and {matc
 {page};
 
 -- name: list_pending
--- All that are pending are looked at and put in order: few, beside all that have ended.
+-- Sorts all pending workflows: they are few, compared to those that have ended.
 select {columns}
 from {schema}.workflows
 where status = 'PENDING' and {matching}
@@ -58,7 +58,7 @@ where status = 'PENDING' and {matching}
 {page};
 
 -- name: list_oldest
--- A walk through the table's order, which ends when the page is full.
+-- Walks through the index in order, and stops when the page is full.
 select {columns}
 from {schema}.workflows
 where {matching}

@@ -1,7 +1,7 @@
 -- name: send_messages
--- The order of messages is the order of `seq`, drawn in the order of the input. Rows go in by key,
--- so that two executors that send under the same idempotency keys do not deadlock. A key used
--- before for this destination: nothing.
+-- Messages are ordered by `seq`, which is drawn in the order of the input. Rows are inserted in the order of their
+-- keys, so that two executors that send under the same idempotency keys do not deadlock. If a key was used before for
+-- this destination, nothing is inserted.
 with given as materialized (
     select nextval('{schema}.messages_seq') as seq, *
     from unnest(
@@ -16,12 +16,12 @@ order by destination_id collate "C", idempotency_key collate "C", seq
 on conflict (destination_id, idempotency_key) where idempotency_key is not null do nothing;
 
 -- name: take_messages
--- The n-th take of a workflow and topic in the batch gets its n-th oldest unread message, if there
--- is one; the message is marked read by the take's place, and the entry there points at it. Never
--- "newer than the last one": commits land out of order.
--- Nobody else takes these messages: only the executor under whose fence this runs owns the runs.
--- The two arms are one look: `is not distinct from` would be no use to the index. In the second one
--- `order by topic, seq` is the order of seq, in words that the planner finds in the index.
+-- The n-th take of a workflow and topic in the batch gets the n-th oldest unread message, if there is one. The message
+-- is marked read by the take's position, and the entry there refers to the message. A condition like "newer than the
+-- last one" would be wrong: commits land out of order.
+-- No other process takes these messages: only the executor whose fence this batch checked owns the runs.
+-- The two arms do the same; one with `is not distinct from` could not use the index. In the second arm
+-- `order by topic, seq` gives the order of seq, written so that the planner can use the index.
 with wanted as (
     select t.*, row_number() over (partition by t.workflow_id, t.topic order by t.number) as nth
     from unnest(
@@ -98,10 +98,10 @@ recorded as (
 select number, seq, body, topic, sender_id, sent_at_ms from taken;
 
 -- name: take_seen_messages
--- Messages that looks ahead have seen, each named by its number. Only the executor under whose fence this
--- runs takes them, so all are there and unread: or the caller errs, and nothing is written.
--- That they are unread is asked of the position, for which there is no index: by that of the branch the
--- planner would walk through all that is unread.
+-- Messages that a look ahead has seen, each named by its number. Only the executor whose fence this batch checked takes
+-- them, so all exist and are unread. If not, the caller is wrong, and nothing is written.
+-- The check for unread uses the position, which has no index. With the branch, the planner would use the index of
+-- unread messages and walk through all of it.
 with taken as (
     update {schema}.messages as m
     set read_by_branch = t.branch, read_by_position = t.position
@@ -139,9 +139,9 @@ recorded as (
 select {schema}.refuse('TD003') where (select count(*) from taken) <> cardinality(:seq::bigint[]);
 
 -- name: see_messages
--- What waits behind what the takes of a batch took, which this later statement finds read; up to what
--- would be too much to keep. The two arms are those of `take_messages`. A long body stays where it is
--- stored until it is known to be wanted: its length is known without it.
+-- The messages after those that the takes of this batch took; this later statement finds the taken ones read. It stops
+-- where a run would keep too much. The two arms are those of `take_messages`. A long body is fetched only once it is
+-- known to be wanted: its length is known without it.
 select w.number, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from unnest(:number::bigint[], :workflow_id::text[], :topic::text[], :ahead::bigint[])
     as w (number, workflow_id, topic, ahead)
@@ -172,7 +172,7 @@ from unnest(:workflow_id::text[], :seq::bigint[]) as p (workflow_id, seq)
 where m.seq = p.seq and m.destination_id = p.workflow_id;
 
 -- name: messages_taken_at
--- What the takes of a batch found that landed without an answer.
+-- The messages that the takes of a batch found, for a batch that landed without an answer.
 select p.number, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from unnest(:workflow_id::text[], :branch::text[], :position::bigint[])
     with ordinality as p (workflow_id, branch, position, number)
@@ -181,9 +181,9 @@ join {schema}.entries as e
 join {schema}.messages as m on m.seq = e.message_seq;
 
 -- name: read_messages
--- No row: no such workflow. One row without a number: no message in this part. The unread ones are in
--- their index, and those that were read are what the workflow's entries point at: messages need no
--- index more for it. A message counts as read by the one entry whose place it names.
+-- No row: no such workflow. One row without a number: no message in this part. Unread messages have an index, and the
+-- workflow's entries refer to the read ones, so messages need no other index. A message counts as read only by the
+-- entry whose position it names.
 select page.seq, page.topic, page.body, page.sender_id, page.idempotency_key, page.sent_at_ms, page.read_by
 from {schema}.workflows as w
 left join lateral (
@@ -206,3 +206,16 @@ left join lateral (
 ) as page on true
 where w.workflow_id = :workflow_id::text
 order by page.seq;
+
+-- name: count_unread
+-- For workflows that have ended. Counting stops at `MOST_COUNTED`.
+select wanted.workflow_id, counted.unread
+from unnest(:workflow_ids::text[]) as wanted (workflow_id)
+cross join lateral (
+    select count(*) as unread from (
+        select from {schema}.messages
+        where destination_id = wanted.workflow_id and read_by_branch is null
+        limit :most::bigint
+    ) as m
+) as counted
+where counted.unread > 0;

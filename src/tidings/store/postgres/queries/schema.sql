@@ -22,8 +22,9 @@ create schema {schema};
 select pg_advisory_xact_lock(hashtextextended('tidings: migrate ' || :name::text, 0));
 
 -- name: missing_rights
--- What this user needs and has not, each as the statement that gives it. By the catalogs, for a name can be looked up
--- only by who may use its schema. What is not there yet is no matter here. Rights on columns are taken for enough.
+-- The rights that this user needs and lacks, each as the statement that grants it. Reads the catalogs, because a user
+-- without rights on the schema cannot look names up in it. Skips what does not exist yet. Rights on columns count as
+-- rights on the table.
 with space as (
     select oid, nspname from pg_catalog.pg_namespace where nspname = :name::text
 ),

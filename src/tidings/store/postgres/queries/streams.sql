@@ -1,5 +1,5 @@
 -- name: append_items
--- An item at an offset that is taken is an error: one run at a time numbers them.
+-- An item at an offset that exists already is an error: only one run at a time numbers the items.
 insert into {schema}.stream_items (workflow_id, key, item_offset, branch, position, ordinal, attempt, at_ms, value)
 select * from unnest(
     :workflow_id::text[], :key::text[], :item_offset::bigint[], :branch::text[], :position::bigint[],
@@ -7,21 +7,21 @@ select * from unnest(
 );
 
 -- name: close_streams
--- One that is closed keeps its time.
+-- A stream that is closed already keeps its time.
 insert into {schema}.closed_streams (workflow_id, key, closed_at_ms)
 select workflow_id, key, :at_ms::bigint
 from unnest(:workflow_id::text[], :key::text[]) as c (workflow_id, key)
 on conflict (workflow_id, key) do nothing;
 
 -- name: read_item_places
--- A history needs the places of what the workflow itself wrote, and never the values.
+-- A history needs the positions of the items that the workflow itself wrote, but not their values.
 select workflow_id, key, branch, position, ordinal, at_ms
 from {schema}.stream_items
 where workflow_id = any(:workflow_ids::text[]) and attempt is null;
 
 -- name: stream_lengths
--- The offset of the last item, which no sum can take out of range. All items count, those that steps wrote too. From each key to the next one, and to the end of each
--- stream: what it costs depends on how many streams there are, not on how long they are.
+-- The offset of each stream's last item, also if a step wrote it; unlike a count, it cannot overflow. The query jumps
+-- from key to key and to the end of each stream. Its cost depends on the number of streams, not on their length.
 with recursive streams as (
     select w.workflow_id, first.key
     from unnest(:workflow_ids::text[]) as w (workflow_id)
@@ -51,9 +51,9 @@ cross join lateral (
 select workflow_id, key from {schema}.closed_streams where workflow_id = any(:workflow_ids::text[]);
 
 -- name: read_streams
--- In the order of the input. Values, length, closing and status are of one snapshot, hence one statement:
--- with two, a workflow could write and end in between, and its last value would be missed.
--- A length is one look at the end of the index, never a count.
+-- In the order of the input. One statement, so that values, length, closing and status come from one snapshot. With two
+-- statements a workflow could write and end in between, and the reader would miss its last value.
+-- A length is one lookup at the end of the index, never a count.
 select
     case when p.item_offset <= s.last_offset then
         {schema}.page_of_stream(p.workflow_id, p.key, p.item_offset, :limit::bigint, :max_bytes::bigint)

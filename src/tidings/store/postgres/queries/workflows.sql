@@ -1,24 +1,24 @@
 -- part: columns
--- Of a `WorkflowRecord`, in its order.
+-- The columns of a `WorkflowRecord`, in its order.
 workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
 parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress,
 program
 
 -- name: start_workflows
--- Owned by the executor that commits it, under epoch 1. An id that somebody else is just starting
--- makes this wait and then do nothing: the other's row is there for a later statement to read, not
--- for this one, whose snapshot is older.
--- Numbers are drawn in the order of the input; rows go in by key, so that two executors that start
--- the same ids do not deadlock.
+-- The workflow gets epoch 1 and, if it is to be owned, the committing executor as its owner. If another transaction is
+-- just starting the same id, this waits and then does nothing. Only a later statement can read the other's row: this
+-- one's snapshot is older.
+-- Numbers are drawn in the order of the input. Rows are inserted in the order of their ids, so that two executors that
+-- start the same ids do not deadlock.
 with given as materialized (
     select nextval('{schema}.workflows_seq') as seq, *
     from unnest(
         :workflow_id::text[], :name::text[], :inputs::text[], :serialization::text[], :app_version::text[],
         :parent_id::text[], :created_at_ms::bigint[], :class_name::text[], :config_name::text[],
-        :timeout_ms::bigint[], :deadline_ms::bigint[], :program::text[]
+        :timeout_ms::bigint[], :deadline_ms::bigint[], :program::text[], :is_owned::bigint[]
     ) as n (
         workflow_id, name, inputs, serialization, app_version, parent_id, created_at_ms, class_name, config_name,
-        timeout_ms, deadline_ms, program
+        timeout_ms, deadline_ms, program, is_owned
     )
 ),
 started as (
@@ -27,8 +27,8 @@ started as (
         created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     )
     select
-        workflow_id, seq, 'PENDING', name, inputs, serialization, 1, :executor_id::text, app_version, parent_id,
-        created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
+        workflow_id, seq, 'PENDING', name, inputs, serialization, 1, case when is_owned = 1 then :executor_id::text end,
+        app_version, parent_id, created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     from given
     order by workflow_id collate "C"
     on conflict (workflow_id) do nothing
@@ -40,12 +40,12 @@ select {schema}.refuse('TD002')
 where :all_or_nothing::boolean and (select count(*) from started) <> cardinality(:workflow_id::text[]);
 
 -- name: withdraw_workflows
--- Started by this very transaction, for a unit that turned out not to apply.
+-- They were started by this same transaction, for a unit that turned out not to apply.
 delete from {schema}.workflows where workflow_id = any(:workflow_ids::text[]);
 
 -- name: check_destinations
--- A plain look is enough: rows of workflows are never removed. It comes after what the batch ends, so
--- that the states are those that the answers name.
+-- No lock is needed: rows of workflows are never removed. This comes after the batch's outcomes, so that the answers
+-- name the states after it.
 with found as materialized (
     select d.workflow_id, w.status, w.epoch
     from unnest(:workflow_ids::text[]) as d (workflow_id)
@@ -56,20 +56,22 @@ union all
 select {schema}.refuse('TD002'), null, null where exists (select from found where status is null);
 
 -- name: lock_workflows
--- Rows that are about to change or are published for, in key order: an UPDATE locks in an order of the
--- planner's choice. All in one statement, and no workflow is locked before it but those that this
--- transaction has inserted, which nobody else can see. So two batches that each publish for what the
--- other one cancels meet in one order, whichever row comes first.
+-- Locks the rows that are about to change, and those that the batch publishes or starts for, in the order of their ids.
+-- An UPDATE alone would lock in an order that the planner chooses. All locks are in this one statement. Before it the
+-- transaction has locked only workflows that it inserted itself, which no other transaction can see. So two batches
+-- that each publish for a workflow that the other cancels take their locks in the same order.
 --
--- Why nothing is published behind a cancellation that somebody has seen. A cancellation is an UPDATE of
--- the row, so it and we exclude each other until the first of the two has committed.
--- * We are first: it waits for our commit. Whoever sees it, in one snapshot with the items, sees ours.
--- * It is first: we wait, and get the row's new version (READ COMMITTED). That is not pending, the
---   transaction ends here, and nothing of the batch is written.
--- This would break if the status came from a look without a lock, which may be older than the
--- cancellation. The same holds for a claim, which raises the epoch.
+-- Why nothing is published after a cancellation that somebody has seen. A cancellation is an UPDATE of the row, so it
+-- and this lock exclude each other until the first of the two has committed.
+-- * This lock is first: the cancellation waits for our commit. A reader that sees the cancellation and the items in one
+--   snapshot sees our items.
+-- * The cancellation is first: we wait, and get the row's new version (READ COMMITTED). It is not pending, so the
+--   transaction ends and nothing of the batch is written.
+-- This would break if the status were read without a lock: it might be older than the cancellation.
+-- The same holds for a claim, which raises the epoch, and for starting a child: a reader that sees the parent cancelled
+-- sees all children that the parent will ever have. A step does not know the epoch.
 --
--- Counting all that was locked, whether it fits or not, lets no plan stop before the last of them.
+-- `count(*)` over all locked rows forces the plan to lock every row, whether it matches or not.
 with locked as materialized (
     select workflow_id, status, epoch from {schema}.workflows
     where workflow_id = any(:workflow_ids::text[])
@@ -77,21 +79,43 @@ with locked as materialized (
     for update
 ),
 counted as (
-    select count(*) filter (where l.status = :pending::text and l.epoch = p.epoch) as pending
+    select count(p.workflow_id) filter (
+        where l.status = :pending::text and l.epoch = coalesce(p.epoch, l.epoch)
+    ) as pending
     from locked as l
-    left join unnest(:published_for::text[], :epoch::bigint[]) as p (workflow_id, epoch)
-        on p.workflow_id = l.workflow_id
+    left join unnest(:needed::text[], :epoch::bigint[]) as p (workflow_id, epoch) on p.workflow_id = l.workflow_id
 )
-select {schema}.refuse('TD002') from counted where pending <> cardinality(:published_for::text[]);
+select {schema}.refuse('TD002') from counted where pending <> cardinality(:needed::text[]);
 
 -- name: workflow_states
--- What the conditions of units are decided on.
+-- The states from which `refusals` decides which units apply.
 select workflow_id, status, epoch from {schema}.workflows where workflow_id = any(:workflow_ids::text[]);
 
+-- name: workflow_ends
+-- Only workflows that have ended or do not exist: few rows, even if callers wait for thousands.
+select ids.workflow_id, w.workflow_id, w.status, w.updated_at_ms
+from unnest(:workflow_ids::text[]) as ids (workflow_id)
+left join {schema}.workflows as w on w.workflow_id = ids.workflow_id
+where w.status is distinct from 'PENDING';
+
+-- name: pending_below
+-- Works generation by generation, as far as needed. UNION, because a damaged row may be its own ancestor. `offset 0`
+-- keeps the planner from reading the whole table for each generation.
+with recursive below (workflow_id, status) as (
+    select w.workflow_id, w.status from {schema}.workflows as w where w.parent_id = any(:workflow_ids::text[])
+    union
+    select child.workflow_id, child.status
+    from below
+    cross join lateral (
+        select w.workflow_id, w.status from {schema}.workflows as w where w.parent_id = below.workflow_id offset 0
+    ) as child
+)
+select workflow_id from below where status = 'PENDING' limit :limit::bigint;
+
 -- name: end_workflows
--- If somebody is just cancelling one, this waits and looks at its new version: it is not pending then.
--- `:pending` is a parameter so that the planner cannot prove that the index of pending workflows
--- would do: it would read all of it, for each row.
+-- If another transaction is just cancelling the workflow, this waits and then finds the row no longer pending.
+-- `:pending` is a parameter, so that the planner cannot choose the index of pending workflows: it would read all of
+-- that index for each row.
 with ended as (
     update {schema}.workflows as w
     set status = o.status, output = o.output, error = o.error, updated_at_ms = o.at_ms
@@ -132,18 +156,19 @@ with owned as materialized (
 update {schema}.workflows as w set executor_id = null from owned where w.workflow_id = owned.workflow_id;
 
 -- name: claim_workflows
--- What was started before programs were told apart belongs, from now on, to the program that takes it.
--- Oldest first. After `raise_fences`, as a later statement: what a batch in flight started is seen.
--- A row that is locked right now is being cancelled, or taken by another claim: leave it for the next.
--- A number that is at its end stays there: one damaged row must not fail the claim of all. Who reads the row
--- sees that its epoch is out of range, and does not execute it.
--- `seq + 0`: by `seq` alone the planner would walk through all that ever was, to save itself the sorting.
+-- A workflow without a program (from a version that had none) belongs from now on to the program that claims it. A
+-- workflow without a version (started by a process that executes none) gets the claiming process' version.
+-- Oldest first. A later statement than `raise_fences`, so it sees what batches in flight have started.
+-- SKIP LOCKED: a locked row is being cancelled, or claimed by another process; leave it for the next claim.
+-- An epoch at the largest number stays there: one damaged row must not fail the claim of all. A reader of the row sees
+-- that its epoch is out of range, and does not execute it.
+-- `seq + 0`: with `seq` alone, the planner would walk through all workflows to avoid a sort.
 with chosen as materialized (
     select workflow_id from {schema}.workflows
     where status = 'PENDING'
         and (executor_id = any(:dead::text[]) or executor_id is null)
         and name = any(:names::text[])
-        and app_version = :app_version::text
+        and app_version in (:app_version::text, '')
         and (program is null or program = :program::text)
     order by seq + 0
     limit :limit::bigint
@@ -154,6 +179,7 @@ claimed as (
     set executor_id = :executor_id::text,
         epoch = w.epoch + (w.epoch < 9223372036854775807)::int,
         program = coalesce(w.program, :program::text),
+        app_version = :app_version::text,
         recovery_attempts = w.recovery_attempts
             + (w.executor_id is not null and w.recovery_attempts < 9223372036854775807)::int
     from chosen
@@ -183,7 +209,7 @@ from claimed
 order by seq;
 
 -- name: note_recoveries
--- Under the epoch of the recovery: a later one knows better.
+-- Only under the epoch of this recovery: a later recovery has newer numbers.
 update {schema}.workflows as w set recovery_attempts = r.attempts, progress = r.progress
 from unnest(:workflow_id::text[], :epoch::bigint[], :attempts::bigint[], :progress::bigint[])
     as r (workflow_id, epoch, attempts, progress)

@@ -1,16 +1,15 @@
--- What timeouts and methods keep with a workflow, and what lists go by.
+-- Columns for timeouts and methods, and what lists need.
 --
--- The table is made anew, because values may be large and should stand last: SQLite reads a row from
--- its beginning, and would walk through all of a large value to a column behind it. So a list that
--- leaves values out does not read them.
+-- The table is created again, because large values should come last. SQLite reads a row from its beginning, and would
+-- walk through all of a large value to reach a column after it. So a list without values does not read them.
 
 create table tidings_workflows_new (
     seq integer primary key autoincrement,
     workflow_id text not null unique,
     status text not null,
     name text not null,
-    class_name text,  -- the class whose method it is
-    config_name text,  -- and the configured instance it was called on
+    class_name text,  -- the class, if the workflow is a method
+    config_name text,  -- the configured instance that the method was called on
     serialization text not null,
     -- Raised by every claim: an outcome counts only under the epoch of the run it ends.
     epoch integer not null,
@@ -20,7 +19,7 @@ create table tidings_workflows_new (
     created_at_ms integer not null,
     updated_at_ms integer not null,
     timeout_ms integer,  -- from its start to its end
-    deadline_ms integer,  -- when that is over
+    deadline_ms integer,  -- when the timeout is over
     error text,
     output text,
     inputs text not null
@@ -36,20 +35,20 @@ select
 from tidings_workflows
 order by seq;
 
--- The numbers go on where they were: none is used twice, not even that of a row that is gone.
+-- The numbers continue where they were: none is used twice, not even the number of a deleted row.
 delete from sqlite_sequence where name = 'tidings_workflows_new';
 update sqlite_sequence set name = 'tidings_workflows_new' where name = 'tidings_workflows';
 
 drop table tidings_workflows;
 alter table tidings_workflows_new rename to tidings_workflows;
 
--- What an executor owns, and what is left to claim.
+-- Pending workflows by owner, for takeovers and claims.
 create index tidings_workflows_pending on tidings_workflows (executor_id, seq) where status = 'PENDING';
 
 create index tidings_workflows_by_parent on tidings_workflows (parent_id) where parent_id is not null;
 
--- Lists are in the order of `seq`, which is that of the table itself: they need no index.
+-- Lists are in the order of `seq`, which is the order of the table itself: they need no index.
 --
--- Messages get no index of all that one workflow was sent. Every message would be put into it, for the
--- sake of somebody who looks now and then. The look does without: what is unread is in
--- `tidings_messages_unread`, and what was read is what the workflow's entries point at.
+-- Messages get no index by workflow. Every message would be written to it, only for people who list messages now and
+-- then. Such a list needs none: unread messages are in `tidings_messages_unread`, and the workflow's entries refer to
+-- the read ones.

@@ -1,19 +1,19 @@
--- Items of streams, each a row of its own, and which streams are closed.
+-- Stream items, one row each, and which streams are closed.
 --
--- The table keeps its rowids, as the others do. Measured beside a table WITHOUT ROWID, in batches of 1,000:
--- * Appends to one stream are as fast, with 2 kB values twice as fast, for a row of such a table that is
---   longer than about 1 kB takes a page of its own.
--- * Appends to a hundred streams in turn write one to two thirds as much to the log: items go to the end,
---   whichever stream they belong to, and only the narrow index is written in a hundred places.
--- What it costs: up to a third more of the file where values are small, and reads of one of a hundred such
--- streams at half the speed, which is still 400,000 a second.
+-- The table keeps its rowids, as the others do. Compared with a table WITHOUT ROWID, in batches of 1,000:
+-- * Appends to one stream are as fast, and twice as fast with values of 2 kB: in a table WITHOUT ROWID, a row longer
+--   than about 1 kB takes a page of its own.
+-- * Appends to a hundred streams in turn write one to two thirds as much to the log. Items go to the end of the table,
+--   whatever their stream, and only the narrow index is written in a hundred places.
+-- The cost: the file is up to a third larger if values are small. Reads of one of a hundred such streams run at half
+-- the speed, still 400,000 items a second.
 
 create table tidings_stream_items (
     workflow_seq integer not null,
     key text not null,
     item_offset integer not null,  -- from 0, without gaps
-    -- The place of the operation that wrote it, and the number of the attempt if that was a step. Null:
-    -- the workflow wrote it, and the row is the operation's entry.
+    -- The position of the operation that wrote it, and the attempt's number if that was a step. If the attempt is null,
+    -- the workflow wrote the item, and the row is the operation's entry.
     branch text not null,
     position integer not null,
     ordinal integer not null,
@@ -23,7 +23,7 @@ create table tidings_stream_items (
     unique (workflow_seq, key, item_offset)
 ) strict;
 
--- Only closed ones have a row. A stream that its workflow left open when it ended has none, and is as closed.
+-- Only closed streams have a row. A stream that its workflow left open when it ended has none, but counts as closed.
 create table tidings_closed_streams (
     workflow_seq integer not null,
     key text not null,

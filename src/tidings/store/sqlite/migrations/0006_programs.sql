@@ -1,17 +1,17 @@
--- Which program a workflow belongs to: programs of different names share a database and not their workflows.
+-- The program that a workflow belongs to: programs with different names share a database, but not their workflows.
 
--- Which program it executes workflows of; null: none, or any.
+-- The program whose workflows it executes; null: it executes none, or those of any program.
 alter table tidings_executors add column program text;
 
--- Made anew, for values that may be large must stand last: see 0003.
+-- Created again, because values that may be large come last: see 0003.
 
 create table tidings_workflows_new (
     seq integer primary key autoincrement,
     workflow_id text not null unique,
     status text not null,
     name text not null,
-    class_name text,  -- the class whose method it is
-    config_name text,  -- and the configured instance it was called on
+    class_name text,  -- the class, if the workflow is a method
+    config_name text,  -- the configured instance that the method was called on
     serialization text not null,
     -- Raised by every claim: an outcome counts only under the epoch of the run it ends.
     epoch integer not null,
@@ -21,13 +21,13 @@ create table tidings_workflows_new (
     created_at_ms integer not null,
     updated_at_ms integer not null,
     timeout_ms integer,  -- from its start to its end
-    deadline_ms integer,  -- when that is over
-    -- Deaths of a process that executed it, since it last got on.
+    deadline_ms integer,  -- when the timeout is over
+    -- How often a process died while it executed the workflow, since the workflow last recorded anything new.
     recovery_attempts integer not null default 0,
-    -- How many operations it had recorded when it was last recovered.
+    -- How many operations the workflow had recorded at its last recovery.
     progress integer not null default 0,
-    -- The name of the program that started it, and alone executes it. Null: started before programs were told
-    -- apart, so any of them may execute it, and then it is that one's.
+    -- The program that started it; no other executes it. Null: started by a version without programs. Any program may
+    -- execute it, and the first that does owns it then.
     program text,
     error text,
     output text,
@@ -44,14 +44,14 @@ select
 from tidings_workflows
 order by seq;
 
--- The numbers go on where they were: none is used twice, not even that of a row that is gone.
+-- The numbers continue where they were: none is used twice, not even the number of a deleted row.
 delete from sqlite_sequence where name = 'tidings_workflows_new';
 update sqlite_sequence set name = 'tidings_workflows_new' where name = 'tidings_workflows';
 
 drop table tidings_workflows;
 alter table tidings_workflows_new rename to tidings_workflows;
 
--- What an executor owns, and what is left to claim.
+-- Pending workflows by owner, for takeovers and claims.
 create index tidings_workflows_pending on tidings_workflows (executor_id, seq) where status = 'PENDING';
 
 create index tidings_workflows_by_parent on tidings_workflows (parent_id) where parent_id is not null;

@@ -1,8 +1,8 @@
--- What belongs to a workflow goes with its row, whoever deletes that.
+-- Deleting a workflow's row by any means deletes all rows that belong to it.
 --
--- No foreign keys: SQLite heeds them only where a connection asks for it, and a person's does not. A trigger
--- costs only those who delete. Whoever makes the table anew must make it anew, too.
--- Messages that were read are those that entries point at; the others are in an index.
+-- No foreign keys: SQLite enforces them only on a connection that asks for it, and the connection of a person at a
+-- shell does not. A trigger costs only those who delete. A migration that creates the table again must create it again,
+-- too. Entries refer to the messages that were read; the unread messages are in an index.
 
 create trigger tidings_remove_belongings after delete on tidings_workflows
 begin
@@ -16,7 +16,7 @@ begin
     delete from tidings_closed_streams where workflow_seq = old.seq;
 end;
 
--- What was left until now.
+-- Removes the leftovers of earlier deletions.
 delete from tidings_messages where destination_seq not in (select seq from tidings_workflows);
 delete from tidings_entries where workflow_seq not in (select seq from tidings_workflows);
 delete from tidings_events where workflow_seq not in (select seq from tidings_workflows);

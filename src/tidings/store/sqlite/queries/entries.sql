@@ -1,6 +1,6 @@
 -- name: write_entry
--- An entry replaces an open one at its place and no other, unless the last parameter says so (a
--- message that is put back). A workflow that is not there has no number, which no column accepts.
+-- An entry replaces an open one at its position, and no other, unless the last parameter says so (a message that is put
+-- back). A workflow that does not exist has no number: the insert then fails, because the column is not null.
 insert into tidings_entries (
     workflow_seq, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
     deadline_ms, started_at_ms, completed_at_ms, finished, begun
@@ -23,7 +23,7 @@ on conflict (workflow_seq, branch, position) do update set
 where tidings_entries.state = 'OPEN' or ?;
 
 -- name: read_entries
--- CROSS JOIN: SQLite reads the tables in this order, a few workflows rather than all entries.
+-- CROSS JOIN makes SQLite read the tables in this order: a few workflows first, not all entries.
 select
     w.workflow_id, e.branch, e.position, e.ordinal, e.name, e.state, e.output, e.error,
     e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun,
@@ -34,9 +34,9 @@ cross join tidings_entries as e on e.workflow_seq = w.seq
 left join tidings_messages as m on m.seq = e.message_seq;
 
 -- name: read_steps
--- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a
--- place are entries, and so are items of streams that no step wrote; their rows are put among them, and
--- their values are never read. The page is found by its rowids, so that no values are put in order.
+-- No row: no such workflow. One row without an ordinal: nothing recorded in this part. Events with a position are
+-- entries, and so are items of streams that no step wrote. Their rows are merged in by ordinal; their values are not
+-- read. The page is found by rowids first, so that no values are sorted.
 with workflow as materialized (select seq from tidings_workflows where workflow_id = :workflow_id),
 page as materialized (
     select ordinal, branch, position, rowid as entry_row, null as event_row, null as item_row

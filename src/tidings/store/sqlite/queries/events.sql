@@ -1,18 +1,18 @@
 -- name: publish_event
--- The row is the entry of the operation that published it, where it has a place. A version that is
--- there already is an error: one run at a time numbers them.
+-- A row with a position is also the entry of the operation that published it. A version that exists already is an
+-- error: only one run at a time numbers the versions.
 insert into tidings_events (workflow_seq, key, version, branch, position, ordinal, at_ms, value)
 values ((select seq from tidings_workflows where workflow_id = ?), ?, ?, ?, ?, ?, ?, ?);
 
 -- name: read_event_places
--- A history needs the places and versions of events, and never their values.
+-- A history needs the positions and versions of events, but not their values.
 select w.workflow_id, e.key, e.version, e.branch, e.position, e.ordinal, e.at_ms
 from json_each(?) as ids
 cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_events as e on e.workflow_seq = w.seq;
 
 -- name: latest_events
--- For pairs of workflow id and key, in their order. Value and status are of one snapshot.
+-- For pairs of workflow id and key, in their order. Value and status come from one snapshot.
 select
     (
         select e.value from tidings_events as e

@@ -1,7 +1,7 @@
 -- name: renew_executor
--- The first statement of every batch: fence, heartbeat, and proof of landing in one row. No row
--- means that the fence has moved, or that `last_batch` is not what we know to have landed last: the
--- batch itself has landed before, or the file was overwritten with an older one.
+-- The first statement of every batch. It checks the fence, renews the lease, and records in the same row that the batch
+-- landed. It updates no row if the fence has moved, or if `last_batch` is not the last batch that we know to have
+-- landed. In the second case this batch itself has landed, or the file was overwritten with an older one.
 update tidings_executors
 set last_batch = ?, lease_until_ms = ?, last_refused = null
 where executor_id = ? and fence = ? and last_batch is ?;
@@ -13,7 +13,7 @@ update tidings_executors set last_refused = ? where executor_id = ?;
 select last_batch, last_refused from tidings_executors where executor_id = ?;
 
 -- name: add_executor
--- A second try, after a first one whose answer was lost, finds its own row fit.
+-- The answer to a first try may have been lost, so a retry accepts the row that the first try wrote.
 insert into tidings_executors (
     executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program
 ) values (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
@@ -30,16 +30,15 @@ delete from tidings_executors where executor_id = ? and fence = ?;
 select fence, last_batch from tidings_executors where executor_id = ?;
 
 -- name: raise_fences
--- Before anything of theirs is taken. No batch of theirs is in flight now, since we hold the lock,
--- and none that comes later finds its fence. From the end of all numbers, where only damage leads, it begins
--- again: what counts is that it is another one.
+-- Comes before the takeover of their runs. We hold the lock, so no batch of these executors is in flight, and no later
+-- one finds its fence. A damaged row may hold the largest number. It restarts at 1: what counts is that the fence is a
+-- different one.
 update tidings_executors set fence = case when fence < 9223372036854775807 then fence + 1 else 1 end
 where executor_id in (select value from json_each(?));
 
 -- name: remove_idle_executors
--- Only those without pending runs, so that no run is owned by an executor that is not there. And
--- only long after their lease: one that was cut off in the middle of a commit asks its row, when it
--- is back, whether the commit has landed.
+-- Only executors without pending runs, so that every owner of a run has a row. And only long after their lease: a
+-- process that was cut off in the middle of a commit later asks its row whether the commit landed.
 delete from tidings_executors
 where executor_id in (select value from json_each(?)) and lease_until_ms < ?
     and not exists (

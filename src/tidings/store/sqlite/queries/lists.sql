@@ -1,9 +1,10 @@
--- Lists of workflows. A condition that may be absent is no way into the table, so each way in has a
--- statement, and `store.lists` picks one. Where a list must be put in order, the numbers of a page are
--- found first, so that no values are put in order.
+-- Lists of workflows. A condition that may be absent cannot use an index. So each useful index has a statement of its
+-- own, and `store.lists` picks one. A list that must be sorted finds the numbers of its page first, so that no values are
+-- sorted.
 
 -- part: listed
--- The columns of a `WorkflowRecord`, in its order. What is left out stands last in a row, and is not read.
+-- The columns of a `WorkflowRecord`, in its order. Values that may be left out are last in a row; then SQLite does not
+-- read them.
 select
     workflow_id, status, name,
     case when :with_inputs then inputs end,
@@ -14,7 +15,7 @@ select
 from tidings_workflows
 
 -- part: matching
--- An id begins with a prefix if it lies between the two. LIKE and GLOB would need the prefix escaped.
+-- An id begins with the prefix if it lies between the two bounds. LIKE and GLOB would need the prefix escaped.
 (:statuses is null or status in (select value from json_each(:statuses)))
 and (:names is null or name in (select value from json_each(:names)))
 and (:from_ms is null or created_at_ms >= :from_ms)
@@ -62,7 +63,7 @@ where seq in (
 {in_order};
 
 -- name: list_pending
--- All that are pending are looked at and put in order: few, beside all that have ended.
+-- Sorts all pending workflows: they are few, compared to those that have ended.
 {listed}
 where seq in (
     select seq from tidings_workflows
@@ -73,7 +74,7 @@ where seq in (
 {in_order};
 
 -- name: list_oldest
--- A walk through the table, which ends when the page is full.
+-- Walks through the table in order, and stops when the page is full.
 {listed}
 where {matching}
 order by seq

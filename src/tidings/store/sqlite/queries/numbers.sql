@@ -1,5 +1,6 @@
--- The numbers that make order. SQLite gives the next one after the highest there is, or ever was; so one row near the
--- end of all numbers leaves none, and every insert fails as if the disk were full. A number from 2^62 on is nobody's.
+-- The numbers that define order. SQLite gives the number after the highest that exists or ever existed. So one row near
+-- the largest number leaves none, and every insert fails as if the disk were full. tidings never reaches 2^62: a number
+-- from there on is damage.
 
 -- name: has_far_numbers
 select exists (select 1 from sqlite_sequence where name like 'tidings\_%' escape '\' and seq >= 4611686018427387904)
@@ -46,9 +47,9 @@ update tidings_stream_items set workflow_seq = :seq where workflow_seq = :former
 update tidings_closed_streams set workflow_seq = :seq where workflow_seq = :former;
 
 -- name: remove_far_wakes
--- Hints, which all who listen take for missed (see `listener`).
+-- Wakes are only hints. Listeners treat the missing rows as missed names and let all waiters look (see `listener`).
 delete from tidings_wakes where id >= 4611686018427387904;
 
 -- name: begin_numbers_anew
--- SQLite itself sees to it that the next number is after all that are there.
+-- SQLite itself ensures that the next number is higher than all that exist.
 update sqlite_sequence set seq = 0 where name like 'tidings\_%' escape '\' and seq >= 4611686018427387904;

@@ -1,26 +1,26 @@
 -- name: append_item
--- An item at an offset that is taken is an error: one run at a time numbers them.
+-- An item at an offset that exists already is an error: only one run at a time numbers the items.
 insert into tidings_stream_items (
     workflow_seq, key, item_offset, branch, position, ordinal, attempt, at_ms, value
 ) values ((select seq from tidings_workflows where workflow_id = ?), ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: close_stream
--- One that is closed keeps its time.
+-- A stream that is closed already keeps its time.
 insert into tidings_closed_streams (workflow_seq, key, closed_at_ms)
 values ((select seq from tidings_workflows where workflow_id = ?), ?, ?)
 on conflict (workflow_seq, key) do nothing;
 
 -- name: read_item_places
--- A history needs the places of what the workflow itself wrote, and never the values, which stand last
--- in their rows and are not read.
+-- A history needs the positions of the items that the workflow itself wrote, but not their values. Values are last in
+-- their rows, so SQLite does not read them.
 select w.workflow_id, i.key, i.branch, i.position, i.ordinal, i.at_ms
 from json_each(?) as ids
 cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_stream_items as i on i.workflow_seq = w.seq and i.attempt is null;
 
 -- name: stream_lengths
--- The offset of the last item, which no sum can take out of range. All items count, those that steps wrote too. From each key to the next one, and to the end of each
--- stream: what it costs depends on how many streams there are, not on how long they are.
+-- The offset of each stream's last item, also if a step wrote it; unlike a count, it cannot overflow. The query jumps
+-- from key to key and to the end of each stream. Its cost depends on the number of streams, not on their length.
 with recursive streams (workflow_id, workflow_seq, key) as (
     select
         w.workflow_id, w.seq,
@@ -57,8 +57,8 @@ cross join tidings_workflows as w on w.workflow_id = ids.value
 cross join tidings_closed_streams as c on c.workflow_seq = w.seq;
 
 -- name: stream_states
--- For pairs of workflow id and key, in their order: how far each stream has come. A length is one look
--- at the end of the index, never a count.
+-- For pairs of workflow id and key, in their order: each stream's state. A length is one lookup at the end of the
+-- index, never a count.
 select
     w.seq,
     (
@@ -77,7 +77,7 @@ left join tidings_workflows as w on w.workflow_id = json_extract(pairs.value, '$
 order by pairs.key;
 
 -- name: read_items
--- Row by row: whoever has enough stops, and the rest is not read.
+-- The reader fetches row by row and stops when the page is full.
 select item_offset, value
 from tidings_stream_items
 where workflow_seq = ? and key = ? and item_offset >= ?

@@ -2,7 +2,7 @@
 insert into tidings_wakes (executor_id, at_ms, names) values (?, ?, ?);
 
 -- name: prune_wakes
--- Comes with `add_wakes` in one transaction, so that the newest row is always there.
+-- Runs in one transaction with `add_wakes`, so that the newest row always exists.
 delete from tidings_wakes where at_ms < ? or at_ms > ?;
 
 -- name: last_wake

@@ -1,20 +1,41 @@
 -- part: columns
--- Of a `WorkflowRecord`, in its order.
+-- The columns of a `WorkflowRecord`, in its order.
 workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
 parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress,
 program
 
 -- name: start_workflow
--- Owned by the executor that commits it, under epoch 1. That the id is free was seen before.
+-- The workflow gets epoch 1 and the committing executor as its owner. Its id is free: that was checked before.
 insert into tidings_workflows (
     workflow_id, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
     created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
 ) values (?, 'PENDING', ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: workflow_states
--- What the conditions of units are decided on. Nobody else writes until this transaction ends.
+-- The states from which `refusals` decides which units apply. No other connection writes until this transaction ends.
 select workflow_id, status, epoch from tidings_workflows
 where workflow_id in (select value from json_each(?));
+
+-- name: workflow_ends
+-- Only workflows that have ended or do not exist: few rows, even if callers wait for thousands.
+select ids.value, w.workflow_id, w.status, w.updated_at_ms
+from json_each(?) as ids
+left join tidings_workflows as w on w.workflow_id = ids.value
+where w.status is not 'PENDING';
+
+-- name: pending_below
+-- Works generation by generation: SQLite processes the rows in the order in which it found them. UNION, because a
+-- damaged row may be its own ancestor.
+with recursive below (workflow_id, status) as (
+    select w.workflow_id, w.status
+    from json_each(:workflow_ids) as ids
+    cross join tidings_workflows as w on w.parent_id = ids.value
+    union
+    select w.workflow_id, w.status
+    from below
+    cross join tidings_workflows as w on w.parent_id = below.workflow_id
+)
+select workflow_id from below where status = 'PENDING' limit :limit;
 
 -- name: end_workflow
 update tidings_workflows set status = ?, output = ?, error = ?, updated_at_ms = ? where workflow_id = ?;
@@ -34,7 +55,7 @@ select workflow_id, epoch from tidings_workflows where executor_id = ? and statu
 update tidings_workflows set executor_id = null where executor_id = ? and status = 'PENDING';
 
 -- name: claimable_workflows
--- Oldest first. Two searches in the index of pending workflows: of an OR, SQLite makes a scan.
+-- Oldest first. Two searches in the index of pending workflows: with OR, SQLite would scan the table.
 select seq from tidings_workflows
 where seq in (
         select seq from tidings_workflows where status = 'PENDING' and executor_id is null
@@ -43,7 +64,7 @@ where seq in (
         where status = 'PENDING' and executor_id in (select value from json_each(:dead))
     )
     and name in (select value from json_each(:names))
-    and app_version = :app_version
+    and app_version in (:app_version, '')
     and (program is null or program = :program)
 order by seq
 limit :limit;
@@ -55,26 +76,27 @@ where workflow_id in (select value from json_each(:workflow_ids))
 order by seq;
 
 -- name: claim_workflow
--- A number that is at its end stays there: one damaged row must not fail the claim of all. Who reads the row
--- sees that its epoch is out of range, and does not execute it.
--- A recovery attempt is counted where the former owner is a dead one: reclaimed is what is one's own already.
--- What was started before programs were told apart belongs, from now on, to the program that takes it.
+-- An epoch at the largest number stays there: one damaged row must not fail the claim of all. A reader of the row sees
+-- that its epoch is out of range, and does not execute it.
+-- A recovery attempt counts only if the former owner is a dead executor; a reclaimed workflow is this executor's own.
+-- A workflow without a program (from a version that had none) belongs from now on to the program that claims it. A
+-- workflow without a version (started by a process that executes none) gets the claiming process' version.
 update tidings_workflows
 set epoch = epoch + (epoch < 9223372036854775807),
     executor_id = :executor_id,
     program = coalesce(program, :program),
+    app_version = coalesce(nullif(app_version, ''), :app_version, app_version),
     recovery_attempts = recovery_attempts
         + (executor_id <> :executor_id and executor_id is not null and recovery_attempts < 9223372036854775807)
 where seq = :seq
 returning {columns};
 
 -- name: note_recovery
--- Under the epoch of the recovery: a later one knows better.
+-- Only under the epoch of this recovery: a later recovery has newer numbers.
 update tidings_workflows set recovery_attempts = ?, progress = ? where workflow_id = ? and epoch = ? and status = 'PENDING';
 
 -- name: pending_groups
--- The example is the oldest: of the columns outside a group, SQLite takes those of the row that
--- holds the minimum.
+-- The example is the oldest: for columns outside the group, SQLite takes the row that holds the minimum.
 select name, app_version, executor_id, count(*), workflow_id, program, min(seq)
 from tidings_workflows
 where status = 'PENDING'

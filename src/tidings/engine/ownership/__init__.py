@@ -1,0 +1,1 @@
+"""Ownership of workflows: leases, takeover and the supervisor."""

@@ -1,0 +1,104 @@
+"""Texts for errors and logs: which process executes a pending workflow, or why none does, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from msgspec import Struct
+
+from tidings.engine.ownership.leases import has_died_here
+from tidings.model import ANY_VERSION, Executor, WorkflowRecord
+
+
+class Neglected(Struct, frozen=True):
+    """Why no process executes a workflow.
+
+    Attributes:
+        why: the reason, for the log.
+        is_certain: whether this lasts until somebody acts. Otherwise a process may be about to take the workflow over.
+    """
+
+    why: str
+    is_certain: bool
+
+
+def who_executes(found: WorkflowRecord, executors: Sequence[Executor], now_ms: int) -> str:
+    """Return which process executes a pending workflow, or why none does.
+
+    Args:
+        found: the workflow.
+        executors: all executors in the database.
+        now_ms: the time on the store's clock.
+    """
+    if found.damage is not None:
+        return f"no process executes it, because its row in the database is damaged: {found.damage}"
+    alive = alive_of(executors, now_ms)
+    for each in alive:
+        if each.executor_id == found.executor_id:
+            return f"it is running, in process {each.pid} on {each.host}"
+    for each in _heirs(found, alive):
+        return f"its process has ended; process {each.pid} on {each.host} takes it over"
+    return _why_nobody(found, alive)
+
+
+def neglected(
+    found: WorkflowRecord, alive: Sequence[Executor], me: str, names_here: Collection[str] | None
+) -> Neglected | None:
+    """Return why no process executes a pending workflow; `None` if one does, or if its row is damaged (logged before).
+
+    Args:
+        found: the workflow.
+        alive: all living executors.
+        me: the id of this process's executor.
+        names_here: the names of the workflows that it can execute; `None` if it executes none.
+    """
+    if found.damage is not None or any(each.executor_id == found.executor_id for each in alive):
+        return None
+    heirs = _heirs(found, alive)
+    if not heirs:
+        return Neglected(_why_nobody(found, alive), is_certain=True)
+    others = [each for each in heirs if each.executor_id != me]
+    is_unknown_here = names_here is not None and found.name not in names_here
+    if not others and is_unknown_here:
+        return Neglected(
+            f"no process executes it: its name is {found.name!r}, and no workflow of that name is registered in this "
+            "process, the only running one of its version. Register it, here or in another process",
+            is_certain=True,
+        )
+    named = " and ".join(f"{each.pid} on {each.host}" for each in others or heirs)
+    return Neglected(
+        "no process executes it: its process has ended, and no process that may take it over has done so (process "
+        f"{named}). Check that a workflow is registered there under its name, {found.name!r}",
+        is_certain=False,
+    )
+
+
+def alive_of(executors: Sequence[Executor], now_ms: int, me: str | None = None) -> list[Executor]:
+    """Return the executors that live, at this time on the store's clock. `me` always does, whatever its row says."""
+    return [
+        each
+        for each in executors
+        if each.executor_id == me or (each.lease_until_ms > now_ms and not has_died_here(each))
+    ]
+
+
+def _of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
+    return [each for each in alive if each.app_version is not None and found.program in (None, each.program)]
+
+
+def _heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
+    """Return the executors that may take the workflow over, if a function of its name is registered there."""
+    return [each for each in _of_program(found, alive) if found.app_version in (ANY_VERSION, each.app_version)]
+
+
+def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
+    program = "" if found.program is None else f" of the program {found.program!r}"
+    if found.app_version == ANY_VERSION:  # It was started by a process that executes nothing.
+        return f"no process executes it: no process{program} that executes workflows is running. Start one"
+    others = sorted({str(each.app_version) for each in _of_program(found, alive)})
+    runs = f" (running: version {' and '.join(map(repr, others))})" if others else ""
+    return (
+        f"no process executes it: its process has ended, and no running process has version {found.app_version!r} of "
+        f"the code{program}{runs}. Start that version again; or, if the new code makes the same calls, set "
+        f"'application_version' to {found.app_version!r}"
+    )

@@ -1,0 +1,142 @@
+"""Takeover: which workflows of dead executors this process claims, and how many at a time.
+
+Survivors share. At its first look each claims its share of what it finds. At its next look, when the other survivors
+have looked too, it claims all that is left. So the workflows of one dead process do not all go to the process that
+looked first. And if other processes cannot take their shares, no workflow is left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Final
+
+from msgspec.structs import replace
+
+from tidings.core.recovery import share_of
+from tidings.engine.ownership.leases import LeaseObserver, has_died_here
+from tidings.engine.runs.port import Parts
+from tidings.engine.runs.registry import Registry
+from tidings.model import ANY_VERSION, Executor, PendingGroup
+from tidings.store.protocol import KEEP_EXECUTORS_MS
+
+logger = logging.getLogger("tidings")
+
+CLAIM_TOGETHER: Final = 200
+
+# (dead owners, names of workflows, limit) -> how many were claimed
+Claim = Callable[[Collection[str], Collection[str], int], int]
+
+
+class Takeover:
+    """Finds workflows whose owner is dead or missing, and claims this process's share of them."""
+
+    def __init__(
+        self, parts: Parts, registry: Registry, app_version: str, program: str, lease_ms: int, claim: Claim
+    ) -> None:
+        self._parts = parts
+        self._registry = registry
+        self._app_version = app_version
+        self._program = program
+        self._claim = claim
+        self._watch = LeaseObserver(lease_ms)
+        self._known_dead: dict[
+            str, int
+        ] = {}  # Dead executors, and the lease in the row: it changes if an executor lives again.
+        self._left_some = False  # Whether the last look left shares for other processes.
+
+    def look(self, *, thorough: bool) -> None:
+        """Find the executors that have died since the last look, and claim a share of their workflows.
+
+        Args:
+            thorough: whether to look for workflows even if no executor has died. Some may have been given back, or left
+                earlier because they could not be executed here then.
+        """
+        me = self._parts.committer.executor.executor_id
+        # Groups first, then executors. An executor has a row before it owns anything, so an owner without one is gone.
+        groups = self._groups() if thorough else []
+        executors = self._parts.reader.ask(lambda store: store.executors()).result()
+        clock = self._parts.clock
+        dead = {each.executor_id: each for each in self._watch.find_dead(executors, clock.own_ms())}
+        dead.pop(me, None)
+        news = [each for each in dead.values() if self._is_news(each, clock.now_ms())]
+        if not (news or thorough or self._left_some):
+            return
+        names = self._registry.workflow_names()
+        # A row may have been deleted by hand, even that of a living process, whose batches are then refused.
+        gone = {each.executor_id for each in groups} - {each.executor_id for each in executors} - {me}
+        orphans = [
+            each
+            for each in (groups if thorough else self._groups())
+            if (each.executor_id is None or each.executor_id in dead or each.executor_id in gone)
+            and self._can_take(each, names)
+        ]
+        owners = {each.executor_id for each in orphans if each.executor_id is not None}
+        owners.update(each.executor_id for each in news)
+        if orphans or news:
+            survivors = sum(self._is_like_me(each) for each in executors if each.executor_id not in dead)
+            self._take(owners, names, sum(each.count for each in orphans), survivors)
+        self._known_dead = {each: dead[each].lease_until_ms for each in dead}
+
+    def _groups(self) -> list[PendingGroup]:
+        return self._parts.reader.ask(lambda store: store.pending_groups()).result()  # type: ignore[no-any-return]
+
+    def leftovers(self) -> list[PendingGroup]:
+        """Return the pending workflows that will not be executed here: of another version, or with an unknown name.
+
+        Workflows of another program are included only if no process of it is running, and a function of their name is
+        registered here: this may be the same program under a new name.
+        """
+        names = self._registry.workflow_names()
+        me = self._parts.committer.executor.executor_id  # Its workflows were started since the launch.
+        groups = self._groups()
+        executors = self._parts.reader.ask(lambda store: store.executors()).result()
+        now = self._parts.clock.now_ms()
+        running = {each.program for each in executors if each.lease_until_ms > now and not has_died_here(each)}
+        found: dict[tuple[str, str, str | None], PendingGroup] = {}
+        for each in groups:
+            if each.executor_id == me or self._can_take(each, names):
+                continue
+            if not self._is_mine(each.program) and (each.program in running or each.name not in names):
+                continue
+            kind = (each.name, each.app_version, each.program)
+            same = found.setdefault(kind, each)
+            if same is not each:
+                found[kind] = replace(same, count=same.count + each.count)
+        return list(found.values())
+
+    def _can_take(self, group: PendingGroup, names: Collection[str]) -> bool:
+        """Tell whether these workflows may be executed here."""
+        is_my_version = group.app_version in (self._app_version, ANY_VERSION)
+        return self._is_mine(group.program) and group.name in names and is_my_version
+
+    def _is_mine(self, program: str | None) -> bool:
+        """Tell whether a workflow may be this program's. Rows from before programs were recorded have `None`."""
+        return program is None or program == self._program
+
+    def _is_like_me(self, executor: Executor) -> bool:
+        """Tell whether an executor may take over the same workflows as this one."""
+        return executor.app_version == self._app_version and executor.program == self._program
+
+    def _is_news(self, dead: Executor, now_ms: int) -> bool:
+        """Tell whether this death is new, or so long ago that the row may be removed: a claim removes it."""
+        is_known = self._known_dead.get(dead.executor_id) == dead.lease_until_ms
+        return not is_known or dead.lease_until_ms + KEEP_EXECUTORS_MS < now_ms
+
+    def _take(self, owners: Collection[str], names: Collection[str], orphans: int, survivors: int) -> None:
+        share = orphans if self._left_some else share_of(orphans, survivors)
+        self._left_some = share < orphans
+        total = 0
+        while True:
+            together = min(CLAIM_TOGETHER, share - total)
+            count = self._claim(owners, names, together)
+            total += count
+            if count < together or total == share:
+                break
+        if total:
+            logger.info(
+                "recovered %d pending workflow%s that ended processes left%s",
+                total,
+                "s" * (total > 1),
+                f"; {orphans - share} left for other processes" if self._left_some else "",
+            )

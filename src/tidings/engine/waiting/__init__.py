@@ -1,0 +1,1 @@
+"""Waiting and waking: tickets, arrivals, waiters, timers, and the clock that they use."""

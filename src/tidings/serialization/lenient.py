@@ -1,0 +1,58 @@
+"""Reading for people: what cannot be decoded is shown as stored text, and does not hide the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from tidings.error import DBOSRecordedError, DBOSSerializationError
+from tidings.serialization import typed_json
+from tidings.serialization.errors import load_error, load_outcome
+from tidings.serialization.serializers import JSONSerializer, Serializer, load
+from tidings.serialization.undecoded import UndecodedValue
+
+
+def show(serializer: Serializer, text: str, what: str) -> Any:
+    """Return the value that `dump` turned into `text`, with an `UndecodedValue` for what cannot be decoded."""
+    try:
+        return load(serializer, text, what)
+    except DBOSSerializationError as error:
+        if type(serializer) is JSONSerializer:
+            with contextlib.suppress(DBOSSerializationError):
+                return typed_json.show_text(text)
+        return UndecodedValue(error.type_name, text, str(error))
+
+
+def show_error(serializer: Serializer, text: str, what: str) -> BaseException:
+    """Return the exception that `dump_error` turned into `text`, or a `DBOSRecordedError` that shows the text."""
+    try:
+        return load_error(serializer, text, what)
+    except DBOSSerializationError as error:
+        return _shown_error(serializer, text, what) or DBOSRecordedError(
+            error.type_name or "an error of an unknown class", f"{text}, which cannot be rebuilt here: {error}"
+        )
+
+
+def load_awaited(serializer: Serializer, text: str, what: str) -> BaseException:
+    """Return the exception that another workflow ended with; where its class is missing here, a `DBOSRecordedError`.
+
+    Raises:
+        DBOSSerializationError: it cannot be read at all.
+    """
+    try:
+        return load_outcome(serializer, text, what)
+    except DBOSSerializationError as error:
+        shown = None if error.type_name is None else _shown_error(serializer, text, what)
+        if not isinstance(shown, Exception):
+            raise
+        return shown
+
+
+def _shown_error(serializer: Serializer, text: str, what: str) -> BaseException | None:
+    try:
+        if type(serializer) is not JSONSerializer:
+            text = load(serializer, text, what)
+        shown = typed_json.show_error_text(text)
+    except DBOSSerializationError:
+        return None
+    return shown if isinstance(shown, BaseException) else None

@@ -1,0 +1,127 @@
+"""No operation of a thread waits in a replay for something that waits for it (W2)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tests.support.app import App
+from tidings import DBOS, SetWorkflowID
+from tidings.error import DBOSSerializationError
+
+FOREVER = 3_600.0
+PATIENCE = 30.0
+
+
+async def replayed(app: App, order: Callable[[], Any]) -> Any:
+    """Return the result of a workflow that was replayed after it had begun to wait for the message "go"."""
+    with SetWorkflowID("w"):
+        await DBOS.start_workflow_async(order)
+    await app.waiting("message", "w", "go")
+    await app.crash_and_restart()
+    await app.waiting("message", "w", "go")
+    await DBOS.send_async("w", None, "go")
+    return await asyncio.wait_for(DBOS.get_result_async("w"), PATIENCE)
+
+
+async def test_a_call_is_numbered_within_its_branch(app: App) -> None:
+    """Of two tasks, the other one is first to call its second function in the replay. One outlasts a time limit."""
+    executions = 0
+    is_over, has_called = ({execution: threading.Event() for execution in (1, 2)} for _ in range(2))
+
+    def first(name: str, execution: int) -> None:
+        if (name == "a") != (execution == 1):
+            has_called[execution].wait(PATIENCE)
+
+    def second(name: str, execution: int) -> None:
+        has_called[execution].set()
+        if name == "b":
+            is_over[execution].wait(PATIENCE)
+
+    async def both(name: str, execution: int) -> None:
+        await asyncio.to_thread(first, name, execution)
+        await asyncio.to_thread(second, name, execution)
+
+    def note() -> str:
+        return DBOS.run_step({"name": "note"}, lambda: "noted")
+
+    @DBOS.workflow(name="order")
+    async def order() -> str:
+        nonlocal executions
+        executions += 1
+        try:
+            async with asyncio.timeout(0.3):
+                await asyncio.gather(both("a", executions), both("b", executions))
+        except TimeoutError:
+            is_over[executions].set()
+        found = await asyncio.to_thread(note)
+        await DBOS.recv_async("go", FOREVER)
+        return found
+
+    assert await replayed(app, order) == "noted"
+
+
+async def test_an_operation_that_takes_no_place_holds_nothing_up(app: App) -> None:
+    """What cannot be stored is refused before it takes a place, so no record says when it was called."""
+    refused: list[str] = []
+
+    def publish() -> None:
+        try:
+            DBOS.set_event("x", lambda: 1)
+        except DBOSSerializationError as error:
+            refused.append(str(error))
+
+    @DBOS.workflow(name="order")
+    async def order() -> str:
+        is_refused = asyncio.Event()
+
+        async def tell() -> None:
+            await asyncio.to_thread(publish)
+            is_refused.set()
+
+        async def note() -> str:
+            await is_refused.wait()
+            return await DBOS.run_step_async({"name": "note"}, lambda: "noted")
+
+        _, found = await asyncio.gather(tell(), note())
+        await DBOS.recv_async("go", FOREVER)
+        return found
+
+    assert await replayed(app, order) == "noted"
+    assert len(refused) == 2
+
+
+async def test_a_loop_may_be_run_again_after_parallel_functions(app: App) -> None:
+    """A task stays pending on a loop of the program's own while `run_parallel` runs another one."""
+
+    def step(name: str) -> str:
+        return DBOS.run_step({"name": name}, lambda: name)
+
+    async def later() -> str:
+        await DBOS.sleep_async(0.05)
+        return await DBOS.run_step_async({"name": "later"}, lambda: "later")
+
+    async def begin() -> asyncio.Task[str]:
+        task = asyncio.create_task(later())
+        await DBOS.run_step_async({"name": "first"}, lambda: "first")
+        return task
+
+    async def end(task: asyncio.Task[str]) -> str:
+        return await task
+
+    @DBOS.workflow(name="order")
+    def order() -> list[str]:
+        loop = asyncio.new_event_loop()
+        try:
+            task = loop.run_until_complete(begin())
+            found = DBOS.run_parallel(partial(step, "a"), partial(step, "b"))
+            found.append(loop.run_until_complete(end(task)))
+        finally:
+            loop.close()
+        DBOS.recv("go", FOREVER)
+        return found
+
+    assert await replayed(app, order) == ["a", "b", "later"]
