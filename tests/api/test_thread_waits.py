@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
+
 from tests.support.app import App
 from tidings import DBOS, SetWorkflowID
 from tidings.error import DBOSSerializationError
@@ -92,6 +94,43 @@ async def test_an_operation_that_takes_no_place_holds_nothing_up(app: App) -> No
 
     assert await replayed(app, order) == "noted"
     assert len(refused) == 2
+
+
+@pytest.mark.parametrize("is_awaited", [True, False])
+async def test_an_operation_called_in_the_last_round_of_a_loop_holds_nothing_up(app: App, *, is_awaited: bool) -> None:
+    """Its task is cancelled before its first line, as the loop's owner does with whatever is left."""
+    has_begun, is_last = threading.Event(), threading.Event()
+    ended: list[BaseException] = []
+
+    def note() -> None:
+        has_begun.set()
+        is_last.wait(PATIENCE)
+        try:
+            DBOS.run_step({"name": "note"}, lambda: None)
+        except BaseException as error:
+            ended.append(error)
+
+    async def until_last_round() -> None:
+        loop: Any = asyncio.get_running_loop()
+        call = asyncio.create_task(asyncio.to_thread(note))
+        while not has_begun.is_set():
+            await asyncio.sleep(0)
+        if not is_awaited:
+            call.cancel()
+            await asyncio.wait([call])
+        is_last.set()
+        while not loop._ready:  # The thread's call is the only thing that can come: nothing else runs on this loop.
+            pass
+
+    @DBOS.workflow(name="order")
+    def order() -> None:
+        has_begun.clear()
+        is_last.clear()
+        asyncio.run(until_last_round())
+        DBOS.recv("go", FOREVER)
+
+    await replayed(app, order)
+    assert len(ended) == 2
 
 
 async def test_a_loop_may_be_run_again_after_parallel_functions(app: App) -> None:

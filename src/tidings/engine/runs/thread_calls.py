@@ -278,13 +278,21 @@ class ThreadCall:
 
     def _begin(self, form: Form, inbox: Inbox, context: contextvars.Context, is_operation: bool) -> None:
         self.stops()
-        task = context.run(self.loop.create_task, self._perform(form, inbox, is_operation=is_operation))
-        _helpers.add(task)
-        task.add_done_callback(_helpers.discard)
-
-    async def _perform(self, form: Form, inbox: Inbox, *, is_operation: bool) -> None:
-        helper = self._helper = asyncio.current_task()
         result = _Result()
+        task = context.run(self.loop.create_task, self._perform(form, inbox, result, is_operation=is_operation))
+        _helpers.add(task)
+        task.add_done_callback(partial(self._helper_is_done, inbox, result))
+
+    def _helper_is_done(self, inbox: Inbox, result: _Result, helper: asyncio.Task[None]) -> None:
+        _helpers.discard(helper)
+        if not result.has_begun:  # Cancelled before its first line, as `asyncio.run` does with all tasks at its end.
+            result.error = self._left_behind() if self._is_over else asyncio.CancelledError()
+            self.goes_on()
+            inbox.put(result)
+
+    async def _perform(self, form: Form, inbox: Inbox, result: _Result, *, is_operation: bool) -> None:
+        result.has_begun = True
+        helper = self._helper = asyncio.current_task()
         try:
             if not self._is_over:
                 await self._until_awaited()
@@ -417,9 +425,10 @@ def queue_of(loop: asyncio.AbstractEventLoop, pool: object) -> Queue:
 class _Result:
     """How an operation ended. The thread that waits for it calls this."""
 
-    __slots__ = ("error", "value")
+    __slots__ = ("error", "has_begun", "value")
 
     def __init__(self) -> None:
+        self.has_begun = False
         self.value: Any = None
         self.error: BaseException | None = None
 
