@@ -99,11 +99,11 @@ async def test_an_operation_that_takes_no_place_holds_nothing_up(app: App) -> No
 @pytest.mark.parametrize("is_awaited", [True, False])
 async def test_an_operation_called_in_the_last_round_of_a_loop_holds_nothing_up(app: App, *, is_awaited: bool) -> None:
     """Its task is cancelled before its first line, as the loop's owner does with whatever is left."""
-    has_begun, is_last = threading.Event(), threading.Event()
+    is_last = threading.Event()
     ended: list[BaseException] = []
 
-    def note() -> None:
-        has_begun.set()
+    def note(begins: Callable[[], object]) -> None:
+        begins()
         is_last.wait(PATIENCE)
         try:
             DBOS.run_step({"name": "note"}, lambda: None)
@@ -112,9 +112,9 @@ async def test_an_operation_called_in_the_last_round_of_a_loop_holds_nothing_up(
 
     async def until_last_round() -> None:
         loop: Any = asyncio.get_running_loop()
-        call = asyncio.create_task(asyncio.to_thread(note))
-        while not has_begun.is_set():
-            await asyncio.sleep(0)
+        has_begun = asyncio.Event()
+        call = asyncio.create_task(asyncio.to_thread(note, partial(loop.call_soon_threadsafe, has_begun.set)))
+        await has_begun.wait()
         if not is_awaited:
             call.cancel()
             await asyncio.wait([call])
@@ -124,7 +124,6 @@ async def test_an_operation_called_in_the_last_round_of_a_loop_holds_nothing_up(
 
     @DBOS.workflow(name="order")
     def order() -> None:
-        has_begun.clear()
         is_last.clear()
         asyncio.run(until_last_round())
         DBOS.recv("go", FOREVER)
