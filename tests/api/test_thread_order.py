@@ -5,7 +5,7 @@ import contextvars
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -143,21 +143,17 @@ class Beside:
         return seen
 
 
-@pytest.mark.parametrize("colour", ["async", "blocking"])
-async def test_w2_functions_in_threads_and_other_branches_end_in_the_same_order_after_a_crash(
-    app: App, in_thread: InThread, colour: str
-) -> None:
-    beside = Beside(in_thread)
-    told: list[list[list[str]]] = []
+async def played_twice(app: App, code: Callable[[], Coroutine[Any, Any, None]], colour: str) -> None:
+    """Run `code` as a workflow of this colour, and once more after a crash."""
 
     @DBOS.workflow(name="order")
     async def order() -> None:
-        told.append(await beside.all())
+        await code()
         await DBOS.recv_async("go", FOREVER)
 
     @DBOS.workflow(name="blocking order")
     def blocking_order() -> None:
-        told.append(asyncio.run(beside.all()))
+        asyncio.run(code())
         DBOS.recv("go", FOREVER)
 
     with SetWorkflowID("order"):
@@ -166,9 +162,77 @@ async def test_w2_functions_in_threads_and_other_branches_end_in_the_same_order_
     await app.crash_and_restart()
     await DBOS.send_async("order", None, "go")
     await DBOS.get_result_async("order", timeout_seconds=PATIENCE)
+
+
+@pytest.mark.parametrize("colour", ["async", "blocking"])
+async def test_w2_functions_in_threads_and_other_branches_end_in_the_same_order_after_a_crash(
+    app: App, in_thread: InThread, colour: str
+) -> None:
+    beside = Beside(in_thread)
+    told: list[list[list[str]]] = []
+
+    async def all_of_it() -> None:
+        told.append(await beside.all())
+
+    await played_twice(app, all_of_it, colour)
     first, again = told
     assert again == first
     assert first[:2] == [["function", "step"]] * 2
+
+
+@pytest.mark.parametrize("colour", ["async", "blocking"])
+async def test_w2_a_task_has_the_same_branch_whichever_thread_is_faster(
+    app: App, in_thread: InThread, colour: str
+) -> None:
+    """Its first operation comes after a function in a thread that calls none."""
+    told: list[tuple[str, ...]] = []
+
+    async def both() -> None:
+        loop = asyncio.get_running_loop()
+        has_fast_begun = asyncio.Event()
+        fast, slow = ("a", "b") if not told else ("b", "a")
+
+        def function(name: str) -> None:
+            if name == slow:
+                asyncio.run_coroutine_threadsafe(has_fast_begun.wait(), loop).result(PATIENCE)
+
+        async def one(name: str) -> str:
+            await in_thread(function, name)
+            if name == fast:
+                loop.call_soon(has_fast_begun.set)  # Right after the next operation has begun.
+            return await DBOS.run_step_async({"name": "note"}, lambda: name)
+
+        told.append(tuple(await asyncio.gather(one("a"), one("b"))))
+
+    await played_twice(app, both, colour)
+    assert told == [("a", "b")] * 2
+
+
+@pytest.mark.parametrize("colour", ["async", "blocking"])
+async def test_w2_coroutines_that_threads_run_have_the_same_branch_whichever_is_faster(
+    app: App, in_thread: InThread, colour: str
+) -> None:
+    told: list[tuple[str, ...]] = []
+
+    async def both() -> None:
+        loop = asyncio.get_running_loop()
+        has_fast_begun = threading.Event()
+        fast = "b" if told else "a"
+
+        async def note(name: str) -> str:
+            if name == fast:
+                loop.call_soon(has_fast_begun.set)  # Right after the next operation has begun.
+            return await DBOS.run_step_async({"name": "note"}, lambda: name)
+
+        def function(name: str) -> str:
+            if name != fast:
+                has_fast_begun.wait(PATIENCE)
+            return asyncio.run_coroutine_threadsafe(note(name), loop).result(PATIENCE)
+
+        told.append(tuple(await asyncio.gather(in_thread(function, "a"), in_thread(function, "b"))))
+
+    await played_twice(app, both, colour)
+    assert told == [("a", "b")] * 2
 
 
 async def test_a_function_in_a_thread_that_waits_for_another_branch_is_not_waited_for(

@@ -98,9 +98,9 @@ def test_what_a_thread_calls_is_at_the_places_of_the_task_that_awaits_it(
         "b 1": ("t3", 1),
         "b 2": ("t3", 2),
         "b 3": ("t3", 3),
-        "late 1": ("1", 1),
-        "late again 1": ("1", 2),
-        "late again 2": ("1", 3),
+        "late 1": ("t4", 1),
+        "late again 1": ("t4", 2),
+        "late again 2": ("t4", 3),
         "end": ("", 3),
     }
 

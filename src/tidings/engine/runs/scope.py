@@ -148,8 +148,10 @@ def of_task() -> Scope | None:
         return scope
     if task is None or not may_walk(scope, task):
         raise _elsewhere(scope)
-    branched = _from_thread.get(task)
-    if branched is None or branched.branch.owner is None:
+    numbered = _from_thread.get(task)
+    if numbered is not None:
+        branched = open_for_thread(numbered, task)
+    else:
         branched = Scope(scope.run, scope.port, scope.branch.open_child(task))
         _opens(branched, task)
     _scope.set(branched)
@@ -200,8 +202,8 @@ def _quiet_if_cut_short(chain: Chain, task: asyncio.Task[Any]) -> None:
 
 # --- calls in other threads ------------------------------------------------------------------------------
 
-# Branches of tasks that had none when they first called a function in a thread. If that function, and not the task
-# itself, calls the first operation, the branch becomes the task's. Until then it has no owner.
+# Branches of tasks that had none when they first called a function in a thread. Such a branch becomes the task's with
+# the first operation, of the function or of the task itself. Until then it has no owner.
 _from_thread: weakref.WeakKeyDictionary[asyncio.Task[Any], Scope] = weakref.WeakKeyDictionary()
 
 
@@ -216,11 +218,20 @@ def number_for_thread(scope: Scope, task: asyncio.Task[Any]) -> Scope:
 
 
 def open_for_thread(scope: Scope, task: asyncio.Task[Any]) -> Scope:
-    """Open the branch that was numbered for the function, when it calls its first operation."""
+    """Open the branch that was numbered when the task first called a function, if it is not open yet."""
     if scope.branch.owner is None:
         scope.branch.owner = task
         _opens(scope, task)
     return scope
+
+
+def within_call(scope: Scope, number: str, task: asyncio.Task[Any]) -> Scope:
+    """Return the scope inside a function that a task calls in another thread.
+
+    The thread may run coroutines on the task's loop. Their branches are numbered below the call, so these numbers do
+    not depend on other threads.
+    """
+    return Scope(scope.run, scope.port, Branch(number, task))
 
 
 def _elsewhere(scope: Scope) -> DBOSContextError:

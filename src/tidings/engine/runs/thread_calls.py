@@ -4,9 +4,9 @@ While its task awaits it, such a function may call operations. They count as the
 A *helper* task performs them on the task's event loop, as a substitute for the task. So all operations of a run are
 performed in one thread. Code of steps is called in the thread that called the step.
 
-A task whose first operation is called from a thread has a branch, too. Its number must not depend on the speed of
-threads. So it is assigned when the call begins: that happens on the loop, in the order of the code. These branches have
-numbers of their own (`t1`, `t2`), because most functions in threads call no operation.
+A task that calls a function in a thread before its first operation has a branch, too. Its number must not depend on the
+speed of threads. So it is assigned when the call begins: that happens on the loop, in the order of the code. These
+branches have numbers of their own (`t1`, `t2`), because many such tasks call no operation at all.
 
 While such a function runs, the run is not at rest (`engine.runs.rest`). No other code gets a result before the function
 calls its next operation, or its task has its result. So what the code sees does not depend on the speed of threads. The
@@ -236,9 +236,22 @@ class ThreadCall:
         former = getattr(_here, "call", None)
         _here.call = self
         try:
-            return function(*args)
+            return self._run_inside(function, *args)
         finally:
             _here.call = former
+
+    def _run_inside(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call the function in a scope of its own, also if it is `Context.run`, or part of it as in `to_thread`."""
+        context = getattr(getattr(function, "func", function), "__self__", None)
+        run: Callable[..., Any] = context.run if isinstance(context, contextvars.Context) else _call
+        if run(scopes.current) is None:
+            return function(*args)  # In no workflow: its caller has not passed its context.
+        inside = scopes.inside(scopes.within_call(self.scope, self._number, self.task))
+        run(inside.__enter__)
+        try:
+            return function(*args)
+        finally:
+            run(inside.__exit__)
 
     def perform(self, form: Form, *, is_operation: bool = True) -> Any:
         """Perform an operation, in its async form, as the call's task. Called in the thread, which waits meanwhile.
@@ -378,6 +391,10 @@ class ThreadCall:
             f"a thread called an operation of workflow {self.scope.run.workflow_id!r}, which no longer awaits that "
             "thread, so the operation was refused; await the thread until it ends"
         )
+
+
+def _call(function: Callable[..., Any]) -> Any:
+    return function()
 
 
 class Queue:
