@@ -864,7 +864,7 @@ def test_a_loop_closes_though_a_receive_given_up_is_in_doubt(database_url: str) 
 
 
 def test_a_queued_step_of_a_stopped_engine_is_not_awaited_for_ever(database_url: str) -> None:
-    """One slot, and it is taken: an async workflow awaits a blocking step that will never begin."""
+    """One permit, and it is taken: an async workflow awaits a blocking step that will never begin."""
     release = threading.Event()
     occupied = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Threads in which waiting costs no slot."""
+"""Threads in which waiting costs no permit."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_no_more_run_at_once_than_may(limit: int) -> None:
     workers.stop()
 
 
-def test_who_waits_gives_the_slot_to_another() -> None:
-    """A parent waits for its child, and that for its own: with one slot they would all stand still."""
+def test_who_waits_gives_the_permit_to_another() -> None:
+    """A parent waits for its child, and that for its own: with one permit they would all stand still."""
     workers = Workers(1)
 
     def descend(depth: int) -> int:
@@ -70,8 +70,8 @@ def test_who_waits_gives_the_slot_to_another() -> None:
     workers.stop()
 
 
-def test_who_comes_back_from_a_wait_gets_the_slot_of_one_that_begins_to_wait() -> None:
-    """Nothing is queued, no job ends: the slot itself must be passed on."""
+def test_who_comes_back_from_a_wait_gets_the_permit_of_one_that_begins_to_wait() -> None:
+    """Nothing is queued, no job ends: the permit itself must be passed on."""
     workers = Workers(1)
     first, second = Ticket(), Ticket()
     first_waits, second_runs, wait_now = threading.Event(), threading.Event(), threading.Event()
@@ -80,7 +80,7 @@ def test_who_comes_back_from_a_wait_gets_the_slot_of_one_that_begins_to_wait() -
         with workers.parked():
             first_waits.set()
             first.result()
-        second.settle("from the first")  # For which the second waits, with the slot given back.
+        second.settle("from the first")  # For which the second waits, with the permit given back.
         return "first"
 
     def second_job() -> str:
@@ -132,11 +132,11 @@ def test_the_limit_holds_when_many_come_back_at_once() -> None:
 def test_parking_outside_of_a_worker_is_nothing() -> None:
     workers = Workers(1)
     with workers.parked():
-        assert workers.call(lambda: "a slot").result() == "a slot"
+        assert workers.call(lambda: "a permit").result() == "a permit"
     workers.stop()
 
 
-def test_parking_inside_of_parking_gives_one_slot() -> None:
+def test_parking_inside_of_parking_gives_one_permit() -> None:
     workers = Workers(1)
 
     def job() -> int:
@@ -170,8 +170,8 @@ def test_stopping_ends_idle_threads_and_fails_what_has_not_begun() -> None:
     wait_until(lambda: workers._idle == workers._running == 0)
 
 
-def test_who_stands_in_runs_at_once_and_has_the_slot_of_who_waits() -> None:
-    """With one slot, which a job holds, and another job that is queued for it."""
+def test_who_stands_in_runs_at_once_and_has_the_permit_of_who_waits() -> None:
+    """With one permit, which a job holds, and another job that is queued for it."""
     workers = Workers(1)
 
     def stand_in() -> str:
@@ -184,7 +184,7 @@ def test_who_stands_in_runs_at_once_and_has_the_slot_of_who_waits() -> None:
         with workers.standing_in(stand_in) as done:
             value = str(done.result())
         assert workers._running == 1
-        with workers.parked():  # It has its slot again, and can give it away.
+        with workers.parked():  # It has its permit again, and can give it away.
             assert workers.call(lambda: "another").result() == "another"
         return value
 
@@ -204,7 +204,7 @@ def test_an_error_of_who_stands_in_is_given_on() -> None:
     workers.stop()
 
 
-def test_who_stands_in_for_a_thread_without_a_slot_has_none() -> None:
+def test_who_stands_in_for_a_thread_without_a_permit_has_none() -> None:
     workers = Workers(1)
     release, begun = threading.Event(), threading.Event()
 
@@ -228,8 +228,8 @@ def test_who_stands_in_for_a_thread_without_a_slot_has_none() -> None:
 
 
 @pytest.mark.parametrize("is_standing_in", [True, False])
-def test_who_is_left_behind_has_no_slot(is_standing_in: bool) -> None:
-    """With one slot: others run while who was left behind still works, and when it has ended."""
+def test_who_is_left_behind_has_no_permit(is_standing_in: bool) -> None:
+    """With one permit: others run while who was left behind still works, and when it has ended."""
     workers = Workers(1)
     release, begun = threading.Event(), threading.Event()
     ended = Ticket()
@@ -262,7 +262,7 @@ def test_who_is_left_behind_has_no_slot(is_standing_in: bool) -> None:
     workers.stop()
 
 
-def test_who_is_left_behind_in_a_wait_comes_back_without_a_slot() -> None:
+def test_who_is_left_behind_in_a_wait_comes_back_without_a_permit() -> None:
     workers = Workers(1)
     parked, release, occupied = threading.Event(), threading.Event(), threading.Event()
     woken, ended = Ticket(), Ticket()
@@ -283,7 +283,7 @@ def test_who_is_left_behind_in_a_wait_comes_back_without_a_slot() -> None:
     occupying = workers.call(occupy)
     occupied.wait()
     woken.settle()
-    wait_until(lambda: workers._returning == 1)  # The slot is taken.
+    wait_until(lambda: workers._returning == 1)  # The permit is taken.
     workers.leave_behind(seat)
     ended.result()
     release.set()

@@ -155,13 +155,13 @@ class ThreadCall:
         finally:
             self.ends()
 
-    def queues(self, pool: object, seats: int) -> None:
+    def queues(self, pool: object, threads: int) -> None:
         """Note that a pool will call the function.
 
         The run does not wait for this call while earlier calls wait for the same pool.
         """
         self._queue = queue_of(self.loop, pool)
-        self._queue.enter(self, seats)
+        self._queue.enter(self, threads)
 
     async def awaiting(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Await a coroutine for the thread. The thread does nothing meanwhile, so the run does not wait for it."""
@@ -232,7 +232,7 @@ class ThreadCall:
         self.has_begun = True
         if self._queue is not None and self in self._queue.behind:
             with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._queue.takes_seat, self)
+                self.loop.call_soon_threadsafe(self._queue.gets_thread, self)
         former = getattr(_here, "call", None)
         _here.call = self
         try:
@@ -400,24 +400,24 @@ def _call(function: Callable[..., Any]) -> Any:
 class Queue:
     """The calls that tasks on one loop have handed to a pool, and that have not ended."""
 
-    __slots__ = ("_seated", "_seats", "behind")
+    __slots__ = ("_executing", "_threads", "behind")
 
     def __init__(self) -> None:
-        self._seats = self._seated = 0
+        self._threads = self._executing = 0
         self.behind: dict[ThreadCall, None] = {}  # Calls for which no thread is free yet.
 
-    def enter(self, call: ThreadCall, seats: int) -> None:
-        """Add a call. The pool has `seats` threads."""
-        self._seats = seats
+    def enter(self, call: ThreadCall, threads: int) -> None:
+        """Add a call. The pool has `threads` threads."""
+        self._threads = threads
         self.behind[call] = None
-        if self._seated < seats:
-            self.takes_seat(call)
+        if self._executing < threads:
+            self.gets_thread(call)
 
-    def takes_seat(self, call: ThreadCall) -> None:
+    def gets_thread(self, call: ThreadCall) -> None:
         """Note that a thread executes this call, unless the call has ended."""
         if call in self.behind:
             del self.behind[call]
-            self._seated += 1
+            self._executing += 1
             call.goes_on()
 
     def leave(self, call: ThreadCall) -> None:
@@ -425,9 +425,9 @@ class Queue:
         if call in self.behind:
             del self.behind[call]
             return
-        self._seated -= 1
-        if self.behind and self._seated < self._seats:
-            self.takes_seat(next(iter(self.behind)))
+        self._executing -= 1
+        if self.behind and self._executing < self._threads:
+            self.gets_thread(next(iter(self.behind)))
 
 
 _queues: weakref.WeakKeyDictionary[object, weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Queue]]

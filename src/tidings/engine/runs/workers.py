@@ -1,9 +1,9 @@
 """Threads for blocking workflows and steps: bounded in number, and they never keep the program from exiting.
 
-They are daemon threads, because `concurrent.futures` joins its threads at exit, and a workflow may wait for days. At
-most `limit` of them run at once. A thread that waits for a message or a result gives its slot back, and another one may
-start. So waiting parents never starve their children. A thread that is left behind, because its attempt timed out, has
-no slot: it cannot be stopped, and must not block others.
+They are daemon threads, because `concurrent.futures` joins its threads at exit, and a workflow may wait for days. A
+thread needs one of `limit` permits to run. A thread that waits for a message or a result gives its permit back, and
+another one may start. So waiting parents never starve their children. A thread that is left behind, because its attempt
+timed out, has no permit: it cannot be stopped, and must not block others.
 
 If no thread can be started, jobs wait for an idle thread or a new one. Starting one is retried with pauses
 (`engine.runs.again`). The caller that handed the job over does not notice.
@@ -29,18 +29,18 @@ _mine = threading.local()  # `.pool`: the pool of this thread; `.seat`: its seat
 
 
 def parked() -> AbstractContextManager[None]:
-    """Give back this thread's slot during the block, if it has one."""
+    """Give back this thread's permit during the block, if it has one."""
     pool: Workers | None = getattr(_mine, "pool", None)
     return contextlib.nullcontext() if pool is None else pool.parked()
 
 
 class Seat:
-    """Whether a thread has a slot. No thread-local, because other threads may take the slot away."""
+    """Whether a thread has a permit. No thread-local, because other threads may take the permit away."""
 
-    __slots__ = ("has_slot", "is_left_behind")
+    __slots__ = ("has_permit", "is_left_behind")
 
     def __init__(self) -> None:
-        self.has_slot = False
+        self.has_permit = False
         self.is_left_behind = False
 
 
@@ -57,7 +57,7 @@ class StandIn(Ticket):
 
 
 class Workers:
-    """A pool of threads in which waiting costs no slot."""
+    """A pool of threads in which waiting costs no permit."""
 
     def __init__(self, limit: int, timers: Timers | None = None, *, returns_at_once: bool = False) -> None:
         """Create a pool. At most `limit` threads run at once; `timers` retry when no thread can be started.
@@ -81,7 +81,7 @@ class Workers:
         return self._limit
 
     def start(self, job: Callable[[], None], ticket: Ticket | None = None, seat: Seat | None = None) -> None:
-        """Run `job` in a thread as soon as there is a slot; fail `ticket` if there will be none."""
+        """Run `job` in a thread as soon as there is a permit; fail `ticket` if there will be none."""
         with self._changed:
             if not self._stopped:
                 queued = job, ticket, seat
@@ -102,13 +102,13 @@ class Workers:
         return ticket
 
     def leave_behind(self, seat: Seat) -> None:
-        """Stop waiting for the thread on this seat: from now on it takes no slot."""
+        """Stop waiting for the thread on this seat: from now on it takes no permit."""
         with self._changed:
             self._leave_behind(seat)
 
     @contextmanager
     def standing_in(self, function: Callable[[], Any], delayed: Callable[[], Any] | None = None) -> Iterator[StandIn]:
-        """Run `function` at once, in a new thread that has this thread's slot during the block.
+        """Run `function` at once, in a new thread that has this thread's permit during the block.
 
         If no thread can be started, it waits for one, or for an idle one of this pool. That thread then runs `delayed`,
         if given, instead. If the block ends before the ticket is settled, the new thread is left behind.
@@ -116,8 +116,8 @@ class Workers:
         mine = self._my_seat()
         stand_in = StandIn(function)
         with self._changed:
-            if mine is not None and mine.has_slot:
-                mine.has_slot, stand_in.seat.has_slot = False, True
+            if mine is not None and mine.has_permit:
+                mine.has_permit, stand_in.seat.has_permit = False, True
             else:
                 mine = None
         try:
@@ -125,10 +125,10 @@ class Workers:
             yield stand_in
         finally:
             with self._changed:
-                if mine is not None and stand_in.seat.has_slot and not mine.is_left_behind:
-                    mine.has_slot, stand_in.seat.has_slot = True, False
+                if mine is not None and stand_in.seat.has_permit and not mine.is_left_behind:
+                    mine.has_permit, stand_in.seat.has_permit = True, False
                 self._leave_behind(stand_in.seat)
-                if mine is not None and not mine.has_slot:
+                if mine is not None and not mine.has_permit:
                     self._come_back(mine)
 
     def _start_stand_in(self, stand_in: StandIn, delayed: Callable[[], Any]) -> None:
@@ -168,9 +168,9 @@ class Workers:
 
     @contextmanager
     def parked(self) -> Iterator[None]:
-        """Give back this thread's slot during the block, if it has one of this pool."""
+        """Give back this thread's permit during the block, if it has one of this pool."""
         seat = self._my_seat()
-        if seat is None or not seat.has_slot:
+        if seat is None or not seat.has_permit:
             yield
             return
         with self._changed:
@@ -186,7 +186,7 @@ class Workers:
         return seat
 
     def _come_back(self, seat: Seat) -> None:
-        """Wait for a slot, with priority over jobs. A thread that is left behind continues without one."""
+        """Wait for a permit, with priority over jobs. A thread that is left behind continues without one."""
         self._returning += 1
         while self._running >= self._limit and not seat.is_left_behind and not self._returns_at_once:
             self._changed.wait()
@@ -195,13 +195,13 @@ class Workers:
             self._fill()
         else:
             self._running += 1
-            seat.has_slot = True
+            seat.has_permit = True
 
     def _leave(self, seat: Seat) -> None:
-        """Pass the slot of a seat to a thread that returns from a wait, or to the next job."""
-        if not seat.has_slot:
-            return  # The slot was taken away.
-        seat.has_slot = False
+        """Pass the permit of a seat to a thread that returns from a wait, or to the next job."""
+        if not seat.has_permit:
+            return  # The permit was taken away.
+        seat.has_permit = False
         self._running -= 1
         self._fill()
         if self._returning:
@@ -250,7 +250,7 @@ class Workers:
                     job, _, given = self._jobs.popleft()
                     seat = given or own
                     _mine.pool, _mine.seat = self, seat
-                    seat.has_slot = True
+                    seat.has_permit = True
                     self._running += 1
                 self._fill()
             try:
