@@ -12,7 +12,7 @@ from tests.support.app import App
 from tests.support.engines import running
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSMaxStepRetriesExceeded, DBOSRecordedError, DBOSStepTimeoutError
 
 FOREVER = 3_600.0

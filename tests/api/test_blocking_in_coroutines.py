@@ -10,7 +10,7 @@ from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Gate
 from tidings import DBOS, SetWorkflowID
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSMaxStepRetriesExceeded, DBOSSerializationError, DBOSStepTimeoutError
 
 FOREVER = 3_600.0

@@ -12,7 +12,7 @@ from tests.support.face import Awaiting, Face, Gate
 from tests.support.visitor import Visitor
 from tidings import DBOS, Cancellation, SetWorkflowID
 from tidings.core.operations import cancelling
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSLimitError,
@@ -157,7 +157,7 @@ async def test_l1_a_large_tree_is_cancelled_in_pages(app: App, face: Face, monke
     family = Family(face, tree)
     await family.start()
     at_once: list[int] = []
-    app.engine.probes.set(Point.BATCH_TAKEN, lambda jobs: at_once.append(sum(len(job.unit.cancels) for job in jobs)))
+    app.engine.hooks.set(Point.BATCH_TAKEN, lambda jobs: at_once.append(sum(len(job.unit.cancels) for job in jobs)))
     report = await face.cancel_workflows(["root", *tree["root"][:5]], cancel_children=True)
     assert len(report.cancelled) == len(set(report.cancelled)) == 17
     assert set((await statuses(face)).values()) == {"CANCELLED"}

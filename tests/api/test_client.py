@@ -487,14 +487,14 @@ async def test_a_client_is_a_context_manager(app: App, face: Face) -> None:
 PROGRAM = """
 import os, sys, threading, warnings
 from tidings import DBOSClient
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSShutdownError
 
 how, url = sys.argv[1:]
 client = DBOSClient(system_database_url=url)
 DBOSClient(system_database_url=url)  # Nobody keeps it.
 waiting = threading.Event()
-client._engine.probes.set(Point.WAITING, lambda _: waiting.set())
+client._engine.hooks.set(Point.WAITING, lambda _: waiting.set())
 daemon = how != "interrupt"
 threading.Thread(target=client.get_event, args=("nobody", "key", 3600), daemon=daemon).start()
 waiting.wait()

@@ -14,7 +14,7 @@ from tests.support.app import App
 from tests.support.engines import running
 from tests.support.face import Awaiting
 from tidings import DBOS
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 
 
 async def branches() -> None:
@@ -157,6 +157,6 @@ async def test_w2_a_limit_is_put_off_after_each_operation(
         commits += 1
         time.sleep(MOMENT * (commits % 3))
 
-    app.engine.probes.set(Point.BATCH_TAKEN, hold)
+    app.engine.hooks.set(Point.BATCH_TAKEN, hold)
     before, after = await seen_twice(app, awaiting, code)
     assert before == after

@@ -16,7 +16,7 @@ from tests.support.face import Awaiting, Face, off_loop
 from tests.support.visitor import Visitor
 from tidings import DBOS, SetWorkflowID, WorkflowHandle, WorkflowHandleAsync
 from tidings.core.operations import completion
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.engine.waiting.waiters import Waiters
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,

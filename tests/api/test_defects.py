@@ -359,7 +359,7 @@ PROGRAM = """
 import asyncio, os, sys, threading
 from tidings import DBOS
 from tidings.api.caller import Process
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSShutdownError
 
 def outlived():
@@ -373,7 +373,7 @@ def await_waiting(times=1):
 
 DBOS(config={"name": "test", "system_database_url": sys.argv[1], "application_version": "1"})
 DBOS.launch()
-Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
+Process.host.engine.hooks.set(Point.WAITING, lambda _: waiting.release())
 """
 
 

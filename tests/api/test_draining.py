@@ -14,7 +14,7 @@ from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face, Gate
 from tidings import DBOS, Message, SendMessage
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSSerializationError, DBOSWorkflowCancelledError
 from tidings.model import Unit
 
@@ -42,7 +42,7 @@ class Units:
 
     def __init__(self, app: App) -> None:
         self._batches = Sightings()
-        app.engine.probes.set(Point.BATCH_COMMITTED, lambda jobs: self._batches.note([job.unit for job in jobs]))
+        app.engine.hooks.set(Point.BATCH_COMMITTED, lambda jobs: self._batches.note([job.unit for job in jobs]))
 
     @property
     def _units(self) -> list[Unit]:
@@ -231,7 +231,7 @@ async def test_m4_what_a_crash_takes_back_is_received_again_in_order(app: App, f
     handle = await face.start(order)
     await fill(face, handle.workflow_id)
     crash = app.crash_at(10**9)
-    app.engine.probes.set(Point.BATCH_TAKEN, die_with_the_first)
+    app.engine.hooks.set(Point.BATCH_TAKEN, die_with_the_first)
     await face.send(handle.workflow_id, None, "go")
     await app.restart_after(crash)
     assert await face.get_result(handle.workflow_id) == list(range(COUNT))
@@ -369,7 +369,7 @@ async def test_m4_a_look_that_is_cancelled_while_it_is_committed_returns_its_mes
 
     handle = await awaiting.start(order)
     await fill(awaiting, handle.workflow_id)
-    app.engine.probes.set(Point.BATCH_TAKEN, hold_the_look)
+    app.engine.hooks.set(Point.BATCH_TAKEN, hold_the_look)
     units = Units(app)
     await DBOS.send_async(handle.workflow_id, None, "go")
     assert await handle.get_result() == [0, 1, 2, "cancelled", *range(3, COUNT)]

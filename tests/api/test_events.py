@@ -11,7 +11,7 @@ from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face, Gate
 from tidings import DBOS
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSContextError, DBOSNonExistentWorkflowError
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run

@@ -12,7 +12,7 @@ from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Blocking, Face, Gate
 from tests.support.visitor import Visitor
 from tidings import DBOS, Message, SendMessage
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSContextError, DBOSNonExistentWorkflowError
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run
@@ -279,7 +279,7 @@ async def test_m4_a_recv_cancelled_while_its_message_is_being_taken_returns_it(a
         return [received, await DBOS.recv_async("last", FOREVER), await DBOS.recv_async("held", 0)]
 
     handle = await awaiting.start(order)
-    app.engine.probes.set(Point.BATCH_TAKEN, hold_the_take)
+    app.engine.hooks.set(Point.BATCH_TAKEN, hold_the_take)
     await DBOS.send_async(handle.workflow_id, "hello", "held")
     await DBOS.send_async(handle.workflow_id, None, "go")
     await app.waiting("message", handle.workflow_id, "last")
@@ -314,7 +314,7 @@ async def test_m4_a_cancellation_meant_for_more_than_the_recv_is_delivered_after
         assert receiving.cancelled()
 
     handle = await awaiting.start(order)
-    app.engine.probes.set(Point.BATCH_TAKEN, hold_the_take)
+    app.engine.hooks.set(Point.BATCH_TAKEN, hold_the_take)
     await DBOS.send_async(handle.workflow_id, "hello", "held")
     await DBOS.send_async(handle.workflow_id, None, "go")
     await handle.get_result()

@@ -17,7 +17,7 @@ from tests.support.engines import running
 from tests.support.records import read_records
 from tests.support.scarce import failing
 from tidings import DBOS, SetWorkflowID
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSContextError
 
 FOREVER = 3_600.0

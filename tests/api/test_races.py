@@ -18,7 +18,7 @@ from tests.support.app import App
 from tests.support.face import Awaiting
 from tidings import DBOS, SetWorkflowID
 from tidings.api.messages import SendMessage
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSShutdownError
 
 PATIENCE = 60  # seconds
@@ -222,7 +222,7 @@ async def test_w2_what_raced_is_replayed_as_it_was_seen(app: App, races: Races) 
     for one, other in pairs[races.number % 3 :: 3]:
         workflow_id = f"{one} and {other}"
         for point in (Point.BATCH_TAKEN, Point.BATCH_COMMITTED):
-            app.engine.probes.set(point, None)  # The former one may have ended before its crash.
+            app.engine.hooks.set(point, None)  # The former one may have ended before its crash.
         crash = app.crash_at(dice.randint(2, 16), dice.choice([Point.BATCH_TAKEN, Point.BATCH_COMMITTED]))
         try:
             seen = await races.run(one, other, workflow_id)

@@ -12,7 +12,7 @@ from tests.support.app import App, Crash, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS, DBOSClient, JSONSerializer, limits
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import (
     DBOSContextError,
     DBOSLimitError,
@@ -217,7 +217,7 @@ def _crash_at_the_end_of_a_step(app: App) -> Sightings:
             seen.note(jobs)
             raise Crash
 
-    app.engine.probes.set(Point.BATCH_TAKEN, pass_by)
+    app.engine.hooks.set(Point.BATCH_TAKEN, pass_by)
     return seen
 
 
@@ -696,7 +696,7 @@ async def test_writers_wait_when_too_much_is_in_flight(app: App, face: Face, mon
     def note(_: Any) -> None:
         most.append(app.engine.committer._units)
 
-    app.engine.probes.set(Point.BATCH_TAKEN, note)
+    app.engine.hooks.set(Point.BATCH_TAKEN, note)
 
     @face.workflow()
     async def flow() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.app import App
 from tidings import DBOS, SetWorkflowID
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.engine.runs import thread_calls
 
 FOREVER = 3_600.0

@@ -15,7 +15,7 @@ from tests.support.engines import running
 from tests.support.face import Gate
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSContextError
 
 FOREVER = 3_600.0

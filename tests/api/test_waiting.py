@@ -400,7 +400,7 @@ PROGRAM = """
 import asyncio, sys, threading
 from tidings import DBOS, SetWorkflowID
 from tidings.api.caller import Process
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 
 how, url = sys.argv[1:]
 waiting = threading.Semaphore(0)
@@ -434,7 +434,7 @@ async def start():
 
 DBOS(config={"name": "test", "system_database_url": url, "application_version": "1"})
 DBOS.launch()
-Process.host.engine.probes.set(Point.WAITING, lambda _: waiting.release())
+Process.host.engine.hooks.set(Point.WAITING, lambda _: waiting.release())
 asyncio.run(start())
 say()
 # A signal that comes right before CPython blocks is seen only when that ends: so it does not block for long.

@@ -11,7 +11,7 @@ from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS, DBOSConfiguredInstance, SetWorkflowID, SetWorkflowTimeout
 from tidings.api.workflows import REGISTRY
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSLimitError,
@@ -79,7 +79,7 @@ async def test_w3_a_workflow_that_ends_in_time_is_not_cancelled(app: App, face: 
     # Its end is told when it is durable; until its execution is over, the time may still run out, and harm nothing.
     await app.ended(handle.workflow_id)
     cancels: list[Any] = []
-    app.engine.probes.set(Point.BATCH_TAKEN, lambda jobs: cancels.extend(job for job in jobs if job.unit.cancels))
+    app.engine.hooks.set(Point.BATCH_TAKEN, lambda jobs: cancels.extend(job for job in jobs if job.unit.cancels))
     clock.advance(5)
     await face.start(quick, workflow_id="later")  # Behind whatever the timer might have handed over.
     await face.get_result("later")
@@ -302,7 +302,7 @@ async def test_w3_a_deadline_and_an_end_at_once_one_of_them_counts(app: App, fac
     async def quick() -> str:
         return "done"
 
-    app.engine.probes.set(Point.BATCH_TAKEN, hold)
+    app.engine.hooks.set(Point.BATCH_TAKEN, hold)
     with SetWorkflowTimeout(5):
         starting = asyncio.create_task(face.start(quick, workflow_id="w"))
     await committing.opened()

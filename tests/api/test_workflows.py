@@ -17,7 +17,7 @@ from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Body, Face, Gate, _plain, off_loop
 from tidings import DBOS, DBOSConfiguredInstance, SetWorkflowID
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import (
     DBOSContextError,
     DBOSMaxStepRetriesExceeded,

@@ -15,7 +15,7 @@ from typing import Any
 
 from tidings import DBOS, SetWorkflowID
 from tidings.api.caller import Process
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 
 BANK = "bank"
 END = "end "
@@ -77,8 +77,8 @@ def main(url: str, orders: int) -> None:
     DBOS(config={"name": "shop", "system_database_url": url, "application_version": "1"})
     with DBOS.launch():
         assert Process.host is not None
-        Process.host.engine.probes.set(Point.BATCH_TAKEN, lambda jobs: say(f"before {len(jobs)}"))
-        Process.host.engine.probes.set(Point.BATCH_COMMITTED, lambda jobs: say(f"after {len(jobs)}"))
+        Process.host.engine.hooks.set(Point.BATCH_TAKEN, lambda jobs: say(f"before {len(jobs)}"))
+        Process.host.engine.hooks.set(Point.BATCH_COMMITTED, lambda jobs: say(f"after {len(jobs)}"))
         with SetWorkflowID(BANK):
             counter = DBOS.start_workflow(bank, orders)
         handles = {}

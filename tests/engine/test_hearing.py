@@ -23,7 +23,7 @@ from tests.support.records import read_records
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings import store as stores
 from tidings.api.caller import Process as CurrentProcess
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.engine.settings import Connection
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSInitializationError
 from tidings.store import open as open_store
@@ -262,7 +262,7 @@ def test_who_waits_looks_as_soon_as_a_lost_listener_is_back(database_url: str, n
 def test_postgres_ends_the_listening_connection(postgres_url: str) -> None:
     with running(postgres_url, **ONLY_HEARD) as here:
         proven: list[bool] = []
-        here.engine.probes.set(Point.HEARS, proven.append)
+        here.engine.hooks.set(Point.HEARS, proven.append)
         event = aside(lambda: DBOS.get_event("w", "state", HOUR))
         here.await_waiting(1)
         end_listeners(postgres_url)
@@ -418,7 +418,7 @@ def test_postgres_ends_the_listening_connection_of_a_client(postgres_url: str, m
     ):
         wait_until(lambda: client._engine.hearing.is_proven)
         proven: list[bool] = []
-        client._engine.probes.set(Point.HEARS, proven.append)
+        client._engine.hooks.set(Point.HEARS, proven.append)
         event = aside(lambda: client.get_event("w", "state", HOUR))
         wait_until(lambda: len(client._port.chain._waits) == 1)
         end_listeners(postgres_url)

@@ -1,4 +1,4 @@
-"""What may happen between two moments of the engine, each forced: by a gate in the store, or by a probe."""
+"""What may happen between two moments of the engine, each forced: by a gate in the store, or by a hook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.records import read_records
 from tidings import DBOS, SendMessage, SetWorkflowID
 from tidings.engine.database import committer as committers
 from tidings.engine.database.chain import Chain
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.engine.waiting.jobs import Job
 from tidings.engine.waiting.ticket import Ticket
 from tidings.error import (
@@ -235,7 +235,7 @@ def test_a_receive_withdrawn_while_it_is_queued_consumes_nothing(
         def queue(jobs: list[Any]) -> None:
             """Right after the workflow was told to go on: let it queue its take, and give it up."""
             if any(job.unit.entry is not None and job.unit.take and job.unit.take.topic == "go" for job in jobs):
-                here.engine.probes.set(Point.BATCH_TOLD, None)
+                here.engine.hooks.set(Point.BATCH_TOLD, None)
                 here.await_queued(1)
                 cancel.set()
                 # Behind the take come what is recorded instead, and the second receive.
@@ -243,7 +243,7 @@ def test_a_receive_withdrawn_while_it_is_queued_consumes_nothing(
 
         here.await_waiting(1)
         DBOS.send("w", "second", "topic")
-        here.engine.probes.set(Point.BATCH_TOLD, queue)
+        here.engine.hooks.set(Point.BATCH_TOLD, queue)
         DBOS.send("w", 0, "go")
         assert handle.get_result() == ["given up", "first"]
         assert len(here.engine.waiters) == 0
@@ -363,12 +363,12 @@ def test_a_message_that_arrives_between_the_look_and_the_wait_is_received(databa
             if any(
                 job.unit.take is not None for job in jobs
             ):  # The look is durable; that it found nothing is not told.
-                here.engine.probes.set(Point.BATCH_COMMITTED, None)
+                here.engine.hooks.set(Point.BATCH_COMMITTED, None)
                 aside(lambda: DBOS.send("w", "in between", "topic"))
                 here.await_queued(1)
                 sent.append("in between")
 
-        here.engine.probes.set(Point.BATCH_COMMITTED, send_first)
+        here.engine.hooks.set(Point.BATCH_COMMITTED, send_first)
         with SetWorkflowID("w"):
             handle = DBOS.start_workflow(looks)
         assert handle.get_result() == "in between"
@@ -393,10 +393,10 @@ def test_takes_of_one_topic_in_one_batch_get_different_messages(database_url: st
 
         def queue(jobs: list[Any]) -> None:
             if any(job.unit.take is not None for job in jobs):
-                here.engine.probes.set(Point.BATCH_TOLD, None)
+                here.engine.hooks.set(Point.BATCH_TOLD, None)
                 here.await_queued(4)
 
-        here.engine.probes.set(Point.BATCH_TOLD, queue)
+        here.engine.hooks.set(Point.BATCH_TOLD, queue)
         DBOS.send("w", 0, "go")
         wait_until(lambda: most_takes() == 4)
         here.await_waiting(1)  # The fourth found nothing, and waits.
@@ -487,7 +487,7 @@ def test_destroy_is_prompt_while_the_database_is_away(database_url: str, on: str
     unavailable = threading.Event()
     first = make_engine(database_url)
     with launched(first):
-        first.engine.probes.set(Point.STORE_UNAVAILABLE, lambda error: unavailable.set())
+        first.engine.hooks.set(Point.STORE_UNAVAILABLE, lambda error: unavailable.set())
         with SetWorkflowID("w"):
             DBOS.start_workflow(stranded)
         first.await_waiting(1)
@@ -687,7 +687,7 @@ def test_under_load_everything_arrives_once_though_the_store_is_away_now_and_the
 
     with running(database_url) as here:
         away: list[object] = []
-        here.engine.probes.set(Point.STORE_UNAVAILABLE, away.append)
+        here.engine.hooks.set(Point.STORE_UNAVAILABLE, away.append)
         with SetWorkflowID("sink"):
             receiving = DBOS.start_workflow(sink)
         for number, landed in enumerate((None, True, False, True, None, False, True)):

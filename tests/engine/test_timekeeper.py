@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.engines import running, wait_until
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.engine.waiting import clock as clocks
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.sqlite.store import SqliteStore
@@ -68,7 +68,7 @@ def test_after_a_suspend_everybody_looks(database_url: str, monkeypatch: pytest.
     monkeypatch.setattr(clocks, "own_seconds", lambda: real() + ahead[0])
     with running(database_url) as here:
         looks: list[object] = []
-        here.engine.probes.set(Point.RECHECK, looks.append)
+        here.engine.hooks.set(Point.RECHECK, looks.append)
         before = here.engine.clock.now_ms()
         ahead[0] = 3_600.0
         assert here.engine.clock.now_ms() >= before + 3_600_000

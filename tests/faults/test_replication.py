@@ -26,7 +26,7 @@ from tests.support.replication import ReplicatedPair, ask
 from tests.support.rows import Rows
 from tidings import DBOSClient
 from tidings import store as stores
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.error import DBOSInitializationError, DBOSNonExistentWorkflowError, DBOSShutdownError
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.store import PostgresStore
@@ -139,7 +139,7 @@ async def test_a_standby_that_is_not_promoted_yet_is_waited_for_without_haste(
         async with launched(proxy.url(synchronous.primary.url)) as app:
             handle = await face.start(_receiver(face), workflow_id="w")
             await app.waiting("message", "w", "topic")
-            app.engine.probes.set(Point.STORE_UNAVAILABLE, note)
+            app.engine.hooks.set(Point.STORE_UNAVAILABLE, note)
             proxy.lead_to("127.0.0.1", synchronous.standby.port)
             proxy.cut()
             await off_loop(synchronous.primary.kill)

@@ -17,7 +17,7 @@ from typing import Any
 
 from tidings import DBOS, SetWorkflowID
 from tidings.api.caller import Process
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 
 SAY_EVERY = 25
 SENDERS = 4
@@ -71,8 +71,8 @@ def main(url: str, name: str) -> None:
         sys.stdin.readline()
         assert Process.host is not None
         meter, stopped = Meter(), threading.Event()
-        Process.host.engine.probes.set(Point.BATCH_TAKEN, meter.begins)
-        Process.host.engine.probes.set(Point.BATCH_COMMITTED, meter.ends)
+        Process.host.engine.hooks.set(Point.BATCH_TAKEN, meter.begins)
+        Process.host.engine.hooks.set(Point.BATCH_COMMITTED, meter.ends)
         senders = [threading.Thread(target=send, args=(name, stopped)) for _ in range(SENDERS)]
         for each in senders:
             each.start()

@@ -24,8 +24,8 @@ from unittest.mock import patch
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings.api.caller import Process
 from tidings.engine.engine import Engine
+from tidings.engine.hooks import Point
 from tidings.engine.ownership import leases
-from tidings.engine.probes import Point
 from tidings.engine.settings import Connection
 
 HOUR = 3_600.0
@@ -101,7 +101,7 @@ def die_at_an_event() -> None:
         if any(job.unit.event is not None for job in jobs):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    engine().probes.set(Point.BATCH_COMMITTED, die)
+    engine().hooks.set(Point.BATCH_COMMITTED, die)
 
 
 def calls(face: type[DBOS] | DBOSClient) -> dict[str, Callable[..., Any]]:
@@ -145,8 +145,8 @@ def call(function: Callable[..., Any], number: int, *arguments: Any) -> None:
 
 def obey(face: type[DBOS] | DBOSClient, engine: Engine) -> None:
     """Do what is asked until the input ends."""
-    engine.probes.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
-    engine.probes.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))
+    engine.hooks.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
+    engine.hooks.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))
     named = calls(face)
     say("launched")
     for line in sys.stdin:

@@ -18,8 +18,8 @@ from tests.support.rows import Rows
 from tidings import DBOS, DBOSConfig
 from tidings.api.caller import Process
 from tidings.engine.engine import Engine
+from tidings.engine.hooks import Hooks, Point
 from tidings.engine.host import Host
-from tidings.engine.probes import Point, Probes
 from tidings.error import DBOSShutdownError
 from tidings.model import Unit
 
@@ -85,11 +85,11 @@ class App:
         self.config = {**self.config, **config}  # type: ignore[typeddict-item]
         DBOS(config=self.config)
         self.waits, self.ends = Sightings(), Sightings()
-        probes = Probes()
-        probes.set(Point.WAITING, self._note_wait)
-        probes.set(Point.RUN_ENDED, self.ends.note)
+        hooks = Hooks()
+        hooks.set(Point.WAITING, self._note_wait)
+        hooks.set(Point.RUN_ENDED, self.ends.note)
         # Set before the launch: recovery begins in it.
-        with patch("tidings.engine.engine.Probes", return_value=probes):
+        with patch("tidings.engine.engine.Hooks", return_value=hooks):
             if self.is_off_loop:
                 await off_loop(DBOS.launch, execute=self.executes)
             else:
@@ -129,7 +129,7 @@ class App:
                 seen.note(count)
                 raise Crash
 
-        self.engine.probes.set(point, pass_by)
+        self.engine.hooks.set(point, pass_by)
         return seen
 
     async def crash_and_restart(self, **config: Any) -> None:
@@ -162,7 +162,7 @@ class App:
                 await self.restart_after(crash)
                 await program(f"{count}")
             else:
-                self.engine.probes.set(point, None)
+                self.engine.hooks.set(point, None)
                 return count - 1
         raise AssertionError
 

@@ -19,8 +19,8 @@ from tidings.api.caller import Process
 from tidings.api.config import settings_from
 from tidings.api.workflows import REGISTRY
 from tidings.engine.engine import Engine
+from tidings.engine.hooks import Point
 from tidings.engine.host import Host
-from tidings.engine.probes import Point
 from tidings.engine.waiting.clock import Clock
 from tidings.error import DBOSShutdownError
 from tidings.store.protocol import Store
@@ -65,7 +65,7 @@ class FaultyEngine:
     def executions_over(self) -> list[str]:
         """Return a list that gets a workflow's id whenever a run of it has ended, in any way."""
         ended: list[str] = []
-        self.engine.probes.set(Point.RUN_ENDED, ended.append)
+        self.engine.hooks.set(Point.RUN_ENDED, ended.append)
         return ended
 
     def hold_committer(self) -> Gate:

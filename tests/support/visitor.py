@@ -17,7 +17,7 @@ from tests.support.app import Sightings
 from tests.support.face import Face
 from tidings import DBOSClient
 from tidings.engine.engine import Engine
-from tidings.engine.probes import Point, Probes
+from tidings.engine.hooks import Hooks, Point
 from tidings.engine.settings import Connection
 
 HOUR = 3_600.0
@@ -49,10 +49,10 @@ class Visitor:
 @contextmanager
 def visiting(url: str, face: Face, *, connection: dict[str, Any] = _NOBODY_ELSES, **options: Any) -> Iterator[Visitor]:
     """Create a client with an engine of its own, and destroy it at the end of the block."""
-    waits, probes = Sightings(), Probes()
-    probes.set(Point.WAITING, lambda arrival: waits.note(arrival.keys if arrival is not None else ()))
+    waits, hooks = Sightings(), Hooks()
+    hooks.set(Point.WAITING, lambda arrival: waits.note(arrival.keys if arrival is not None else ()))
     with (
-        patch("tidings.engine.engine.Probes", return_value=probes),
+        patch("tidings.engine.engine.Hooks", return_value=hooks),
         patch("tidings.api.client.Connection", partial(Connection, **connection)),
     ):
         client = DBOSClient(system_database_url=url, **options)

@@ -30,9 +30,9 @@ from tidings.engine.database.committer import Committer
 from tidings.engine.database.hearing import Hearing
 from tidings.engine.database.reader import Reader
 from tidings.engine.database.timekeeper import Timekeeper
+from tidings.engine.hooks import Hooks
 from tidings.engine.ownership.leases import Lease
 from tidings.engine.ownership.neglect import Neglect
-from tidings.engine.probes import Probes
 from tidings.engine.runs.again import Lacking
 from tidings.engine.runs.port import Parts, Port
 from tidings.engine.settings import Connection
@@ -137,22 +137,22 @@ class Engine:
     def __init__(self, connection: Connection, clock: Clock | None = None) -> None:
         self.connection = connection
         self.pid = os.getpid()
-        self.probes = Probes()
+        self.hooks = Hooks()
         self.clock = clock or SystemClock()
         self.store: Store = stores.open(connection.database_url, connection.schema)
         self.waiters = Waiters()
         last_out = _LastOut(self.store, 2)  # the committer and the reader
         self.committer = Committer(
-            self.store, self, self.waiters, self.clock, self.probes, connection.lease_ms, last_out
+            self.store, self, self.waiters, self.clock, self.hooks, connection.lease_ms, last_out
         )
         self.reader = Reader(
-            self.store, self.probes, last_out, lambda: stores.open(connection.database_url, connection.schema)
+            self.store, self.hooks, last_out, lambda: stores.open(connection.database_url, connection.schema)
         )
         self.neglect = Neglect(self.waiters, self.reader, self.clock, self.runs_here, self._names_here)
-        self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.probes, connection)
+        self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.hooks, connection)
         self.timers = Timers(self.clock)
         self.timekeeper = Timekeeper(self.clock, self.reader, self.timers, self.hearing.look_at_once)
-        self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.probes, Lacking())
+        self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.hooks, Lacking())
         self._runs: Runs = NoRuns()
         self._look: Callable[[], None] = _do_nothing
         self._names: Callable[[], Collection[str]] | None = None

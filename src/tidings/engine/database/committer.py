@@ -34,7 +34,7 @@ from tidings.core.operations.streams import stream_key
 from tidings.engine.database.mailbox import Mailbox
 from tidings.engine.database.outage import HELD_UP_SECONDS, STOP_SECONDS, Asking, GivenUp, retrying
 from tidings.engine.database.parked import Parked
-from tidings.engine.probes import Point, Probes
+from tidings.engine.hooks import Hooks, Point
 from tidings.engine.waiting.arrivals import Arrival, TakeJob
 from tidings.engine.waiting.clock import Clock
 from tidings.engine.waiting.jobs import Errand, Job, Sender, ToldJob
@@ -81,7 +81,7 @@ class Committer:
         owner: Owner,
         waiters: Waiters,
         clock: Clock,
-        probes: Probes,
+        hooks: Hooks,
         lease_ms: int,
         on_end: Callable[[], None],
     ) -> None:
@@ -90,7 +90,7 @@ class Committer:
         self._owner = owner
         self._waiters = waiters
         self._clock = clock
-        self._probes = probes
+        self._hooks = hooks
         self._lease_ms = lease_ms
         self._on_end = on_end
         self._inbox: Mailbox[Job | Errand] = Mailbox()
@@ -296,7 +296,7 @@ class Committer:
     def _commit(self, jobs: list[Job]) -> None:
         if not jobs:
             return
-        self._probes.passes(Point.BATCH_TAKEN, jobs)
+        self._hooks.passes(Point.BATCH_TAKEN, jobs)
         try:
             jobs, answers = self._write(jobs)
         except (DataError, Forbidden) as error:
@@ -312,9 +312,9 @@ class Committer:
         except GivenUp:
             settle_all((job, None, self._closed()) for job in jobs)
         else:
-            self._probes.passes(Point.BATCH_COMMITTED, jobs)
+            self._hooks.passes(Point.BATCH_COMMITTED, jobs)
             self._tell(jobs, answers)
-            self._probes.passes(Point.BATCH_TOLD, jobs)
+            self._hooks.passes(Point.BATCH_TOLD, jobs)
 
     def _park(self, job: Job, reason: str) -> None:
         """Park a unit, and the later units of its run, until the missing right is granted."""
@@ -409,7 +409,7 @@ class Committer:
         self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None, *, parks: bool = False
     ) -> T:
         return retrying(
-            ask, self._store.reconnect, self._stop, self._probes, self.asking, recall, self.tell_dead, parks=parks
+            ask, self._store.reconnect, self._stop, self._hooks, self.asking, recall, self.tell_dead, parks=parks
         )
 
     # --- answers and wake-ups ---------------------------------------------------------------------

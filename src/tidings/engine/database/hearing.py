@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from tidings.engine.database.chain import Chain
 from tidings.engine.database.committer import Committer
-from tidings.engine.probes import Point, Probes
+from tidings.engine.hooks import Hooks, Point
 from tidings.engine.settings import Connection
 from tidings.engine.waiting.jobs import Job
 from tidings.engine.waiting.ticket import settle_all
@@ -80,13 +80,13 @@ class Hearing:
     """The listener of this process."""
 
     def __init__(
-        self, store: Store, waiters: Waiters, committer: Committer, runs: Runs, probes: Probes, settings: Connection
+        self, store: Store, waiters: Waiters, committer: Committer, runs: Runs, hooks: Hooks, settings: Connection
     ) -> None:
         self._store = store
         self._waiters = waiters
         self._committer = committer
         self._runs = runs
-        self._probes = probes
+        self._hooks = hooks
         self._listens = settings.use_listen_notify
         self._poll_seconds = settings.polling_interval_seconds
         self._recheck_seconds = settings.recheck_seconds
@@ -231,7 +231,7 @@ class Hearing:
     def _recheck(self) -> None:
         """Make all waiters look, and check all runs for a cancellation."""
         self._recheck_at = time.monotonic() + (self._recheck_seconds if self.is_proven else self._poll_pause())
-        self._probes.passes(Point.RECHECK, self.is_proven)
+        self._hooks.passes(Point.RECHECK, self.is_proven)
         settle_all((arrival, True, None) for arrival in self._waiters.take_all())
         self._runs.stop_cancelled()
 
@@ -267,7 +267,7 @@ class Hearing:
         self._deaf_pause = _DEAF_PAUSE_SECONDS
         self._recheck_at = now + self._recheck_seconds
         self.is_proven = True  # After logging, because tests wait for this.
-        self._probes.passes(Point.HEARS, True)
+        self._hooks.passes(Point.HEARS, True)
 
     def _listen_anew(self) -> None:
         """Connect again. Names may have been missed: make all waiters look, and send a probe."""
@@ -291,7 +291,7 @@ class Hearing:
             )
         self._forget_listener()
         self._listen_at = time.monotonic() + pause_seconds
-        self._probes.passes(Point.HEARS, False)
+        self._hooks.passes(Point.HEARS, False)
 
     def _forget_listener(self) -> None:
         self._close()

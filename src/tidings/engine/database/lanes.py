@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tidings.engine.database.outage import Asking, GivenUp, retrying
-from tidings.engine.probes import Probes
+from tidings.engine.hooks import Hooks
 from tidings.engine.waiting.ticket import Ticket, settle_all
 from tidings.error import DBOSException, DBOSShutdownError
 from tidings.store.protocol import Store, TooSlow
@@ -30,10 +30,10 @@ Question = Callable[[Store], Any]
 class Lanes:
     """Answers queries that may take long, each in a lane."""
 
-    def __init__(self, open_store: Callable[[], Store], probes: Probes, on_failure: Callable[[], None]) -> None:
+    def __init__(self, open_store: Callable[[], Store], hooks: Hooks, on_failure: Callable[[], None]) -> None:
         """Prepare. `open_store` opens a store for a lane, `on_failure` is called after each failure of a query."""
         self._open_store = open_store
-        self._probes = probes
+        self._hooks = hooks
         self._on_failure = on_failure
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Question, Ticket]] = deque()
@@ -127,7 +127,7 @@ class Lanes:
                 lambda: question(store),
                 store.reconnect_reader,
                 self._stop,
-                self._probes,
+                self._hooks,
                 asking,
                 on_failure=self._on_failure,
                 is_wanted=lambda: not ticket.settled,

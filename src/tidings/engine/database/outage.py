@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tidings.engine.probes import Point, Probes
+from tidings.engine.hooks import Hooks, Point
 from tidings.shortage import is_shortage, reason_of
 from tidings.store.protocol import Forbidden, TooSlow, Unavailable
 
@@ -139,7 +139,7 @@ def retrying(
     ask: Callable[[], T],
     reconnect: Callable[[], None],
     stop: threading.Event,
-    probes: Probes,
+    hooks: Hooks,
     asking: Asking,
     recall: Callable[[], T | None] | None = None,
     on_failure: Callable[[], None] = lambda: None,
@@ -182,7 +182,7 @@ def retrying(
                 pause = asking.fails(error)
                 on_failure()
                 doubtful = doubtful or error.ambiguous
-                probes.passes(Point.STORE_UNAVAILABLE, error)
+                hooks.passes(Point.STORE_UNAVAILABLE, error)
                 if stop.wait(pause) or (is_wanted is not None and not is_wanted()):
                     gives_up = True
                     raise GivenUp from failure

@@ -32,7 +32,7 @@ from tidings.engine.database.lanes import Lanes, what_to_raise
 from tidings.engine.database.mailbox import Mailbox
 from tidings.engine.database.outage import Asking, GivenUp, retrying
 from tidings.engine.database.parked import Parked
-from tidings.engine.probes import Probes
+from tidings.engine.hooks import Hooks
 from tidings.engine.waiting.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
 from tidings.limits import MAX_PAGE_BYTES
@@ -76,24 +76,24 @@ class Reader:
     """Answers queries, many at a time."""
 
     def __init__(
-        self, store: Store, probes: Probes, on_end: Callable[[], None], open_another: Callable[[], Store]
+        self, store: Store, hooks: Hooks, on_end: Callable[[], None], open_another: Callable[[], Store]
     ) -> None:
         """Prepare the thread.
 
         Args:
             store: the store to read from.
-            probes: see `Probes`.
+            hooks: see `Hooks`.
             on_end: called when the thread no longer uses the store.
             open_another: opens another store of the same database, for a lane.
         """
         self._store = store
-        self._probes = probes
+        self._hooks = hooks
         self._on_end = on_end
         self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
         self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread works on now.
         self.asking = Asking("reading from the database")
         self._parked: Parked[_Asked] = Parked("reading from the database")
-        self._lanes = Lanes(open_another, probes, self._tell_dead_in_lanes)
+        self._lanes = Lanes(open_another, hooks, self._tell_dead_in_lanes)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-reader", daemon=True)
         self._is_started = False
@@ -218,7 +218,7 @@ class Reader:
                 lambda: read(self._store),
                 self._store.reconnect_reader,
                 self._stop,
-                self._probes,
+                self._hooks,
                 self.asking,
                 on_failure=self.tell_dead,
                 is_wanted=lambda: not all(ticket.settled for ticket in tickets),

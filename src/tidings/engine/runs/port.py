@@ -30,7 +30,7 @@ from tidings.core.effects import (
 from tidings.engine.database.chain import Chain
 from tidings.engine.database.committer import Committer
 from tidings.engine.database.reader import Reader
-from tidings.engine.probes import Point, Probes
+from tidings.engine.hooks import Hooks, Point
 from tidings.engine.runs.again import Lacking, Lasting
 from tidings.engine.runs.code_limits import Limit
 from tidings.engine.runs.turns import Turns
@@ -56,7 +56,7 @@ class Parts(Struct, frozen=True):
     timers: Timers
     waiters: Waiters
     clock: Clock
-    probes: Probes
+    hooks: Hooks
     lacking: Lacking
 
 
@@ -195,7 +195,7 @@ class Port:
         try:
             if wait.due is not None:
                 self._parts.timers.at(wait.due, ticket)
-            self._parts.probes.passes(Point.WAITING, wait.arrival)
+            self._parts.hooks.passes(Point.WAITING, wait.arrival)
             yield ticket
         finally:
             self.chain.done_waiting(ticket)
@@ -227,7 +227,7 @@ class Port:
             return refusal
         if arrival.waiting_take is not None and arrival.waiting_take.due is not None:
             self._parts.timers.at(arrival.waiting_take.due, arrival)
-        self._parts.probes.passes(Point.WAITING, arrival)
+        self._parts.hooks.passes(Point.WAITING, arrival)
         return None
 
     def _forget_ahead(self) -> None:

@@ -39,7 +39,7 @@ from tidings.core.effects import Due
 from tidings.core.history import Run
 from tidings.core.operations.results import Ended, conclude, end_key
 from tidings.engine.database.chain import Chain
-from tidings.engine.probes import Point
+from tidings.engine.hooks import Point
 from tidings.engine.runs import reports
 from tidings.engine.runs.drive import drive, drive_async
 from tidings.engine.runs.libraries import settle_libraries
@@ -554,7 +554,7 @@ class Runner:
             logger.error("%s", broken, extra={"workflow_id": workflow_id})
             self._parts.waiters.fail(end_key(workflow_id), broken)
         live.ended.settle(value, error)
-        self._parts.probes.passes(Point.RUN_ENDED, workflow_id)
+        self._parts.hooks.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
             self._detached(live)
 

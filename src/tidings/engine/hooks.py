@@ -1,4 +1,4 @@
-"""Points of the engine that a test may wait for, or hold.
+"""Hooks: points of the engine at which a test may wait, or hold the engine.
 
 In production the table is empty and a point costs one look-up. A test sets a function for a point. The thread that
 passes the point calls it; it may block, count or raise.
@@ -24,7 +24,7 @@ class Point(StrEnum):
     RUN_ENDED = "run ended"  # a run has ended, for whatever reason (workflow id)
 
 
-class Probes:
+class Hooks:
     """The functions that tests have set."""
 
     def __init__(self) -> None:
