@@ -680,7 +680,7 @@ async def test_a_server_that_is_down_is_noticed_while_all_else_waits_for_it(serv
         # Who is destroyed waits no longer, though the other client keeps the engine that both share.
         assert destroyed.engine is client.engine
         given_up = [asyncio.ensure_future(call) for call in (destroyed.send("w", 1), destroyed.get_all_events("w"))]
-        await off_loop(wait_until, lambda: client.engine.committer.is_away and client.engine.reader.asking.is_away)
+        await off_loop(wait_until, lambda: client.engine.committer.is_away and client.engine.reader.contact.is_away)
         await destroyed.destroy()
         for each in given_up:
             with pytest.raises(DBOSShutdownError, match="this DBOSClient was destroyed"):

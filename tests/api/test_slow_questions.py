@@ -82,7 +82,7 @@ async def test_as_many_slow_lists_as_there_are_lanes_hold_up_nothing_that_is_qui
         await app.waiting("message", "w", "t")
         with locked(postgres_url, "stream_items"):  # Steps are listed with what was written to streams.
             lists = [asyncio.create_task(DBOS.list_workflow_steps_async("w")) for _ in range(MOST_LANES - 1)]
-            await off_loop(wait_until, lambda: len(app.engine.reader._lanes.askings) == MOST_LANES - 1)
+            await off_loop(wait_until, lambda: len(app.engine.reader._lanes.contacts) == MOST_LANES - 1)
             status = await DBOS.get_workflow_status_async("w")
             assert status is not None
             assert status.status == "PENDING"

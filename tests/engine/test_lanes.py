@@ -31,4 +31,4 @@ def test_a_lane_that_is_just_going_to_be_started_holds_no_end_up(monkeypatch: py
         ticket.result()
     wait_until(lambda: not any(thread.is_alive() for thread in ends))
     assert len(ends) == 1
-    assert not lanes.askings
+    assert not lanes.contacts

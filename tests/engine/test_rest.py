@@ -25,7 +25,7 @@ def _code_of(context: Context) -> Run | None:
     return context.get(_HERE)
 
 
-class Asking:
+class Waiter:
     """A run that waits for rest, in whose context callbacks may be put on the loop."""
 
     def __init__(self) -> None:
@@ -48,34 +48,34 @@ class Asking:
 
 
 async def test_it_rests_when_its_last_callback_has_run() -> None:
-    loop, asking, left = asyncio.get_running_loop(), Asking(), [5]
+    loop, waiter, left = asyncio.get_running_loop(), Waiter(), [5]
 
     def hop() -> None:
         left[0] -= 1
         if left[0]:
-            loop.call_soon(hop, context=asking.context)
+            loop.call_soon(hop, context=waiter.context)
 
-    loop.call_soon(hop, context=asking.context)
-    Rest(loop, _code_of).ask(asking)
-    await asking.rested.wait()
+    loop.call_soon(hop, context=waiter.context)
+    Rest(loop, _code_of).ask(waiter)
+    await waiter.rested.wait()
     assert left == [0]
 
 
 async def test_code_that_polls_keeps_nobody_waiting_for_ever() -> None:
-    loop, asking = asyncio.get_running_loop(), Asking()
+    loop, waiter = asyncio.get_running_loop(), Waiter()
 
     def poll() -> None:
-        if not asking.rested.is_set():
-            loop.call_soon(poll, context=asking.context)
+        if not waiter.rested.is_set():
+            loop.call_soon(poll, context=waiter.context)
 
-    loop.call_soon(poll, context=asking.context)
-    Rest(loop, _code_of).ask(asking)
-    await asking.rested.wait()
+    loop.call_soon(poll, context=waiter.context)
+    Rest(loop, _code_of).ask(waiter)
+    await waiter.rested.wait()
 
 
 async def test_what_other_threads_add_meanwhile_harms_nothing() -> None:
     """They do, at any moment: between any two of the callbacks that are looked at, too."""
-    loop, asking = asyncio.get_running_loop(), Asking()
+    loop, waiter = asyncio.get_running_loop(), Waiter()
     looking = Rest(loop, _code_of)
 
     def code_of(context: Context) -> Run | None:
@@ -85,20 +85,20 @@ async def test_what_other_threads_add_meanwhile_harms_nothing() -> None:
         return _code_of(context)
 
     looking._code_of = code_of
-    looking.ask(asking)
+    looking.ask(waiter)
     for _ in range(3):
         loop.call_soon(lambda: None)
-    await asyncio.wait_for(asking.rested.wait(), 20)
+    await asyncio.wait_for(waiter.rested.wait(), 20)
 
 
 async def test_a_loop_that_does_not_show_what_is_ready_is_watched_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, asking = asyncio.get_running_loop(), Asking()
+    loop, waiter = asyncio.get_running_loop(), Waiter()
     looking = Rest(loop, _code_of)
     monkeypatch.setattr(looking, "_ready", lambda: None)
     assert not looking.all_rest()
-    looking.ask(asking)
-    await asking.rested.wait()
-    assert asking.looks == rest._QUIET_LOOKS
+    looking.ask(waiter)
+    await waiter.rested.wait()
+    assert waiter.looks == rest._QUIET_LOOKS
 
 
 def test_a_loop_that_does_not_show_what_is_ready_notes_what_it_is_given() -> None:
@@ -107,20 +107,20 @@ def test_a_loop_that_does_not_show_what_is_ready_notes_what_it_is_given() -> Non
     left, looked = [5], [0]
 
     async def main() -> None:
-        loop, asking = asyncio.get_running_loop(), Asking()
+        loop, waiter = asyncio.get_running_loop(), Waiter()
         elsewhere = threading.Thread(target=loop.call_soon_threadsafe, args=(lambda: None,))
 
         def hop() -> None:
             left[0] -= 1
             if left[0]:
-                loop.call_soon(hop, context=asking.context)
+                loop.call_soon(hop, context=waiter.context)
 
-        loop.call_soon(hop, context=asking.context)
-        Rest(loop, _code_of).ask(asking)
+        loop.call_soon(hop, context=waiter.context)
+        Rest(loop, _code_of).ask(waiter)
         elsewhere.start()
-        await asking.rested.wait()
+        await waiter.rested.wait()
         elsewhere.join()
-        looked[0] = asking.looks
+        looked[0] = waiter.looks
 
     uvloop.run(main())
     assert left == [0]
@@ -163,7 +163,7 @@ def test_the_work_of_many_branches_grows_with_their_number(
 
 async def test_the_looks_of_two_loops_do_not_disturb_each_other() -> None:
     """Blocking workflows run event loops of their own, each in its thread."""
-    here, elsewhere = Asking(), Asking()
+    here, elsewhere = Waiter(), Waiter()
 
     async def rest_elsewhere() -> None:
         Rest(asyncio.get_running_loop(), _code_of).ask(elsewhere)

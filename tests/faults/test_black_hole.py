@@ -120,8 +120,8 @@ async def test_destroy_is_bounded_and_lets_nobody_wait(app: App, face: Face, pro
         "get_event": lambda: aside(lambda: DBOS.get_event("w", "key", HOUR)),
     }
     calling = calls[what]()
-    asking = engine.committer.asking if what == "send" else engine.reader.asking
-    await off_loop(wait_until, lambda: asking.held_up_seconds > 0)
+    contact = engine.committer.contact if what == "send" else engine.reader.contact
+    await off_loop(wait_until, lambda: contact.held_up_seconds > 0)
     await DBOS.destroy_async()
     with pytest.raises(DBOSShutdownError):
         calling.result(60)
@@ -140,7 +140,7 @@ def test_a_client_is_destroyed_promptly(proxy: Proxy, postgres_url: str) -> None
         engine = client._engine
         proxy.hold()
         sending = aside(lambda: client.send("w", 1))
-        wait_until(lambda: engine.committer.asking.held_up_seconds > 0.2)
+        wait_until(lambda: engine.committer.contact.held_up_seconds > 0.2)
         client.destroy()  # DBOS keeps the engine.
         with pytest.raises(DBOSShutdownError):
             sending.result(60)

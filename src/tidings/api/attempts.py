@@ -29,7 +29,7 @@ Kwargs = dict[str, Any]
 Try = Callable[[Scope, Slot, int], Any]
 Attempting = Callable[[Caller, StepFunction, Args, Kwargs], Try]
 Decide = Callable[[BaseException], Any]
-Asking = Callable[[Decide, Scope, Slot, BaseException], Any]
+AskRetry = Callable[[Decide, Scope, Slot, BaseException], Any]
 
 
 def blocking_attempt(caller: Caller, step: StepFunction, args: Args, kwargs: Kwargs) -> Try:
@@ -190,13 +190,13 @@ def _say_if_cut_off() -> None:
 # --- whether to try again -----------------------------------------------------------------------------
 
 
-def asking(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
+def ask_retry(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
     """Call a step's `should_retry`, which may call no operation."""
     with inside(_deciding(decide, workflow, slot)):
         return _finish(decide(error), workflow)
 
 
-async def asking_async(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
+async def ask_retry_async(decide: Decide, workflow: Scope, slot: Slot, error: BaseException) -> Any:
     """Call a step's `should_retry`, and await its answer if necessary."""
     with inside(_deciding(decide, workflow, slot)):
         answer = decide(error)

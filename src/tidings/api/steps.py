@@ -11,11 +11,11 @@ from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tidings.api.attempts import (
-    Asking,
+    AskRetry,
     Attempting,
     Try,
-    asking,
-    asking_async,
+    ask_retry,
+    ask_retry_async,
     awaiting_attempt,
     blocking_attempt,
     threaded_attempt,
@@ -255,7 +255,7 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if call is not None:
         return call.perform(functools.partial(_run_async, step, args, kwargs, threaded_attempt))
     caller = caller_in_app(scopes.of_thread)
-    return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking), caller.port)
+    return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), ask_retry), caller.port)
 
 
 def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -285,7 +285,7 @@ def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, An
     if step.is_async:
         refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
     caller = caller_in_app(scopes.of_task)
-    operation = _operation(caller, step, blocking_attempt(caller, step, args, kwargs), asking)
+    operation = _operation(caller, step, blocking_attempt(caller, step, args, kwargs), ask_retry)
     clock, said = caller.engine.clock, current_host().slow_steps
     begun_ms = clock.now_ms()
     try:
@@ -318,10 +318,10 @@ async def _run_async(
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)
     attempt = attempting(caller, step, args, kwargs)
-    return await drive_async(_operation(caller, step, attempt, asking_async), caller.port)
+    return await drive_async(_operation(caller, step, attempt, ask_retry_async), caller.port)
 
 
-def _operation(caller: Caller, step: StepFunction, attempt: Try, ask: Asking) -> Operation[Any]:
+def _operation(caller: Caller, step: StepFunction, attempt: Try, ask: AskRetry) -> Operation[Any]:
     workflow = caller.workflow
     assert workflow is not None
     slot = workflow.begin(step.name)

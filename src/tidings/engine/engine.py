@@ -391,9 +391,9 @@ class Engine:
 
     def tend_outages(self) -> None:
         """If the database does not answer, log for how long, and wake the callers that wait on a dead chain."""
-        for asking in (self.committer.asking, *self.reader.askings):
-            if asking.is_away:
-                asking.say_if_held_up(self.store.name)
+        for contact in (self.committer.contact, *self.reader.contacts):
+            if contact.is_away:
+                contact.say_if_held_up(self.store.name)
                 self.tell_dead()
 
     # --- the end --------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from tidings.core.operations.messages import MESSAGE, arrival_key
 from tidings.core.operations.results import end_key
 from tidings.core.operations.streams import stream_key
 from tidings.engine.database.mailbox import Mailbox
-from tidings.engine.database.outage import HELD_UP_SECONDS, STOP_SECONDS, Asking, GivenUp, retrying
+from tidings.engine.database.outage import HELD_UP_SECONDS, STOP_SECONDS, Contact, GivenUp, retrying
 from tidings.engine.database.parked import Parked
 from tidings.engine.hooks import Hooks, Point
 from tidings.engine.waiting.arrivals import Arrival, TakeJob
@@ -106,7 +106,7 @@ class Committer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tidings-committer", daemon=True)
         self._is_started = False
-        self.asking = Asking("writing to the database")
+        self.contact = Contact("writing to the database")
         self.executor = Executor("", "", 0, 0)
         self.last_commit_ms = 0  # On this process's own clock.
         self.renewed_until_ms = 0  # The lease in the executor's row, on the store's clock.
@@ -131,7 +131,7 @@ class Committer:
         if not self._is_started:
             self._on_end()
             return
-        patience = max(STOP_SECONDS - self.asking.held_up_seconds, 0.0)
+        patience = max(STOP_SECONDS - self.contact.held_up_seconds, 0.0)
         self._thread.join(min(patience, HELD_UP_SECONDS))
         if self._thread.is_alive():
             self._settle_dead()
@@ -139,7 +139,7 @@ class Committer:
         if self._thread.is_alive():
             logger.warning(
                 "the database has not confirmed the last commit after %.1f s; shutting down without waiting for it",
-                self.asking.held_up_seconds,
+                self.contact.held_up_seconds,
             )
 
     def submit(self, unit: Unit, chain: Sender, *, wakes: tuple[str, ...] = (), tell: Tell | None = None) -> Job:
@@ -191,7 +191,7 @@ class Committer:
     @property
     def is_away(self) -> bool:
         """Whether the store failed when it was last asked, or has not answered for long."""
-        return self.asking.is_away
+        return self.contact.is_away
 
     @property
     def lease_ends_ms(self) -> int:
@@ -409,7 +409,7 @@ class Committer:
         self, ask: Callable[[], T], recall: Callable[[], T | None] | None = None, *, parks: bool = False
     ) -> T:
         return retrying(
-            ask, self._store.reconnect, self._stop, self._hooks, self.asking, recall, self.tell_dead, parks=parks
+            ask, self._store.reconnect, self._stop, self._hooks, self.contact, recall, self.tell_dead, parks=parks
         )
 
     # --- answers and wake-ups ---------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from tidings.engine.database.outage import Asking, GivenUp, retrying
+from tidings.engine.database.outage import Contact, GivenUp, retrying
 from tidings.engine.hooks import Hooks
 from tidings.engine.waiting.ticket import Ticket, settle_all
 from tidings.error import DBOSException, DBOSShutdownError
@@ -38,13 +38,13 @@ class Lanes:
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Question, Ticket]] = deque()
         self._answering: list[Ticket] = []
-        self._lanes: dict[threading.Thread, Asking] = {}
+        self._lanes: dict[threading.Thread, Contact] = {}
         self._idle = 0
         self._stop = threading.Event()
 
     @property
-    def askings(self) -> list[Asking]:
-        """The state of each lane's query to the database."""
+    def contacts(self) -> list[Contact]:
+        """Each lane's contact with the database."""
         with self._changed:
             return list(self._lanes.values())
 
@@ -58,9 +58,9 @@ class Lanes:
             if self._idle >= len(self._waiting) or len(self._lanes) == MOST_LANES:
                 self._changed.notify()
                 return True
-            asking = Asking("reading a list from the database")
-            lane = threading.Thread(target=self._run, args=(asking,), name="tidings-lane", daemon=True)
-            self._lanes[lane] = asking
+            contact = Contact("reading a list from the database")
+            lane = threading.Thread(target=self._run, args=(contact,), name="tidings-lane", daemon=True)
+            self._lanes[lane] = contact
         try:
             lane.start()
         except Exception:  # No thread is left: another lane answers, if there is one.
@@ -87,7 +87,7 @@ class Lanes:
                 lane.join(patience_seconds)
         settle_all((ticket, None, DBOSShutdownError()) for ticket in self.held())
 
-    def _run(self, asking: Asking) -> None:
+    def _run(self, contact: Contact) -> None:
         store: Store | None = None
         is_connected = False
         try:
@@ -95,7 +95,7 @@ class Lanes:
                 question, ticket = taken
                 try:
                     store = store or self._open_store()
-                    self._answer(question, ticket, store, asking, is_connected=is_connected)
+                    self._answer(question, ticket, store, contact, is_connected=is_connected)
                     is_connected = True
                 finally:
                     with self._changed:
@@ -121,14 +121,16 @@ class Lanes:
             del self._lanes[threading.current_thread()]
             return None
 
-    def _answer(self, question: Question, ticket: Ticket, store: Store, asking: Asking, *, is_connected: bool) -> None:
+    def _answer(
+        self, question: Question, ticket: Ticket, store: Store, contact: Contact, *, is_connected: bool
+    ) -> None:
         try:
             answer = retrying(
                 lambda: question(store),
                 store.reconnect_reader,
                 self._stop,
                 self._hooks,
-                asking,
+                contact,
                 on_failure=self._on_failure,
                 is_wanted=lambda: not ticket.settled,
                 connects_first=not is_connected,

@@ -1,7 +1,7 @@
 """Retry until the store answers: the pauses, and the log messages.
 
 If the store fails, the call is retried. If it neither answers nor fails, all that can be done is to log that, and to
-wake callers that need not wait (`Asking.is_away`). In both cases the log says what is wrong, for how long, and when it
+wake callers that need not wait (`Contact.is_away`). In both cases the log says what is wrong, for how long, and when it
 is over.
 """
 
@@ -74,8 +74,8 @@ class Outage:
         return pause
 
 
-class Asking:
-    """The state of one thread's calls to the store: since when it waits for an answer, and the present outage.
+class Contact:
+    """One thread's contact with the store: since when it waits for an answer, and the present outage.
 
     Only that thread calls `begins`, `fails` and `ends`; any thread may call the rest.
     """
@@ -140,7 +140,7 @@ def retrying(
     reconnect: Callable[[], None],
     stop: threading.Event,
     hooks: Hooks,
-    asking: Asking,
+    contact: Contact,
     recall: Callable[[], T | None] | None = None,
     on_failure: Callable[[], None] = lambda: None,
     is_wanted: Callable[[], bool] | None = None,
@@ -163,7 +163,7 @@ def retrying(
     has_failed, doubtful, gives_up, cut_off = connects_first, False, False, 0
     try:
         while True:
-            asking.begins()
+            contact.begins()
             try:
                 if has_failed:
                     reconnect()
@@ -179,7 +179,7 @@ def retrying(
                 cut_off += isinstance(error, TooSlow)
                 if is_wanted is not None and cut_off == MOST_CUT_OFF:
                     raise
-                pause = asking.fails(error)
+                pause = contact.fails(error)
                 on_failure()
                 doubtful = doubtful or error.ambiguous
                 hooks.passes(Point.STORE_UNAVAILABLE, error)
@@ -189,7 +189,7 @@ def retrying(
             else:
                 return answer
     finally:
-        asking.ends(answered=not gives_up)  # A refusal is an answer too.
+        contact.ends(answered=not gives_up)  # A refusal is an answer too.
 
 
 def _as_unavailable(failure: Exception) -> Unavailable:

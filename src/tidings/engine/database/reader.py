@@ -30,7 +30,7 @@ from tidings.core.effects import (
 )
 from tidings.engine.database.lanes import Lanes, what_to_raise
 from tidings.engine.database.mailbox import Mailbox
-from tidings.engine.database.outage import Asking, GivenUp, retrying
+from tidings.engine.database.outage import Contact, GivenUp, retrying
 from tidings.engine.database.parked import Parked
 from tidings.engine.hooks import Hooks
 from tidings.engine.waiting.ticket import Ticket, settle_all
@@ -91,7 +91,7 @@ class Reader:
         self._on_end = on_end
         self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
         self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread works on now.
-        self.asking = Asking("reading from the database")
+        self.contact = Contact("reading from the database")
         self._parked: Parked[_Asked] = Parked("reading from the database")
         self._lanes = Lanes(open_another, hooks, self._tell_dead_in_lanes)
         self._stop = threading.Event()
@@ -115,9 +115,9 @@ class Reader:
         self._lanes.stop(_STOP_SECONDS)
 
     @property
-    def askings(self) -> list[Asking]:
-        """The state of this thread's query to the database, and of each lane's."""
-        return [self.asking, *self._lanes.askings]
+    def contacts(self) -> list[Contact]:
+        """This thread's contact with the database, and each lane's."""
+        return [self.contact, *self._lanes.contacts]
 
     def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
         """Put a query, or an errand on the reading connection."""
@@ -133,7 +133,7 @@ class Reader:
 
     def tell_dead(self) -> None:
         """If the store is away, wake the callers that wait for an answer on a dead chain."""
-        if self.asking.is_away:
+        if self.contact.is_away:
             self._settle_dead()
 
     def _tell_dead_in_lanes(self) -> None:
@@ -219,7 +219,7 @@ class Reader:
                 self._store.reconnect_reader,
                 self._stop,
                 self._hooks,
-                self.asking,
+                self.contact,
                 on_failure=self.tell_dead,
                 is_wanted=lambda: not all(ticket.settled for ticket in tickets),
                 parks=True,

@@ -35,7 +35,7 @@ _NOTED: Final = "_tidings_given"
 CodeOf = Callable[[Context], Run | None]  # The run whose workflow function, not a step, runs in this context.
 
 
-class Asking(Protocol):
+class RestWaiter(Protocol):
     """What waits until a run is at rest."""
 
     run: Run
@@ -53,10 +53,10 @@ class Asking(Protocol):
 class _Looks:
     """How often a run was checked, and how often in a row it seemed to be at rest."""
 
-    __slots__ = ("all", "asking", "quiet")
+    __slots__ = ("all", "quiet", "waiter")
 
-    def __init__(self, asking: Asking) -> None:
-        self.asking = asking
+    def __init__(self, waiter: RestWaiter) -> None:
+        self.waiter = waiter
         self.all = self.quiet = 0
 
 
@@ -72,10 +72,10 @@ class Rest:
         # only.
         self._outside = Context()
 
-    def ask(self, asking: Asking) -> None:
-        """Call `asking.comes_to_rest` in a later round of the loop, as soon as its run is at rest."""
-        if asking.run not in self._looks:
-            self._looks[asking.run] = _Looks(asking)
+    def ask(self, waiter: RestWaiter) -> None:
+        """Call `waiter.comes_to_rest` in a later round of the loop, as soon as its run is at rest."""
+        if waiter.run not in self._looks:
+            self._looks[waiter.run] = _Looks(waiter)
         self._look_soon()
 
     def all_rest(self) -> bool:
@@ -104,7 +104,7 @@ class Rest:
             each.all += 1
             each.quiet = 0 if run in moving else each.quiet + 1
             if each.all >= _MOST_LOOKS or each.quiet >= quiet_looks:
-                each.asking.comes_to_rest()
+                each.waiter.comes_to_rest()
             else:
                 self._looks.setdefault(run, each)
         if self._looks:
@@ -128,22 +128,22 @@ class Rest:
         moving = set()
         for callback, context in given:
             run = self._code_of(context)
-            if run is not None and run in looks and not _only_waits(looks[run].asking, callback):
+            if run is not None and run in looks and not _only_waits(looks[run].waiter, callback):
                 moving.add(run)
         return moving
 
     def _moving_tasks(self, looks: dict[Run, _Looks]) -> set[Run]:
         tasks = tasks_of(asyncio.get_running_loop(), self._code_of)
-        return {run for run, each in looks.items() if each.asking.moves(tasks.get(run, []))}
+        return {run for run, each in looks.items() if each.waiter.moves(tasks.get(run, []))}
 
 
-def _only_waits(asking: Asking, callback: Any) -> bool:
+def _only_waits(waiter: RestWaiter, callback: Any) -> bool:
     """Tell whether this callback runs no code of the workflow."""
     owner = getattr(callback, "__self__", None)
-    if owner is asking:
+    if owner is waiter:
         return True  # One of the library's own timers.
     if isinstance(owner, asyncio.Task):
-        return asking.is_inside(owner)
+        return waiter.is_inside(owner)
     # anyio cancels the tasks of a scope repeatedly until they have left it.
     return getattr(callback, "__name__", "") == "_deliver_cancellation"
 
