@@ -17,7 +17,7 @@ from tests.support.face import Face, off_loop
 from tests.support.pooler import Pooler
 from tests.support.rows import Rows
 from tidings.model import APPLIED
-from tidings.store.postgres.statements import Call
+from tidings.store.postgres.statements import StatementCall
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import Listener, Severed, Unavailable
@@ -152,9 +152,9 @@ def test_a_batch_that_a_pooler_sent_on_after_it_had_ended_the_session_is_written
     process.start("w")
     run, ends = Wire.run, [True]
 
-    def run_and_end_the_session(wire: Wire, calls: Sequence[Call]) -> dict[str, list[Row]]:
+    def run_and_end_the_session(wire: Wire, calls: Sequence[StatementCall]) -> dict[str, list[Row]]:
         answers = run(wire, calls)
-        if ends and Call("commit") in calls and wire is store._writer:
+        if ends and StatementCall("commit") in calls and wire is store._writer:
             ends.clear()
             wire.close()
             raise Lost("client_idle_timeout", ServerError("08P01", "client_idle_timeout", is_fatal=True))
@@ -179,10 +179,10 @@ def test_a_transaction_that_was_open_is_not_gone_on_with_in_another_session(post
         pooler.lends_for_good = True
         store = PostgresStore(pooler.url(postgres_url), "tidings")
         store.connect()
-        store._write(Call("begin"))
+        store._write(StatementCall("begin"))
         pooler.end_idle_clients()
         with pytest.raises(Severed, match="client_idle_timeout"):
-            store._write(Call("commit"))
+            store._write(StatementCall("commit"))
         store.close()
 
 

@@ -23,7 +23,7 @@ from tidings import DBOSClient
 from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Executor, InUse, Unit
 from tidings.store.postgres.connect import Database
-from tidings.store.postgres.statements import Call
+from tidings.store.postgres.statements import StatementCall
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.postgres.wire import ServerError, Wire
 
@@ -184,7 +184,7 @@ def test_a_statement_of_another_schema_is_never_run_in_place_of_ours(pooler: Poo
     one.connect()
     enlisted(one, "of one")
     one.close()
-    ask = Call("read_executors")
+    ask = StatementCall("read_executors")
     wires = [Wire(store._database.open(), store._database.statements) for store in (one, two)]
     for wire in wires:
         wire._pin = None  # That one is the same for both.
@@ -208,7 +208,7 @@ def test_a_rollback_needs_nothing_prepared(postgres_url: str) -> None:
     process = Process(store)
     process.start("w")
     with store._transaction():
-        store._write(Call("now_ms"))
+        store._write(StatementCall("now_ms"))
     assert not store._writer.in_transaction
     assert process.commit(Unit(start=new("w")), sending(message("w")))[1] == APPLIED
     store.close()
@@ -225,8 +225,8 @@ def test_notifications_that_come_over_another_ones_session_are_not_kept(url: str
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         for _ in range(10):
             admin.execute("notify here, 'for nobody'")
-            wire.run([Call("now_ms")])
-    wire.run([Call("now_ms")])
+            wire.run([StatementCall("now_ms")])
+    wire.run([StatementCall("now_ms")])
     assert wire._pq.notifies() is None
     wire.close()
 

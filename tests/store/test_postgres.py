@@ -41,7 +41,7 @@ from tidings.store import open as open_store
 from tidings.store.migrate import SCHEMA_VERSION
 from tidings.store.postgres import connect
 from tidings.store.postgres.connect import Database, classify
-from tidings.store.postgres.statements import Call, Statement, in_schema, prepare
+from tidings.store.postgres.statements import Statement, StatementCall, in_schema, prepare
 from tidings.store.postgres.store import PostgresStore
 from tidings.store.postgres.wire import Lost, ServerError
 from tidings.store.protocol import Batch, DataError, Fenced, Unavailable
@@ -288,7 +288,7 @@ def test_a_thousand_items_are_one_statement(
     run = store._writer.run
     names: list[str] = []
 
-    def note(calls: Sequence[Call]) -> dict[str, list[Row]]:
+    def note(calls: Sequence[StatementCall]) -> dict[str, list[Row]]:
         names.extend(call.name for call in calls)
         return run(calls)
 
@@ -939,6 +939,6 @@ def test_a_wire_whose_process_lacks_something_is_lost_and_not_broken(postgres_ur
         raise error
 
     with mock.patch.object(wire, "_exchange", fail), pytest.raises(Lost):
-        wire.run([Call("now_ms")])
+        wire.run([StatementCall("now_ms")])
     with pytest.raises(Lost, match="the connection is closed"):
-        wire.run([Call("now_ms")])
+        wire.run([StatementCall("now_ms")])

@@ -10,7 +10,7 @@ from tests.support.engines import aside, wait_until
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
 from tidings.store.postgres.connect import Database
-from tidings.store.postgres.statements import Call
+from tidings.store.postgres.statements import StatementCall
 from tidings.store.postgres.wire import Lost, Wire
 
 pytestmark = pytest.mark.direct("stands before the server itself")
@@ -58,12 +58,12 @@ def test_a_cut_before_and_after_a_commit(
     wire = Wire(database.open(), database.statements, prepared=prepared)
     wire._connection.execute("begin")
     wire._connection.execute("insert into public.numbers values (1)")
-    wire.run([Call("commit")])  # It is prepared from now on: the next message has no text.
+    wire.run([StatementCall("commit")])  # It is prepared from now on: the next message has no text.
     wire._connection.execute("begin")
     wire._connection.execute("insert into public.numbers values (2)")
     cut = proxy.cut_at("COMMIT", answered=answered)
     with pytest.raises(Lost):
-        wire.run([Call("commit")])
+        wire.run([StatementCall("commit")])
     assert cut.count == 1
     wait_until(lambda: proxy.connections == 0)
     assert rows(postgres_url) == 1 + answered

@@ -44,7 +44,7 @@ class Refusal(Struct, frozen=True, array_like=True):
 Refusals = dict[int, Refusal]  # by the unit's index in the batch
 
 
-class Decision(NamedTuple):
+class BatchDecision(NamedTuple):
     """The refusals of a batch, and the states of its workflows after it."""
 
     refusals: Refusals
@@ -97,7 +97,7 @@ def _is_active(state: tuple[str, int] | None, epoch: int | None) -> bool:
     return state is not None and lifecycle.is_active(state[0]) and epoch in (None, state[1])
 
 
-def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Decision:
+def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> BatchDecision:
     """Decide on a batch, given the states of `workflows_in_question` before it.
 
     The order: all starts, their parents, destinations, publishing runs, outcomes, cancellations. So one part of a unit
@@ -111,7 +111,7 @@ def decide(units: Sequence[Unit], states: Mapping[str, tuple[str, int]]) -> Deci
         attempt.decide(units, published)
         torn = attempt.counted_on & attempt.refusals.keys()
         if not torn:
-            return Decision(attempt.refusals, attempt.states)
+            return BatchDecision(attempt.refusals, attempt.states)
         withdrawn.update((index, attempt.refusals[index]) for index in torn)
 
 

@@ -14,7 +14,7 @@ from tidings.limits import MAX_AHEAD_BYTES
 from tidings.model import Entry, EntryState, NewWorkflow, OutgoingMessage, PublishedEvent, Status, StreamItem, Unit
 from tidings.store import refusals
 from tidings.store.postgres.arrays import bigints, texts
-from tidings.store.postgres.statements import Call, Value
+from tidings.store.postgres.statements import StatementCall, Value
 from tidings.store.protocol import Batch
 
 Units = Sequence[Unit]
@@ -22,17 +22,19 @@ Units = Sequence[Unit]
 MAX_PAYLOAD_BYTES: Final = 7_900
 
 
-def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Iterator[Call]:
+def start(units: Units, executor_id: str, *, all_or_nothing: bool = True) -> Iterator[StatementCall]:
     """Start workflows. An id that is in use is skipped, or with `all_or_nothing` ends the batch."""
     starts = [unit.start for unit in units if unit.start is not None]
     if starts:
-        yield Call("start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing})
+        yield StatementCall(
+            "start_workflows", _columns_of_starts(starts, executor_id) | {"all_or_nothing": all_or_nothing}
+        )
         chosen = [each.workflow_id for each in starts if each.is_id_chosen]
         if chosen and all_or_nothing:  # Then every id that is checked was started just now.
-            yield Call("check_leftovers", {"workflow_ids": texts(chosen)})
+            yield StatementCall("check_leftovers", {"workflow_ids": texts(chosen)})
 
 
-def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
+def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[StatementCall]:
     """Lock the workflows that units end, cancel, note, publish or start for, in one order: see `lock_workflows`.
 
     With `all_or_nothing`, a workflow that units publish or start for ends the batch if it is not pending under that
@@ -50,7 +52,7 @@ def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
     ids.update(workflow_id for workflow_id, _ in needed)
     if needed or len(ids) >= (2 if all_or_nothing else 1):
         checked = needed if all_or_nothing else ()
-        yield Call(
+        yield StatementCall(
             "lock_workflows",
             {
                 "workflow_ids": texts(ids),
@@ -61,7 +63,7 @@ def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[Call]:
         )
 
 
-def write(units: Units, batch: Batch) -> Iterator[Call]:
+def write(units: Units, batch: Batch) -> Iterator[StatementCall]:
     """Write all changes of units except starts. Their order in the batch is the order of `units`."""
     yield from _end(units)
     yield from _cancel(units, batch.now_ms)
@@ -78,11 +80,11 @@ def write(units: Units, batch: Batch) -> Iterator[Call]:
     yield from _close(units, batch.now_ms)
 
 
-def wake(executor_id: str, names: Sequence[str], channel: str) -> Iterator[Call]:
+def wake(executor_id: str, names: Sequence[str], channel: str) -> Iterator[StatementCall]:
     """Notify the listeners of other executors, if there is anything to wake them for."""
     if names:
         payloads = texts(_payloads(executor_id, names))
-        yield Call("wake_others", {"channel": channel, "payloads": payloads})
+        yield StatementCall("wake_others", {"channel": channel, "payloads": payloads})
 
 
 def _payloads(executor_id: str, names: Sequence[str]) -> Iterator[str]:
@@ -109,10 +111,10 @@ def places_of_takes(units: Units) -> dict[str, Value]:
 # --- one kind each -----------------------------------------------------------------------------------
 
 
-def _end(units: Units) -> Iterator[Call]:
+def _end(units: Units) -> Iterator[StatementCall]:
     ending = [(unit, unit.outcome) for unit in units if unit.outcome is not None]
     if ending:
-        yield Call(
+        yield StatementCall(
             "end_workflows",
             {
                 "workflow_id": texts(unit.workflow_id for unit, _ in ending),
@@ -126,16 +128,18 @@ def _end(units: Units) -> Iterator[Call]:
         )
 
 
-def _cancel(units: Units, now_ms: int) -> Iterator[Call]:
+def _cancel(units: Units, now_ms: int) -> Iterator[StatementCall]:
     cancelled = [each for unit in units for each in unit.cancels]
     if cancelled:
-        yield Call("cancel_workflows", {"workflow_ids": texts(cancelled), "pending": Status.PENDING, "now_ms": now_ms})
+        yield StatementCall(
+            "cancel_workflows", {"workflow_ids": texts(cancelled), "pending": Status.PENDING, "now_ms": now_ms}
+        )
 
 
-def _note_recoveries(units: Units) -> Iterator[Call]:
+def _note_recoveries(units: Units) -> Iterator[StatementCall]:
     noted = [(unit, unit.recovery) for unit in units if unit.recovery is not None]
     if noted:
-        yield Call(
+        yield StatementCall(
             "note_recoveries",
             {
                 "workflow_id": texts(unit.workflow_id for unit, _ in noted),
@@ -147,40 +151,40 @@ def _note_recoveries(units: Units) -> Iterator[Call]:
         )
 
 
-def _check_destinations(units: Units) -> Iterator[Call]:
+def _check_destinations(units: Units) -> Iterator[StatementCall]:
     """Check the destinations of messages; a destination that does not exist ends the batch."""
     destinations = refusals.destinations(units)
     if destinations:
-        yield Call("check_destinations", {"workflow_ids": texts(destinations)})
+        yield StatementCall("check_destinations", {"workflow_ids": texts(destinations)})
 
 
-def _send(units: Units) -> Iterator[Call]:
+def _send(units: Units) -> Iterator[StatementCall]:
     messages = [message for unit in units for message in unit.messages]
     if messages:
-        yield Call("send_messages", _columns_of_messages(messages))
+        yield StatementCall("send_messages", _columns_of_messages(messages))
 
 
-def _take_seen(units: Units) -> Iterator[Call]:
+def _take_seen(units: Units) -> Iterator[StatementCall]:
     """Take messages that looks ahead have seen; one that is missing or already read ends the batch."""
     taking = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take_seen is not None]
     if taking:
         seqs = bigints(unit.take_seen for unit in units if unit.take_seen is not None)
-        yield Call("take_seen_messages", _columns_of_entries(taking) | {"seq": seqs})
+        yield StatementCall("take_seen_messages", _columns_of_entries(taking) | {"seq": seqs})
 
 
-def _take(units: Units) -> Iterator[Call]:
+def _take(units: Units) -> Iterator[StatementCall]:
     taking = [(unit.workflow_id, _entry_of_take(unit)) for unit in units if unit.take is not None]
     if taking:
         topics = texts(unit.take.topic for unit in units if unit.take is not None)
-        yield Call("take_messages", _columns_of_entries(taking) | {"topic": topics})
+        yield StatementCall("take_messages", _columns_of_entries(taking) | {"topic": topics})
 
 
-def _look_ahead(units: Units) -> Iterator[Call]:
+def _look_ahead(units: Units) -> Iterator[StatementCall]:
     """Read the messages after those that were taken. A take is known by its number, as in the answer to `_take`."""
     takes = enumerate(((unit.workflow_id, unit.take) for unit in units if unit.take is not None), 1)
     looks = [(number, workflow_id, take) for number, (workflow_id, take) in takes if take.ahead]
     if looks:
-        yield Call(
+        yield StatementCall(
             "see_messages",
             {
                 "number": bigints(number for number, _, _ in looks),
@@ -192,13 +196,15 @@ def _look_ahead(units: Units) -> Iterator[Call]:
         )
 
 
-def _put_back(units: Units) -> Iterator[Call]:
+def _put_back(units: Units) -> Iterator[StatementCall]:
     returning = [unit for unit in units if unit.put_back is not None]
     if returning:
         workflow_ids = texts(unit.workflow_id for unit in returning)
-        yield Call("put_back_messages", {"workflow_id": workflow_ids, "seq": bigints(u.put_back for u in returning)})
+        yield StatementCall(
+            "put_back_messages", {"workflow_id": workflow_ids, "seq": bigints(u.put_back for u in returning)}
+        )
         entries = [(unit.workflow_id, unit.entry) for unit in returning if unit.entry is not None]
-        yield Call(
+        yield StatementCall(
             "reopen_entries",
             {
                 "workflow_id": texts(workflow_id for workflow_id, _ in entries),
@@ -208,7 +214,7 @@ def _put_back(units: Units) -> Iterator[Call]:
         )
 
 
-def _record(units: Units) -> Iterator[Call]:
+def _record(units: Units) -> Iterator[StatementCall]:
     """Write entries. If several are for one position, an open one is replaced by the next.
 
     The `otherwise` of a take is written as if nothing was taken. If a message was taken, the entry is done already, so
@@ -225,26 +231,30 @@ def _record(units: Units) -> Iterator[Call]:
             if before is None or before.state is EntryState.OPEN or unit.put_back is not None:
                 entries[place] = entry
     if entries:
-        yield Call("write_entries", _columns_of_entries([(place[0], entry) for place, entry in entries.items()]))
+        yield StatementCall(
+            "write_entries", _columns_of_entries([(place[0], entry) for place, entry in entries.items()])
+        )
 
 
-def _publish(units: Units) -> Iterator[Call]:
+def _publish(units: Units) -> Iterator[StatementCall]:
     events = [(unit.workflow_id, unit.event) for unit in units if unit.event is not None]
     if events:
-        yield Call("publish_events", _columns_of_events(events))
+        yield StatementCall("publish_events", _columns_of_events(events))
 
 
-def _append(units: Units) -> Iterator[Call]:
+def _append(units: Units) -> Iterator[StatementCall]:
     items = [(unit.workflow_id, unit.item) for unit in units if unit.item is not None]
     if items:
-        yield Call("append_items", _columns_of_items(items))
+        yield StatementCall("append_items", _columns_of_items(items))
 
 
-def _close(units: Units, now_ms: int) -> Iterator[Call]:
+def _close(units: Units, now_ms: int) -> Iterator[StatementCall]:
     closed = [(unit.workflow_id, key) for unit in units for key in unit.closes]
     if closed:
         workflow_ids = texts(workflow_id for workflow_id, _ in closed)
-        yield Call("close_streams", {"workflow_id": workflow_ids, "key": texts(k for _, k in closed), "at_ms": now_ms})
+        yield StatementCall(
+            "close_streams", {"workflow_id": workflow_ids, "key": texts(k for _, k in closed), "at_ms": now_ms}
+        )
 
 
 def _entry_of_take(unit: Unit) -> Entry:

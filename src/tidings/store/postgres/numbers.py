@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from tidings.store.postgres.connect import Database
-from tidings.store.postgres.statements import Call, Value, in_schema
+from tidings.store.postgres.statements import StatementCall, Value, in_schema
 from tidings.store.protocol import Forbidden
 from tidings.store.rows import Row
 
@@ -21,7 +21,7 @@ _MOST_DRAWN: Final = 1_000_000  # numbers drawn at once: takes less than a secon
 class Writing(Protocol):
     """Runs statements in one round trip."""
 
-    def __call__(self, *calls: Call) -> Mapping[str, list[Row]]: ...
+    def __call__(self, *calls: StatementCall) -> Mapping[str, list[Row]]: ...
 
 
 Transaction = Callable[[], AbstractContextManager[None]]
@@ -36,7 +36,7 @@ def put_right(database: Database, write: Writing, transaction: Transaction) -> N
         Unavailable: the database cannot be asked now.
     """
     try:
-        amiss = write(Call("numbers_amiss", {"schema": database.schema}))["numbers_amiss"]
+        amiss = write(StatementCall("numbers_amiss", {"schema": database.schema}))["numbers_amiss"]
     except Forbidden as error:
         logger.warning("cannot check whether the sequences are ahead of their tables: %s", error)
         return
@@ -48,7 +48,7 @@ def put_right(database: Database, write: Writing, transaction: Transaction) -> N
             _set(database, sequence, last, is_sound, write, transaction)
         except Forbidden as error:
             count = min(highest - last, _MOST_DRAWN) if last < highest < _FAR and is_sound else 0
-            write(Call(f"draw_{sequence}", {"count": count}))
+            write(StatementCall(f"draw_{sequence}", {"count": count}))
             if count and count == highest - last:
                 logger.warning("%s: %s; the missing numbers were drawn, so the sequence is ahead", database.name, what)
             else:
@@ -74,10 +74,16 @@ def _set(
 ) -> None:
     table = _table(sequence)
     lock = "lock_messages" if table == "messages" else "lock_starts"
-    define = () if is_sound else (Call(f"define_{sequence}"),)
+    define = () if is_sound else (StatementCall(f"define_{sequence}"),)
     values: dict[str, Value] = {"schema": database.schema, "last": last if 0 < last < _FAR else 0}
     with transaction():
-        write(Call(lock), *define, Call(f"set_{sequence}", values), Call(f"renumber_{table}"), Call("commit"))
+        write(
+            StatementCall(lock),
+            *define,
+            StatementCall(f"set_{sequence}", values),
+            StatementCall(f"renumber_{table}"),
+            StatementCall("commit"),
+        )
 
 
 def _remedy(database: Database, sequence: str, is_sound: bool) -> str:

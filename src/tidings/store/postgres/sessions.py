@@ -25,7 +25,7 @@ import psycopg
 from tidings.store.postgres.arrays import texts
 from tidings.store.postgres.patience import NothingLeft, impatient
 from tidings.store.postgres.settings import BEATEN, MARK, NEWER, OF_SESSION, RESERVED, Wanted
-from tidings.store.postgres.statements import Call, Value
+from tidings.store.postgres.statements import StatementCall, Value
 
 _SET: Final = (
     b"select pg_catalog.set_config(name, value, %s) from rows from "
@@ -43,10 +43,10 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
     pins: Mapping[str, str] = {}
 
     @property
-    def pin(self) -> Call | None:
+    def pin(self) -> StatementCall | None:
         """Return the statement that each transaction must begin with, if there is one."""
         values: dict[str, Value] = {"names": texts(self.pins), "values": texts(self.pins.values())}
-        return Call("pin_settings", values) if self.pins else None
+        return StatementCall("pin_settings", values) if self.pins else None
 
     def begin(self, statement: bytes = b"begin isolation level read committed") -> None:
         """Begin a transaction that has the settings we need."""

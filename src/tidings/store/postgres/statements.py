@@ -39,7 +39,7 @@ class Statement(Struct, frozen=True):
     parameters: tuple[str, ...]
 
 
-class Call(Struct, frozen=True):
+class StatementCall(Struct, frozen=True):
     """A statement to run, by name, and the values of its parameters."""
 
     name: str

@@ -55,10 +55,10 @@ from tidings.store.postgres.connect import (
 )
 from tidings.store.postgres.listener import PostgresListener
 from tidings.store.postgres.sessions import Session
-from tidings.store.postgres.statements import Call, Value
+from tidings.store.postgres.statements import StatementCall, Value
 from tidings.store.postgres.wire import Lost, ServerError, Wire
 from tidings.store.protocol import KEEP_EXECUTORS_MS, MOST_COUNTED, Batch, DataError, Fenced, Severed, Unavailable
-from tidings.store.refusals import Decision, States
+from tidings.store.refusals import BatchDecision, States
 from tidings.store.rows import (
     HISTORY,
     Row,
@@ -79,8 +79,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("tidings")
 
-_BEGIN = Call("begin")
-_COMMIT = Call("commit")
+_BEGIN = StatementCall("begin")
+_COMMIT = StatementCall("commit")
 
 _TRIES: Final = 5  # to commit, each after removing an obstacle
 
@@ -213,7 +213,7 @@ class PostgresStore:
 
     def recall(self, batch: Batch) -> list[Answer] | None:
         """See `Store.recall`."""
-        last_batch = Call("last_batch", {"executor_id": batch.executor_id})
+        last_batch = StatementCall("last_batch", {"executor_id": batch.executor_id})
         row = _only(self._write(last_batch)["last_batch"])
         if row is None or row[0] != batch.number:
             return None
@@ -221,10 +221,10 @@ class PostgresStore:
         applied = [unit for index, unit in enumerate(batch.units) if index not in refused]
         answers = self._write(
             _workflow_states(refusals.destinations(batch.units)),
-            Call("messages_taken_at", changes.places_of_takes(applied)),
+            StatementCall("messages_taken_at", changes.places_of_takes(applied)),
             _read_workflows(refusals.ids_in_use(refused)),
         )
-        decision = Decision(refused, _states(answers["workflow_states"]))
+        decision = BatchDecision(refused, _states(answers["workflow_states"]))
         taken = {"take_messages": answers["messages_taken_at"]}
         return _answers(batch, decision, taken, answers["read_workflows"])
 
@@ -247,7 +247,7 @@ class PostgresStore:
             "app_version": executor.app_version,
             "program": executor.program,
         }
-        return int(self._write(Call("add_executor", row))["add_executor"][0][0])
+        return int(self._write(StatementCall("add_executor", row))["add_executor"][0][0])
 
     @_again_if_mixed_up
     def retire(self, executor_id: str, fence: int, wakes: Sequence[str] = ()) -> None:
@@ -256,8 +256,8 @@ class PostgresStore:
             if self._lock_executors([executor_id]) == {executor_id: fence}:
                 this: dict[str, Value] = {"executor_id": executor_id}
                 self._write(
-                    Call("disown_workflows", this),
-                    Call("remove_executor", this),
+                    StatementCall("disown_workflows", this),
+                    StatementCall("remove_executor", this),
                     *changes.wake(executor_id, wakes, self._database.channel),
                     _COMMIT,
                 )
@@ -266,8 +266,8 @@ class PostgresStore:
         """See `Store.refence`. The second statement sees the changes that the first one waited for."""
         answers = self._write(
             _BEGIN,
-            Call("lock_executors", {"executor_ids": texts([executor_id])}),
-            Call("owned_workflows", {"executor_id": executor_id}),
+            StatementCall("lock_executors", {"executor_ids": texts([executor_id])}),
+            StatementCall("owned_workflows", {"executor_id": executor_id}),
             _COMMIT,
         )
         row = _only(answers["lock_executors"])
@@ -290,9 +290,9 @@ class PostgresStore:
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id, *others]))
             answers = self._write(
-                Call("raise_fences", {"executor_ids": texts([executor.executor_id, *others])}),
-                Call("claim_workflows", wanted | {"executor_id": executor.executor_id}),
-                Call("remove_idle_executors", {"executor_ids": gone, "keep_ms": KEEP_EXECUTORS_MS}),
+                StatementCall("raise_fences", {"executor_ids": texts([executor.executor_id, *others])}),
+                StatementCall("claim_workflows", wanted | {"executor_id": executor.executor_id}),
+                StatementCall("remove_idle_executors", {"executor_ids": gone, "keep_ms": KEEP_EXECUTORS_MS}),
                 _COMMIT,
             )
         return [workflow_of(row) for row in answers["claim_workflows"]]
@@ -309,19 +309,21 @@ class PostgresStore:
         with self._transaction():
             self._check_fence(executor, self._lock_executors([executor.executor_id]))
             own: dict[str, Value] = {"executor_ids": texts([executor.executor_id])}
-            answers = self._write(Call("raise_fences", own), Call("reclaim_workflows", wanted), _COMMIT)
+            answers = self._write(
+                StatementCall("raise_fences", own), StatementCall("reclaim_workflows", wanted), _COMMIT
+            )
         return [workflow_of(row) for row in answers["reclaim_workflows"]]
 
     # --- reading: the reader's thread --------------------------------------------------------------
 
     def now_ms(self) -> int:
         """See `Store.now_ms`."""
-        return int(self._read(Call("now_ms"))["now_ms"][0][0])
+        return int(self._read(StatementCall("now_ms"))["now_ms"][0][0])
 
     def histories(self, workflow_ids: Sequence[str]) -> list[History]:
         """See `Store.histories`."""
         ids = {"workflow_ids": texts(workflow_ids)}
-        return histories_of(workflow_ids, self._read(*(Call(name, ids) for name in HISTORY)))
+        return histories_of(workflow_ids, self._read(*(StatementCall(name, ids) for name in HISTORY)))
 
     def workflows(self, workflow_ids: Sequence[str]) -> dict[str, WorkflowRecord]:
         """See `Store.workflows`."""
@@ -334,13 +336,13 @@ class PostgresStore:
 
     def ends(self, workflow_ids: Sequence[str]) -> dict[str, End | None]:
         """See `Store.ends`."""
-        found = self._read(Call("workflow_ends", {"workflow_ids": texts(workflow_ids)}))["workflow_ends"]
+        found = self._read(StatementCall("workflow_ends", {"workflow_ids": texts(workflow_ids)}))["workflow_ends"]
         return {row[0]: end_of(row) for row in found}
 
     def pending_below(self, workflow_ids: Sequence[str], limit: int) -> list[str]:
         """See `Store.pending_below`."""
         wanted: dict[str, Value] = {"workflow_ids": texts(workflow_ids), "limit": limit}
-        return [workflow_id for (workflow_id,) in self._read(Call("pending_below", wanted))["pending_below"]]
+        return [workflow_id for (workflow_id,) in self._read(StatementCall("pending_below", wanted))["pending_below"]]
 
     def list_workflows(self, wanted: WorkflowFilter) -> list[WorkflowRecord]:
         """See `Store.list_workflows`."""
@@ -348,7 +350,7 @@ class PostgresStore:
         if search is None:
             return []
         values = {name: texts(value) if isinstance(value, tuple) else value for name, value in search.values.items()}
-        return [workflow_of(row) for row in self._read(Call(search.query, values))[search.query]]
+        return [workflow_of(row) for row in self._read(StatementCall(search.query, values))[search.query]]
 
     def steps(self, workflow_id: str, limit: int | None, offset: int, with_outputs: bool) -> list[RecordedEntry] | None:
         """See `Store.steps`."""
@@ -358,27 +360,27 @@ class PostgresStore:
             "offset": offset,
             "with_outputs": with_outputs,
         }
-        return steps_of(self._read(Call("read_steps", values))["read_steps"])
+        return steps_of(self._read(StatementCall("read_steps", values))["read_steps"])
 
     def messages(self, workflow_id: str, limit: int | None, offset: int) -> list[StoredMessage] | None:
         """See `Store.messages`."""
         values: dict[str, Value] = {"workflow_id": workflow_id, "limit": limit, "offset": offset}
-        return messages_of(self._read(Call("read_messages", values))["read_messages"])
+        return messages_of(self._read(StatementCall("read_messages", values))["read_messages"])
 
     def count_unread(self, workflow_ids: Sequence[str]) -> dict[str, int]:
         """See `Store.count_unread`."""
         wanted: dict[str, Value] = {"workflow_ids": texts(workflow_ids), "most": MOST_COUNTED}
-        return dict(self._read(Call("count_unread", wanted))["count_unread"])
+        return dict(self._read(StatementCall("count_unread", wanted))["count_unread"])
 
     def latest_events(self, keys: Sequence[tuple[str, str]]) -> list[EventRead]:
         """See `Store.latest_events`."""
         wanted = {"workflow_id": texts(each for each, _ in keys), "key": texts(key for _, key in keys)}
-        found = self._read(Call("latest_events", wanted))["latest_events"]
+        found = self._read(StatementCall("latest_events", wanted))["latest_events"]
         return [EventRead(value, None if status is None else Status.of(status)) for value, status in found]
 
     def all_events(self, workflow_id: str) -> dict[str, str] | None:
         """See `Store.all_events`."""
-        found = self._read(Call("all_events", {"workflow_id": workflow_id}))["all_events"]
+        found = self._read(StatementCall("all_events", {"workflow_id": workflow_id}))["all_events"]
         return {key: value for key, value in found if key is not None} if found else None
 
     def read_streams(self, wanted: Sequence[tuple[str, str, int]], limit: int, max_bytes: int) -> list[StreamPage]:
@@ -391,17 +393,17 @@ class PostgresStore:
             "limit": limit,
             "max_bytes": max_bytes,
         }
-        found = self._read(Call("read_streams", values))["read_streams"]
+        found = self._read(StatementCall("read_streams", values))["read_streams"]
         pages = {each: page_of(row[0], row[1:]) for each, row in zip(different, found, strict=True)}
         return [pages[each] for each in wanted]
 
     def executors(self) -> list[Executor]:
         """See `Store.executors`."""
-        return [executor_of(row) for row in self._read(Call("read_executors"))["read_executors"]]
+        return [executor_of(row) for row in self._read(StatementCall("read_executors"))["read_executors"]]
 
     def pending_groups(self) -> list[PendingGroup]:
         """See `Store.pending_groups`."""
-        return [group_of(row) for row in self._read(Call("pending_groups"))["pending_groups"]]
+        return [group_of(row) for row in self._read(StatementCall("pending_groups"))["pending_groups"]]
 
     def reconnect_reader(self) -> None:
         """See `Store.reconnect_reader`."""
@@ -432,7 +434,7 @@ class PostgresStore:
             *changes.wake(batch.executor_id, batch.wakes, self._database.channel),
             _COMMIT,
         )
-        decision = Decision({}, _states(answers.get("check_destinations", ())))
+        decision = BatchDecision({}, _states(answers.get("check_destinations", ())))
         return _answers(batch, decision, answers, ())
 
     @_again_if_mixed_up
@@ -456,11 +458,11 @@ class PostgresStore:
             noted: dict[str, Value] = {"refusals": refusals.encode(decision.refusals), "executor_id": batch.executor_id}
             answers = self._write(
                 # Withdrawn and started again, because a unit that started a workflow may be refused after all.
-                Call("withdraw_workflows", {"workflow_ids": texts(started)}),
+                StatementCall("withdraw_workflows", {"workflow_ids": texts(started)}),
                 *changes.start(applied, batch.executor_id),
                 *changes.write(applied, batch),
                 *changes.wake(batch.executor_id, batch.wakes, self._database.channel),
-                Call("note_refusals", noted),
+                StatementCall("note_refusals", noted),
                 _read_workflows(refusals.ids_in_use(decision.refusals)),
                 _COMMIT,
             )
@@ -468,7 +470,7 @@ class PostgresStore:
 
     # --- connections -------------------------------------------------------------------------------
 
-    def _write(self, *calls: Call) -> _Answers:
+    def _write(self, *calls: StatementCall) -> _Answers:
         in_transaction = self._writer is not None and self._writer.in_transaction
         try:
             return self._run(self._writer, calls)
@@ -481,14 +483,14 @@ class PostgresStore:
             self.reconnect()
             return self._run(self._writer, calls)
 
-    def _read(self, *calls: Call) -> _Answers:
+    def _read(self, *calls: StatementCall) -> _Answers:
         try:
             return self._run(self._reader, calls)
         except Severed:
             self.reconnect_reader()
             return self._run(self._reader, calls)
 
-    def _run(self, wire: Wire | None, calls: Sequence[Call]) -> _Answers:
+    def _run(self, wire: Wire | None, calls: Sequence[StatementCall]) -> _Answers:
         """Run `calls` in one round trip, and raise what their errors mean to the store's caller."""
         if wire is None:
             raise self._database.unavailable("there is no connection")
@@ -523,7 +525,7 @@ class PostgresStore:
                 raise
             raise meaning from error
 
-    def _run_prepared_or_not(self, wire: Wire, calls: Sequence[Call]) -> _Answers:
+    def _run_prepared_or_not(self, wire: Wire, calls: Sequence[StatementCall]) -> _Answers:
         """Run `calls`; if prepared statements got mixed up, run them again unprepared. A failed call wrote nothing.
 
         Raises:
@@ -568,7 +570,7 @@ class PostgresStore:
             writer.rollback()
 
     def _lock_executors(self, executor_ids: Sequence[str]) -> dict[str, int]:
-        found = self._write(Call("lock_executors", {"executor_ids": texts(executor_ids)}))["lock_executors"]
+        found = self._write(StatementCall("lock_executors", {"executor_ids": texts(executor_ids)}))["lock_executors"]
         return {executor_id: fence for executor_id, fence, _ in found}
 
     def _check_fence(self, executor: Executor, fences: Mapping[str, int]) -> None:
@@ -583,7 +585,7 @@ class PostgresStore:
         """Remove the leftovers of deleted workflows under the ids that this batch is about to start."""
         chosen = [unit.start.workflow_id for unit in batch.units if unit.start is not None and unit.start.is_id_chosen]
         ids: dict[str, Value] = {"workflow_ids": texts(chosen)}
-        self._write(*(Call(f"remove_left_{what}", ids) for what in _LEFTOVERS))
+        self._write(*(StatementCall(f"remove_left_{what}", ids) for what in _LEFTOVERS))
         logger.warning(
             "%s: removed rows of deleted workflows whose ids are used again. The first of these ids may be %r",
             self._database.name,
@@ -605,8 +607,8 @@ class PostgresStore:
 # --- calls and answers that several methods need -----------------------------------------------------
 
 
-def _renew(batch: Batch) -> Call:
-    return Call(
+def _renew(batch: Batch) -> StatementCall:
+    return StatementCall(
         "renew_executor",
         {
             "number": batch.number,
@@ -618,19 +620,19 @@ def _renew(batch: Batch) -> Call:
     )
 
 
-def _workflow_states(workflow_ids: Iterable[str]) -> Call:
-    return Call("workflow_states", {"workflow_ids": texts(workflow_ids)})
+def _workflow_states(workflow_ids: Iterable[str]) -> StatementCall:
+    return StatementCall("workflow_states", {"workflow_ids": texts(workflow_ids)})
 
 
 def _states(found: Iterable[Row]) -> States:
     return {workflow_id: (status, epoch) for workflow_id, status, epoch in found}
 
 
-def _read_workflows(workflow_ids: Collection[str]) -> Call:
-    return Call("read_workflows", {"workflow_ids": texts(workflow_ids)})
+def _read_workflows(workflow_ids: Collection[str]) -> StatementCall:
+    return StatementCall("read_workflows", {"workflow_ids": texts(workflow_ids)})
 
 
-def _answers(batch: Batch, decision: Decision, found: _Answers, in_use: Sequence[Row]) -> list[Answer]:
+def _answers(batch: Batch, decision: BatchDecision, found: _Answers, in_use: Sequence[Row]) -> list[Answer]:
     """Build the answers. Takes are numbered from 1: which message each got, and which messages wait after it."""
     refused, states = decision
     ahead: defaultdict[int, list[Taken]] = defaultdict(list)

@@ -25,7 +25,7 @@ from tidings.store.postgres import patience
 from tidings.store.postgres.arrays import Array
 from tidings.store.postgres.servers import server_of
 from tidings.store.postgres.sessions import Session
-from tidings.store.postgres.statements import Call, Statement, Statements, Value
+from tidings.store.postgres.statements import Statement, StatementCall, Statements, Value
 from tidings.store.rows import Row
 
 # The format of answers. In the text format arrays are quoted, and every character must be checked: reading a page of a
@@ -88,7 +88,7 @@ class Wire:
         self._pq = connection.pgconn
         self._statements = statements
         self._keep_prepared = prepared
-        self._begin = Call("begin_reading" if only_reads else "begin")
+        self._begin = StatementCall("begin_reading" if only_reads else "begin")
         self._prepared: set[str] = set()
         self.server = server_of(connection)
         self._refusal: ServerError | None = None  # the server's first error for the last calls sent
@@ -98,7 +98,7 @@ class Wire:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pq.socket, selectors.EVENT_READ)
 
-    def run(self, calls: Sequence[Call]) -> dict[str, list[Row]]:
+    def run(self, calls: Sequence[StatementCall]) -> dict[str, list[Row]]:
         """Run `calls` in one round trip and return the rows of each, by the call's name.
 
         Without `begin` at their start they are one transaction. When one fails, the calls after it are skipped, and an
@@ -176,15 +176,15 @@ class Wire:
 
     # --- one round trip -----------------------------------------------------------------------------
 
-    def _pinned(self, calls: Sequence[Call]) -> Sequence[Call]:
+    def _pinned(self, calls: Sequence[StatementCall]) -> Sequence[StatementCall]:
         """Put the settings after each `begin`; calls without a `begin` get one for that, if there are settings."""
         if self._pin is None or self.in_transaction:
             return calls
         if calls[0].name == "begin":
             return [calls[0], self._pin, *calls[1:]]
-        return [self._begin, self._pin, *calls, Call("commit")]
+        return [self._begin, self._pin, *calls, StatementCall("commit")]
 
-    def _message(self, call: Call) -> tuple[Statement, list[bytes | None], list[int]]:
+    def _message(self, call: StatementCall) -> tuple[Statement, list[bytes | None], list[int]]:
         statement = self._statements[call.name]
         values = [call.values[name] for name in statement.parameters]
         # Text is sent in the binary format: in the text format it would end at a NUL.
@@ -195,7 +195,7 @@ class Wire:
         if self._refusal is not None and self._refusal.is_fatal:
             raise psycopg.OperationalError("the session has ended")
         if self.in_transaction:
-            self._exchange([self._message(Call("rollback"))], prepared=False)
+            self._exchange([self._message(StatementCall("rollback"))], prepared=False)
             if self._refusal is not None:
                 raise psycopg.OperationalError(f"a rollback failed: {self._refusal}")
 

@@ -41,7 +41,7 @@ from tidings.model import (
 from tidings.store import refusals
 from tidings.store.lists import search_for
 from tidings.store.protocol import KEEP_EXECUTORS_MS, MOST_COUNTED, Batch, DataError, Fenced, Unavailable
-from tidings.store.refusals import Decision, States
+from tidings.store.refusals import BatchDecision, States
 from tidings.store.rows import (
     HISTORY,
     Row,
@@ -154,7 +154,7 @@ class SqliteStore:
             row = db.execute(_SQL["last_batch"], (batch.executor_id,)).fetchone()
             if row is None or row[0] != batch.number:
                 return None
-            decision = Decision(refusals.decode(row[1]), _states(db, refusals.destinations(batch.units)))
+            decision = BatchDecision(refusals.decode(row[1]), _states(db, refusals.destinations(batch.units)))
             taken = {}
             for index, unit in enumerate(batch.units):
                 if unit.take is not None and index not in decision.refusals:
@@ -500,7 +500,7 @@ def _write_streams(db: sqlite3.Connection, units: _Numbered, now_ms: int) -> Non
 
 
 def _answers(
-    db: sqlite3.Connection, units: Sequence[Unit], decision: Decision, taken: dict[int, Taken | None]
+    db: sqlite3.Connection, units: Sequence[Unit], decision: BatchDecision, taken: dict[int, Taken | None]
 ) -> list[Answer]:
     records = _read_workflows(db, refusals.ids_in_use(decision.refusals)) if decision.refusals else {}
     answers: list[Answer] = []
