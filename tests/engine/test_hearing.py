@@ -121,7 +121,7 @@ def talk(here: FaultyEngine, neighbour: FaultyEngine) -> None:
     DBOS.cancel_workflow("cancelled")
     with pytest.raises(DBOSAwaitedWorkflowCancelledError):
         cancelled.result(60)
-    wait_until(lambda: not neighbour.engine.are_there())
+    wait_until(lambda: not neighbour.engine.has_runs())
 
 
 @contextmanager
@@ -373,7 +373,7 @@ def talk_as(client: DBOSClient, neighbour: FaultyEngine) -> None:
     client.cancel_workflow("cancelled")
     with pytest.raises(DBOSAwaitedWorkflowCancelledError):
         cancelled.result(60)
-    wait_until(lambda: not neighbour.engine.are_there())
+    wait_until(lambda: not neighbour.engine.has_runs())
 
 
 def test_a_client_hears_everything_at_once(client: DBOSClient, neighbour: FaultyEngine) -> None:

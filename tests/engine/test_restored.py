@@ -150,7 +150,7 @@ def test_what_the_database_has_when_it_is_back_counts(
         assert _steps == {("both", 0): 1, ("both", 1): 2, ("both", 2): 1, ("lost", 0): 1}
         [said] = losses(caplog)
         assert "has lost changes that it had confirmed" in said
-        assert not here.engine.are_there()
+        assert not here.engine.has_runs()
     assert [(each.workflow_id, each.status) for each in read_records(database_url).workflows] == [("both", "SUCCESS")]
 
 

@@ -281,7 +281,7 @@ def test_destroy_gives_the_workflows_back_though_a_client_goes_on(database_url: 
     DBOS.destroy()
     assert (record(database_url, "a").executor_id, record(database_url, "b").executor_id) == (None, None)
     assert Rows(database_url).run("select executor_id from {executors}") != [(former,)]
-    assert not shared.are_there()
+    assert not shared.has_runs()
     finishes_elsewhere(database_url, "a", "b")
     assert awaited.result(60) == "a elsewhere"
     assert ran == ["a", "b"]
@@ -349,7 +349,7 @@ def _destroy_behind(shared: Engine, gate: Gate) -> Future[None]:
     """Destroy `DBOS` while the committer stands at the gate, up to where it waits for the committer."""
     gate.await_reached()
     destroying = aside(DBOS.destroy)
-    wait_until(lambda: len(shared.committer._inbox._items) > 0 and not shared.are_there())
+    wait_until(lambda: len(shared.committer._inbox._items) > 0 and not shared.has_runs())
     return destroying
 
 

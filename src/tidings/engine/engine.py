@@ -53,7 +53,7 @@ TAKEN_OVER = "another process took it over"
 _GIVE_BACK_MS = 2_000
 
 
-class Runs(Protocol):
+class HostRuns(Protocol):
     """The runs of a host."""
 
     @property
@@ -153,7 +153,7 @@ class Engine:
         self.timers = Timers(self.clock)
         self.timekeeper = Timekeeper(self.clock, self.reader, self.timers, self.hearing.look_at_once)
         self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.hooks, Lacking())
-        self._runs: Runs = NoRuns()
+        self._runs: HostRuns = NoRuns()
         self._look: Callable[[], None] = _do_nothing
         self._names: Callable[[], Collection[str]] | None = None
         self._ports: list[Port] = []
@@ -224,7 +224,7 @@ class Engine:
 
     def admit(
         self,
-        runs: Runs,
+        runs: HostRuns,
         label: str,
         app_version: str,
         program: str,
@@ -354,7 +354,7 @@ class Engine:
 
     # --- called by the listener -----------------------------------------------------------------------
 
-    def are_there(self) -> bool:
+    def has_runs(self) -> bool:
         """Tell whether this process executes any workflow."""
         return self._runs.has_live
 

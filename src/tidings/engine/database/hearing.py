@@ -49,10 +49,10 @@ _POLL_SECONDS_PER_KEY: Final = 0.0005
 _STOP_SECONDS: Final = 2.0
 
 
-class Runs(Protocol):
-    """The engine, as far as the listener's thread calls it."""
+class Upkeep(Protocol):
+    """The engine, as far as the listener's thread calls it: what needs a look now and then, or when a name is heard."""
 
-    def are_there(self) -> bool:
+    def has_runs(self) -> bool:
         """Tell whether this process executes any workflow."""
 
     def stop_cancelled(self, among: Collection[str] | None = None) -> None:
@@ -80,12 +80,12 @@ class Hearing:
     """The listener of this process."""
 
     def __init__(
-        self, store: Store, waiters: Waiters, committer: Committer, runs: Runs, hooks: Hooks, settings: Connection
+        self, store: Store, waiters: Waiters, committer: Committer, upkeep: Upkeep, hooks: Hooks, settings: Connection
     ) -> None:
         self._store = store
         self._waiters = waiters
         self._committer = committer
-        self._runs = runs
+        self._upkeep = upkeep
         self._hooks = hooks
         self._listens = settings.use_listen_notify
         self._poll_seconds = settings.polling_interval_seconds
@@ -182,8 +182,8 @@ class Hearing:
         if self._stood_still:
             self._stood_still = False
             self._probe_at = self._recheck_at = now
-        self._runs.tend_outages()
-        self._runs.tell_waiting()
+        self._upkeep.tend_outages()
+        self._upkeep.tell_waiting()
         if self._listening_as != self._executor_id:
             self._forget_listener()
         if self._listens and self._listener is None and now >= self._listen_at:
@@ -210,7 +210,7 @@ class Hearing:
         # In the other order it could be missed.
         self._is_idle = True
         now = time.monotonic()
-        if not self._waiters.is_empty or self._runs.are_there():
+        if not self._waiters.is_empty or self._upkeep.has_runs():
             self._linger_until = now + _LINGER_SECONDS
         self._is_idle = now >= self._linger_until
         return not self._is_idle
@@ -223,9 +223,9 @@ class Hearing:
             return
         cancelled = [each for name in names if (each := cancelled_workflow(name)) is not None]
         if cancelled:
-            self._runs.stop_cancelled(cancelled)
+            self._upkeep.stop_cancelled(cancelled)
         if ORPHANS in names:
-            self._runs.look_for_orphans()
+            self._upkeep.look_for_orphans()
         settle_all((arrival, True, None) for arrival in self._waiters.take_named(names))
 
     def _recheck(self) -> None:
@@ -233,7 +233,7 @@ class Hearing:
         self._recheck_at = time.monotonic() + (self._recheck_seconds if self.is_proven else self._poll_pause())
         self._hooks.passes(Point.RECHECK, self.is_proven)
         settle_all((arrival, True, None) for arrival in self._waiters.take_all())
-        self._runs.stop_cancelled()
+        self._upkeep.stop_cancelled()
 
     def _poll_pause(self) -> float:
         return max(self._poll_seconds, self._waiters.key_count * _POLL_SECONDS_PER_KEY)

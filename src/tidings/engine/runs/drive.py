@@ -37,7 +37,7 @@ from tidings.core.effects import (
 )
 from tidings.engine.runs.cancelling import cancel_again
 from tidings.engine.runs.loops import is_closing, is_interrupted
-from tidings.engine.runs.port import Port, Watching
+from tidings.engine.runs.port import CurrentArrival, Port
 from tidings.engine.runs.turns import Turns
 from tidings.engine.runs.workers import parked
 from tidings.engine.waiting.arrivals import Arrival
@@ -56,7 +56,7 @@ def drive(operation: Operation[T], port: Port) -> T:
     resume: Callable[[Any], Effect] = operation.send
     argument: Any = None
     result: Any = None
-    with Watching(port) as watching:
+    with CurrentArrival(port) as current:
         while True:
             try:
                 effect = resume(argument)
@@ -64,18 +64,18 @@ def drive(operation: Operation[T], port: Port) -> T:
                 result = stop.value
                 break
             try:
-                resume, argument = operation.send, _perform(effect, port, watching)
+                resume, argument = operation.send, _perform(effect, port, current)
             except BaseException as error:
                 resume, argument = operation.throw, error
     return cast(T, _unwrap(result))  # Here, because inside the loop it would be raised while another error is handled.
 
 
-def _perform(effect: Effect, port: Port, watching: Watching) -> Any:
+def _perform(effect: Effect, port: Port, current: CurrentArrival) -> Any:
     match effect:
         case Call(function):
             return _plain(function())
         case Watch(keys):
-            return watching.on(keys)
+            return current.watch(keys)
         case Wait():
             with port.waiting(effect) as ticket, parked():
                 return ticket.result()
@@ -103,7 +103,7 @@ async def drive_async(operation: Operation[T], port: Port) -> T:
     cancelled: asyncio.CancelledError | None = None
     entered = None if port.turns is None else _enter(port.turns)
     try:
-        with Watching(port) as watching:
+        with CurrentArrival(port) as current:
             while True:
                 try:
                     effect = resume(argument)
@@ -119,7 +119,7 @@ async def drive_async(operation: Operation[T], port: Port) -> T:
                         answer = None
                         await _turn(effect, port, is_given_up=cancelled is not None)
                     else:
-                        answer = await _perform_async(effect, port, watching)
+                        answer = await _perform_async(effect, port, current)
                     resume, argument = operation.send, answer
                 except asyncio.CancelledError as error:
                     meaning = _meaning(error, effect, port)
@@ -139,13 +139,13 @@ def _enter(turns: Turns) -> asyncio.Task[Any] | None:
     return task if task is not None and turns.enters(task) else None
 
 
-async def _perform_async(effect: Effect, port: Port, watching: Watching) -> Any:
+async def _perform_async(effect: Effect, port: Port, current: CurrentArrival) -> Any:
     match effect:
         case Call(function):
             value = function()
             return await value if isawaitable(value) else value
         case Watch(keys):
-            return watching.on(keys)
+            return current.watch(keys)
         case Wait():
             with port.waiting(effect) as ticket:
                 return await ticket

@@ -268,7 +268,7 @@ class Port:
             )
 
 
-class Watching:
+class CurrentArrival:
     """The arrival that one operation watches with: one at a time, forgotten when the operation is over."""
 
     __slots__ = ("_arrival", "_port")
@@ -277,14 +277,14 @@ class Watching:
         self._port = port
         self._arrival: Arrival | None = None
 
-    def on(self, keys: tuple[WakeKey, ...]) -> Arrival:
+    def watch(self, keys: tuple[WakeKey, ...]) -> Arrival:
         """Watch for `keys` instead of the keys watched before."""
         if self._arrival is not None:
             self._port.forget(self._arrival)
         self._arrival = self._port.watch(keys)
         return self._arrival
 
-    def __enter__(self) -> Watching:
+    def __enter__(self) -> CurrentArrival:
         return self
 
     def __exit__(self, *_: object) -> None:
