@@ -10,16 +10,6 @@ from collections.abc import Callable, Coroutine
 from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from tidings.api.attempts import (
-    AskRetry,
-    Attempting,
-    Try,
-    ask_retry,
-    ask_retry_async,
-    awaiting_attempt,
-    blocking_attempt,
-    threaded_attempt,
-)
 from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
 from tidings.api.decorating import STEP, check_function, gives_values_one_by_one, is_async, name_for, refuse_bare
 from tidings.api.retries import (
@@ -33,11 +23,8 @@ from tidings.api.retries import (
     policy_from,
 )
 from tidings.api.workflows import REGISTRY
-from tidings.core.effects import Operation
-from tidings.core.operations import steps
-from tidings.engine.runs import reports
 from tidings.engine.runs import scope as scopes
-from tidings.engine.runs.drive import drive, drive_async
+from tidings.engine.runs.attempts import StepCall, run_step, run_step_async
 from tidings.engine.runs.executors import stray_of
 from tidings.engine.runs.loops import running_loop
 from tidings.engine.runs.registry import StepFunction
@@ -253,9 +240,8 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return _run_on_loop(step, args, kwargs)
     call = call_here()
     if call is not None:
-        return call.perform(functools.partial(_run_async, step, args, kwargs, threaded_attempt))
-    caller = caller_in_app(scopes.of_thread)
-    return drive(_operation(caller, step, blocking_attempt(caller, step, args, kwargs), ask_retry), caller.port)
+        return call.perform(functools.partial(_run_async, step, args, kwargs, stays_in_thread=True))
+    return run_step(_begin(caller_in_app(scopes.of_thread), step, args, kwargs))
 
 
 def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -285,11 +271,11 @@ def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, An
     if step.is_async:
         refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
     caller = caller_in_app(scopes.of_task)
-    operation = _operation(caller, step, blocking_attempt(caller, step, args, kwargs), ask_retry)
+    call = _begin(caller, step, args, kwargs)
     clock, said = caller.engine.clock, current_host().slow_steps
     begun_ms = clock.now_ms()
     try:
-        return drive(operation, caller.port)
+        return run_step(call)
     finally:
         _say_if_slow(step, caller, said, clock.now_ms() - begun_ms)
 
@@ -309,7 +295,7 @@ def _say_if_slow(step: StepFunction, caller: Caller, said: set[str], ms: int) ->
 
 
 async def _run_async(
-    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], attempting: Attempting = awaiting_attempt
+    step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, stays_in_thread: bool = False
 ) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
@@ -317,22 +303,27 @@ async def _run_async(
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
     caller = caller_in_app(scopes.of_task)
-    attempt = attempting(caller, step, args, kwargs)
-    return await drive_async(_operation(caller, step, attempt, ask_retry_async), caller.port)
+    return await run_step_async(_begin(caller, step, args, kwargs, stays_in_thread=stays_in_thread))
 
 
-def _operation(caller: Caller, step: StepFunction, attempt: Try, ask: AskRetry) -> Operation[Any]:
+def _begin(
+    caller: Caller,
+    step: StepFunction,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    stays_in_thread: bool = False,
+) -> StepCall:
+    """Take the step's place in the workflow, and describe the call."""
     workflow = caller.workflow
     assert workflow is not None
-    slot = workflow.begin(step.name)
-    policy = step.policy
-    if policy.should_retry is not None:
-        policy = dataclasses.replace(policy, should_retry=functools.partial(ask, policy.should_retry, workflow, slot))
-    return steps.step(
-        slot,
-        functools.partial(attempt, workflow, slot),
-        policy,
-        functools.partial(reports.tries_again, workflow.run, step.name, policy.max_attempts),
+    return StepCall(
+        step=step,
+        code=functools.partial(step.function, *args, **kwargs),
+        workflow=workflow,
+        parts=current_host().step_parts,
+        slot=workflow.begin(step.name),
+        stays_in_thread=stays_in_thread,
     )
 
 

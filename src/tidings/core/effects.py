@@ -2,7 +2,8 @@
 
 An operation (`core.operations`) is a generator. It yields effects, and a driver (`engine.runs.drive`)
 resumes it with their results. The operation knows no thread, no event loop and no clock. The
-drivers are the only code that performs effects, and the only code that knows blocking from async.
+drivers are the only code that performs effects: one blocks, the other awaits. The user code of a step
+has both forms too (`engine.runs.attempts`); a driver runs it as a `Call`.
 
 When the program gives up an effect (it cancels the await), the driver raises `Abandoned` inside the
 operation. The operation may still `Defer` a unit; then it must let `Abandoned` propagate.

@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from tidings.engine.engine import Engine
 from tidings.engine.ownership.supervisor import Supervisor
+from tidings.engine.runs.attempts import StepParts
 from tidings.engine.runs.coroutines import Coroutines
 from tidings.engine.runs.live import LiveRun
 from tidings.engine.runs.loops import BackgroundLoop, HomeLoop, running_loop
@@ -79,6 +80,9 @@ class Host:
         self._home = HomeLoop(home)
         self._background = BackgroundLoop(engine.timers)
         self.coroutines = Coroutines(self._home, self._background)
+        self.step_parts = StepParts(
+            workers=self.workers, coroutines=self.coroutines, timers=engine.timers, loop_closes=self._loop_closes
+        )
         self.runner = Runner(engine.parts, self.workers, self._callers, self._home, self._background, self._take_up)
         self.starter = Starter(
             self.runner,
@@ -159,9 +163,10 @@ class Host:
             if self._stopped.wait(_LOOK_SECONDS):
                 return
 
-    def loop_closes(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _loop_closes(self, loop: asyncio.AbstractEventLoop) -> None:
         """Log, once for each event loop that closes, which steps that cuts off."""
-        if loop not in self._closed_loops and not self._stopped.is_set():
+        is_running = not self._stopped.is_set() and self.engine.pid == os.getpid()
+        if is_running and loop not in self._closed_loops:
             self._closed_loops.add(loop)
             self._say_cut_off("their event loop is closed", self.runner.running_steps(loop))
 

@@ -36,6 +36,7 @@ class TimeLimit:
 
     def __init__(
         self,
+        *,
         workers: Workers,
         timers: Timers,
         seconds: float,
