@@ -12,12 +12,14 @@ from typing import Any
 _overtaken: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
 
-def cancel_again(task: asyncio.Task[Any]) -> None:
-    """Deliver a cancellation again, after the answer that it came too late for.
+def cancel_again() -> None:
+    """Deliver a cancellation to this task again, after the answer that it came too late for.
 
     Does nothing if the cancellation was meant only for that one await: `asyncio.timeout` and `wait_for` withdraw their
     request (`uncancel`) when they end, which is before this runs. The count of requests does not change.
     """
+    task = asyncio.current_task()
+    assert task is not None
     _overtaken.add(task)
     task.get_loop().call_soon(_cancel_again, task)
 

@@ -1,7 +1,9 @@
 """The two drivers: one blocks a thread, the other awaits.
 
 A driver runs an operation (a generator of effects, `core.effects`) to its end. What an effect means is the same for
-both drivers, and is defined in `engine.runs.port`. A driver only waits for it, in its own way.
+both drivers, and is defined in `engine.runs.port`. A driver only waits for it, in its own way. So the rules of
+operations know nothing of blocking and awaiting. Where the code of a step runs is another matter: a blocking and an
+awaiting function of `engine.runs.attempts` decide that, and the drivers call them as they call any user code.
 
 Only the awaiting driver knows cancelled awaits. A cancellation does not undo what was handed over:
 
@@ -189,14 +191,9 @@ async def _committed(job: Job, port: Port) -> Any:
     except asyncio.CancelledError:
         if _is_ending(port) or port.withdraw(job) or port.is_outside:
             raise  # For an outside caller, the unit may still be written; no one gets the answer.
-        while not job.settled:
-            with contextlib.suppress(asyncio.CancelledError):
-                await job
-            if _is_ending(port):
-                raise  # If the unit was committed, the run finds it when it is resumed.
-        task = asyncio.current_task()
-        assert task is not None
-        cancel_again(task)
+        if not await _outlast(job, port):
+            raise  # If the unit was committed, the run finds it when it is resumed.
+        cancel_again()
         return await job
 
 
@@ -211,9 +208,7 @@ async def _receive(receive: Receive, port: Port) -> Any:
     except asyncio.CancelledError:
         if _is_ending(port) or port.withdraw_take(arrival) or not await _taken(arrival, port):
             raise
-        task = asyncio.current_task()
-        assert task is not None
-        cancel_again(task)
+        cancel_again()
         return await arrival
     finally:
         port.received(arrival)
@@ -222,15 +217,22 @@ async def _receive(receive: Receive, port: Port) -> Any:
 async def _taken(arrival: Arrival, port: Port) -> bool:
     """Give a receive up, unless its message is being taken. Tells whether it was taken."""
     arrival.settle(False)  # If the take is in progress, this counts only if it finds no message.
-    while not arrival.settled:
-        with contextlib.suppress(asyncio.CancelledError):
-            await arrival
-        if _is_ending(port):
-            return False  # The taken message is recorded. The run finds it when it is resumed.
+    if not await _outlast(arrival, port):
+        return False  # If a message was taken, the run finds it when it is resumed.
     try:
         return isinstance(await arrival, Taken)
     except Exception:
         return False  # If the run is dead, the next effect raises the reason.
+
+
+async def _outlast(ticket: Ticket, port: Port) -> bool:
+    """Await a ticket, however often this await is cancelled. Returns false if this execution ends meanwhile."""
+    while not ticket.settled:
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticket
+        if _is_ending(port):
+            return False
+    return True
 
 
 async def _turn(turn: Turn, port: Port, *, is_given_up: bool) -> None:
@@ -239,8 +241,6 @@ async def _turn(turn: Turn, port: Port, *, is_given_up: bool) -> None:
     If the operation was given up, its own cancellation waits for this turn. Then a further cancellation changes
     nothing.
     """
-    task = asyncio.current_task()
-    assert task is not None
     assert port.turns is not None
     was_cancelled = False
     while True:
@@ -253,7 +253,7 @@ async def _turn(turn: Turn, port: Port, *, is_given_up: bool) -> None:
         else:
             break
     if was_cancelled and not is_given_up:
-        cancel_again(task)
+        cancel_again()
 
 
 async def _handed_over(room: Ticket, port: Port) -> None:
@@ -264,10 +264,9 @@ async def _handed_over(room: Ticket, port: Port) -> None:
     try:
         await room
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if _is_ending(port) or task is None:
+        if _is_ending(port):
             raise
-        cancel_again(task)
+        cancel_again()
     finally:
         if turns is not None:
             turns.hold(-1)
