@@ -97,15 +97,23 @@ def check_not_forked(engine: Engine, did: str, remedy: str) -> None:
 
 
 class Caller:
-    """The code that calls an operation: workflow code, a step, or code outside of both."""
+    """The code that calls an operation: workflow code, a step, or code outside of both. A client has no host."""
 
-    __slots__ = ("engine", "port", "scope", "serializer")
+    __slots__ = ("engine", "host", "port", "scope", "serializer")
 
-    def __init__(self, engine: Engine, port: Port, serializer: Serializer, scope: Scope | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        port: Port,
+        serializer: Serializer,
+        scope: Scope | None = None,
+        host: Host | None = None,
+    ) -> None:
         self.engine = engine
         self.port = port
         self.serializer = serializer
         self.scope = scope
+        self.host = host
 
     @property
     def workflow(self) -> Scope | None:
@@ -166,7 +174,7 @@ def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
         if scope.attempt is not None:
             scope.attempt.check_running()
     host = current_host()
-    return Caller(host.engine, host.port if scope is None else scope.port, host.settings.serializer, scope)
+    return Caller(host.engine, host.port if scope is None else scope.port, host.settings.serializer, scope, host)
 
 
 def refuse_running_loop(name: str, awaited: str | None = None, more: str = "", how: str = "await {}") -> None:

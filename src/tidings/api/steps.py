@@ -315,13 +315,14 @@ def _begin(
     stays_in_thread: bool = False,
 ) -> StepCall:
     """Take the step's place in the workflow, and describe the call."""
-    workflow = caller.workflow
+    workflow, host = caller.workflow, caller.host
     assert workflow is not None
+    assert host is not None
     return StepCall(
         step=step,
         code=functools.partial(step.function, *args, **kwargs),
         workflow=workflow,
-        parts=current_host().step_parts,
+        parts=host.step_parts,
         slot=workflow.begin(step.name),
         stays_in_thread=stays_in_thread,
     )
