@@ -63,7 +63,7 @@ def test_who_waits_gives_the_permit_to_another() -> None:
         if depth == 0:
             return 0
         child = workers.call(lambda: descend(depth - 1))
-        with workers.parked():
+        with workers.without_permit():
             return 1 + int(child.result())
 
     assert workers.call(lambda: descend(20)).result() == 20
@@ -77,7 +77,7 @@ def test_who_comes_back_from_a_wait_gets_the_permit_of_one_that_begins_to_wait()
     first_waits, second_runs, wait_now = threading.Event(), threading.Event(), threading.Event()
 
     def first_job() -> str:
-        with workers.parked():
+        with workers.without_permit():
             first_waits.set()
             first.result()
         second.settle("from the first")  # For which the second waits, with the permit given back.
@@ -86,7 +86,7 @@ def test_who_comes_back_from_a_wait_gets_the_permit_of_one_that_begins_to_wait()
     def second_job() -> str:
         second_runs.set()
         wait_now.wait()
-        with workers.parked():
+        with workers.without_permit():
             return str(second.result())
 
     ran_first = workers.call(first_job)
@@ -109,7 +109,7 @@ def test_the_limit_holds_when_many_come_back_at_once() -> None:
     waiting = threading.Semaphore(0)
 
     def job() -> None:
-        with workers.parked():
+        with workers.without_permit():
             waiting.release()
             go.result()
         with crowd:
@@ -129,18 +129,18 @@ def test_the_limit_holds_when_many_come_back_at_once() -> None:
     workers.stop()
 
 
-def test_parking_outside_of_a_worker_is_nothing() -> None:
+def test_giving_a_permit_back_outside_of_a_worker_is_nothing() -> None:
     workers = Workers(1)
-    with workers.parked():
+    with workers.without_permit():
         assert workers.call(lambda: "a permit").result() == "a permit"
     workers.stop()
 
 
-def test_parking_inside_of_parking_gives_one_permit() -> None:
+def test_giving_a_permit_back_twice_gives_one_permit() -> None:
     workers = Workers(1)
 
     def job() -> int:
-        with workers.parked(), workers.parked():
+        with workers.without_permit(), workers.without_permit():
             inside = workers._running
         return inside * 10 + workers._running
 
@@ -170,21 +170,21 @@ def test_stopping_ends_idle_threads_and_fails_what_has_not_begun() -> None:
     wait_until(lambda: workers._idle == workers._running == 0)
 
 
-def test_who_stands_in_runs_at_once_and_has_the_permit_of_who_waits() -> None:
+def test_who_substitutes_runs_at_once_and_has_the_permit_of_who_waits() -> None:
     """With one permit, which a job holds, and another job that is queued for it."""
     workers = Workers(1)
 
-    def stand_in() -> str:
+    def substitute() -> str:
         assert workers._running == 1
-        with workers.parked():
+        with workers.without_permit():
             assert queued.result() == "queued"
         return "stood in"
 
     def job() -> str:
-        with workers.standing_in(stand_in) as done:
+        with workers.substituting(substitute) as done:
             value = str(done.result())
         assert workers._running == 1
-        with workers.parked():  # It has its permit again, and can give it away.
+        with workers.without_permit():  # It has its permit again, and can give it away.
             assert workers.call(lambda: "another").result() == "another"
         return value
 
@@ -197,14 +197,14 @@ def test_who_stands_in_runs_at_once_and_has_the_permit_of_who_waits() -> None:
     workers.stop()
 
 
-def test_an_error_of_who_stands_in_is_given_on() -> None:
+def test_an_error_of_who_substitutes_is_given_on() -> None:
     workers = Workers(1)
-    with pytest.raises(ZeroDivisionError), workers.standing_in(lambda: 1 // 0) as done:
+    with pytest.raises(ZeroDivisionError), workers.substituting(lambda: 1 // 0) as done:
         done.result()
     workers.stop()
 
 
-def test_who_stands_in_for_a_thread_without_a_permit_has_none() -> None:
+def test_who_substitutes_for_a_thread_without_a_permit_has_none() -> None:
     workers = Workers(1)
     release, begun = threading.Event(), threading.Event()
 
@@ -215,11 +215,11 @@ def test_who_stands_in_for_a_thread_without_a_permit_has_none() -> None:
     occupying = workers.call(occupy)
     begun.wait()
 
-    def stand_in() -> int:
-        with workers.parked():
+    def substitute() -> int:
+        with workers.without_permit():
             return workers._running
 
-    with workers.standing_in(stand_in) as done:
+    with workers.substituting(substitute) as done:
         assert done.result() == 1
     assert workers._running == 1
     release.set()
@@ -227,8 +227,8 @@ def test_who_stands_in_for_a_thread_without_a_permit_has_none() -> None:
     workers.stop()
 
 
-@pytest.mark.parametrize("is_standing_in", [True, False])
-def test_who_is_left_behind_has_no_permit(is_standing_in: bool) -> None:
+@pytest.mark.parametrize("is_substituting", [True, False])
+def test_who_is_left_behind_has_no_permit(is_substituting: bool) -> None:
     """With one permit: others run while who was left behind still works, and when it has ended."""
     workers = Workers(1)
     release, begun = threading.Event(), threading.Event()
@@ -237,16 +237,16 @@ def test_who_is_left_behind_has_no_permit(is_standing_in: bool) -> None:
     def hang() -> None:
         begun.set()
         release.wait()
-        with workers.parked():  # It has none to give back, and takes none.
+        with workers.without_permit():  # It has none to give back, and takes none.
             pass
         ended.settle()
 
     def job() -> str:
-        with workers.standing_in(hang):
+        with workers.substituting(hang):
             begun.wait()
         return "goes on"
 
-    if is_standing_in:
+    if is_substituting:
         assert workers.call(job).result() == "goes on"
     else:
         seat = Seat()
@@ -264,13 +264,13 @@ def test_who_is_left_behind_has_no_permit(is_standing_in: bool) -> None:
 
 def test_who_is_left_behind_in_a_wait_comes_back_without_a_permit() -> None:
     workers = Workers(1)
-    parked, release, occupied = threading.Event(), threading.Event(), threading.Event()
+    without, release, occupied = threading.Event(), threading.Event(), threading.Event()
     woken, ended = Ticket(), Ticket()
     seat = Seat()
 
     def wait() -> None:
-        with workers.parked():
-            parked.set()
+        with workers.without_permit():
+            without.set()
             woken.result()
         ended.settle()
 
@@ -279,7 +279,7 @@ def test_who_is_left_behind_in_a_wait_comes_back_without_a_permit() -> None:
         release.wait()
 
     _ = workers.call(wait, seat)
-    parked.wait()
+    without.wait()
     occupying = workers.call(occupy)
     occupied.wait()
     woken.settle()

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from tidings.api.naming import as_users_write_it
 from tidings.core.history import Run
 from tidings.engine.runs import scope as scopes
-from tidings.engine.runs.starting import Limit
+from tidings.engine.runs.starting import WorkflowLimit
 from tidings.limits import Seconds, check_id, check_time_limit
 
 
@@ -20,7 +20,7 @@ class _Block:
     def __init__(self, manager: object) -> None:
         self.manager = manager
         self.ids: list[str] = []  # until a start takes it
-        self.limit: Limit | None = None
+        self.limit: WorkflowLimit | None = None
         self.run: Run | None = None  # the run that set the limit: it is for children of that run, not for theirs
 
 
@@ -88,7 +88,7 @@ class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
         Raises:
             TypeError, DBOSLimitError: the time is something else.
         """
-        self._limit = Limit(check_time_limit(workflow_timeout_sec, "workflow_timeout_sec"))
+        self._limit = WorkflowLimit(check_time_limit(workflow_timeout_sec, "workflow_timeout_sec"))
 
     def __enter__(self) -> None:
         block = _Block(self)
@@ -108,7 +108,7 @@ def take_id() -> str | None:
         return None  # An earlier start, perhaps in another thread, has taken it.
 
 
-def limit_for_start() -> Limit | None:
+def limit_for_start() -> WorkflowLimit | None:
     """Return the limit of a workflow that is started now; `None` if the code that starts it set none.
 
     A run inherits the context of the code that started it, but not the limit that was set there.

@@ -16,7 +16,7 @@ from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.drive import drive
 from tidings.engine.runs.loops import made_loop, running_loop
 from tidings.engine.runs.thread_calls import call_here, call_together
-from tidings.engine.runs.workers import parked
+from tidings.engine.runs.workers import without_permit
 from tidings.slips import called_name, plainly
 
 R = TypeVar("R")
@@ -81,7 +81,7 @@ class Parallel:
         caller = caller_in_app(scopes.of_thread)
         loop = drive(without(_LOOP, made_loop), caller.port)
         try:
-            with parked():
+            with without_permit():
                 return loop.run_until_complete(call_together(functions, current_host().workers))
         except BaseException:
             if asyncio.all_tasks(loop):  # Ctrl-C: these tasks never run again, and must record nothing more.

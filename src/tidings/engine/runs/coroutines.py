@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tidings.engine.runs.loops import BackgroundLoop, HomeLoop, is_closing, running_loop
 from tidings.engine.runs.port import Port
-from tidings.engine.runs.workers import parked
+from tidings.engine.runs.workers import without_permit
 from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSShutdownError
 from tidings.serialization import recorded_error
@@ -44,7 +44,7 @@ class Coroutines:
         running = asyncio.run_coroutine_threadsafe(_settle(ended, awaitable), loop)
         ended.when_settled(awakened.set)
         try:
-            with parked():
+            with without_permit():
                 while not awakened.wait(_LOOK_SECONDS):
                     if not loop.is_running():
                         break
@@ -65,7 +65,7 @@ class Coroutines:
         started, awakened = Ticket(), threading.Event()
         started.when_settled(awakened.set)
         is_called = self._background.call(started.settle)
-        with parked():
+        with without_permit():
             while is_called and not awakened.wait(_LOOK_SECONDS):
                 is_called = not self._background.is_stopped
         if not is_called:

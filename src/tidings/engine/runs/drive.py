@@ -41,7 +41,7 @@ from tidings.engine.runs.cancelling import cancel_again
 from tidings.engine.runs.loops import is_closing, is_interrupted
 from tidings.engine.runs.port import CurrentArrival, Port
 from tidings.engine.runs.turns import Turns
-from tidings.engine.runs.workers import parked
+from tidings.engine.runs.workers import without_permit
 from tidings.engine.waiting.arrivals import Arrival
 from tidings.engine.waiting.jobs import Job
 from tidings.engine.waiting.ticket import Ticket
@@ -79,12 +79,12 @@ def _perform(effect: Effect, port: Port, current: CurrentArrival) -> Any:
         case Watch(keys):
             return current.watch(keys)
         case Wait():
-            with port.waiting(effect) as ticket, parked():
+            with port.waiting(effect) as ticket, without_permit():
                 return ticket.result()
         case Receive():
             arrival = port.receive(effect)
             try:
-                with parked():
+                with without_permit():
                     return arrival.result()
             finally:
                 port.received(arrival)

@@ -51,7 +51,7 @@ class Start(Struct, frozen=True):
     live: LiveRun | None
 
 
-class Limit(Struct, frozen=True):
+class WorkflowLimit(Struct, frozen=True):
     """The timeout of a workflow in seconds; `None` is no limit."""
 
     seconds: float | None
@@ -93,7 +93,7 @@ class Starter:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         choose_id: Callable[[], str | None],
-        limit: Limit | None,
+        limit: WorkflowLimit | None,
         scope: Scope | None,
         loop: asyncio.AbstractEventLoop | None,
         in_caller: bool,
@@ -268,7 +268,7 @@ class _Plan:
             self._runner.give_up(self.live)
 
 
-def _limits(limit: Limit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:
+def _limits(limit: WorkflowLimit | None, parent: Scope | None, now_ms: int) -> tuple[int | None, int | None]:
     """Return the timeout and the deadline of a workflow that starts now, in ms."""
     if limit is None:
         return None, parent.run.due.deadline_ms if parent is not None and parent.run.due is not None else None

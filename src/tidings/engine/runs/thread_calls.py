@@ -34,7 +34,7 @@ from tidings.blocks import contextmanager
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.loops import note_thread
 from tidings.engine.runs.scope import Scope
-from tidings.engine.runs.workers import Workers, parked
+from tidings.engine.runs.workers import Workers, without_permit
 from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSContextError, DBOSRunEndedError, DBOSShutdownError
 
@@ -276,7 +276,7 @@ class ThreadCall:
         with contextlib.ExitStack() as lent:
             while True:
                 try:
-                    with parked():
+                    with without_permit():
                         return inbox.get(timeout=seconds)
                 except queue.Empty:
                     if self.loop.is_closed():

@@ -50,7 +50,7 @@ class TimeLimit:
         self._check = check
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Call `function` in a thread that stands in for this one."""
+        """Call `function` in a thread that substitutes for this one."""
         # Not `done` itself, because the timers keep its value in their heap until the deadline.
         either, due = Ticket(), Due(self._ms)
         is_late = False
@@ -68,7 +68,7 @@ class TimeLimit:
             self._timers.at(due, either)
             return timed()
 
-        with self._workers.standing_in(timed, delayed) as done:
+        with self._workers.substituting(timed, delayed) as done:
             done.when_settled(either.settle)
             if not done.was_delayed:
                 self._timers.at(due, either)

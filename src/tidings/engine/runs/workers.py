@@ -28,10 +28,10 @@ from tidings.error import DBOSShutdownError
 _mine = threading.local()  # `.pool`: the pool of this thread; `.seat`: its seat there.
 
 
-def parked() -> AbstractContextManager[None]:
+def without_permit() -> AbstractContextManager[None]:
     """Give back this thread's permit during the block, if it has one."""
     pool: Workers | None = getattr(_mine, "pool", None)
-    return contextlib.nullcontext() if pool is None else pool.parked()
+    return contextlib.nullcontext() if pool is None else pool.without_permit()
 
 
 class Seat:
@@ -44,8 +44,8 @@ class Seat:
         self.is_left_behind = False
 
 
-class StandIn(Ticket):
-    """A function run by a thread that stands in for another one. Settled with its result or error."""
+class Substitute(Ticket):
+    """A function run by a thread that substitutes for another one. Settled with its result or error."""
 
     __slots__ = ("function", "seat", "was_delayed")
 
@@ -68,7 +68,7 @@ class Workers:
         self._limit = limit
         self._changed = threading.Condition()
         self._jobs: deque[tuple[Callable[[], None], Ticket | None, Seat | None]] = deque()
-        self._stand_ins: deque[StandIn] = deque()  # Stand-ins that wait because no thread could be started.
+        self._substitutes: deque[Substitute] = deque()  # They wait because no thread could be started.
         self._running = 0
         self._idle = 0
         self._returning = 0
@@ -107,48 +107,50 @@ class Workers:
             self._leave_behind(seat)
 
     @contextmanager
-    def standing_in(self, function: Callable[[], Any], delayed: Callable[[], Any] | None = None) -> Iterator[StandIn]:
+    def substituting(
+        self, function: Callable[[], Any], delayed: Callable[[], Any] | None = None
+    ) -> Iterator[Substitute]:
         """Run `function` at once, in a new thread that has this thread's permit during the block.
 
         If no thread can be started, it waits for one, or for an idle one of this pool. That thread then runs `delayed`,
         if given, instead. If the block ends before the ticket is settled, the new thread is left behind.
         """
         mine = self._my_seat()
-        stand_in = StandIn(function)
+        substitute = Substitute(function)
         with self._changed:
             if mine is not None and mine.has_permit:
-                mine.has_permit, stand_in.seat.has_permit = False, True
+                mine.has_permit, substitute.seat.has_permit = False, True
             else:
                 mine = None
         try:
-            self._start_stand_in(stand_in, delayed or function)
-            yield stand_in
+            self._start_substitute(substitute, delayed or function)
+            yield substitute
         finally:
             with self._changed:
-                if mine is not None and stand_in.seat.has_permit and not mine.is_left_behind:
-                    mine.has_permit, stand_in.seat.has_permit = True, False
-                self._leave_behind(stand_in.seat)
+                if mine is not None and substitute.seat.has_permit and not mine.is_left_behind:
+                    mine.has_permit, substitute.seat.has_permit = True, False
+                self._leave_behind(substitute.seat)
                 if mine is not None and not mine.has_permit:
                     self._come_back(mine)
 
-    def _start_stand_in(self, stand_in: StandIn, delayed: Callable[[], Any]) -> None:
+    def _start_substitute(self, substitute: Substitute, delayed: Callable[[], Any]) -> None:
         try:
-            threading.Thread(target=self._stand_in, args=(stand_in,), name="tidings-step", daemon=True).start()
+            threading.Thread(target=self._run_substitute, args=(substitute,), name="tidings-step", daemon=True).start()
         except Exception as error:
-            stand_in.was_delayed, stand_in.function = True, delayed
+            substitute.was_delayed, substitute.function = True, delayed
             with self._changed:
                 if self._stopped:
                     raise DBOSShutdownError from error
-                self._stand_ins.append(stand_in)
+                self._substitutes.append(substitute)
                 if self._idle:
                     self._changed.notify_all()
                 else:
                     self._again.fails(error)
 
-    def _stand_in(self, stand_in: StandIn) -> None:
-        _mine.pool, _mine.seat = self, stand_in.seat
-        if not stand_in.seat.is_left_behind:  # Otherwise the stand-in was given up before a thread started.
-            _settle_with(stand_in, stand_in.function)
+    def _run_substitute(self, substitute: Substitute) -> None:
+        _mine.pool, _mine.seat = self, substitute.seat
+        if not substitute.seat.is_left_behind:  # Otherwise the substitute was given up before a thread started.
+            _settle_with(substitute, substitute.function)
 
     def try_again(self) -> None:
         """Start threads for jobs that wait because no thread could be started."""
@@ -160,14 +162,14 @@ class Workers:
         with self._changed:
             self._stopped = True
             never_begun = [ticket for _, ticket, _ in self._jobs if ticket is not None]
-            never_begun += self._stand_ins
+            never_begun += self._substitutes
             self._jobs.clear()
-            self._stand_ins.clear()
+            self._substitutes.clear()
             self._changed.notify_all()
         settle_all((ticket, None, DBOSShutdownError()) for ticket in never_begun)
 
     @contextmanager
-    def parked(self) -> Iterator[None]:
+    def without_permit(self) -> Iterator[None]:
         """Give back this thread's permit during the block, if it has one of this pool."""
         seat = self._my_seat()
         if seat is None or not seat.has_permit:
@@ -216,7 +218,7 @@ class Workers:
     @property
     def _has_work(self) -> bool:
         """Whether an idle or new thread would have work. Threads that return from a wait come first."""
-        return bool(self._stand_ins or (self._jobs and self._running + self._returning < self._limit))
+        return bool(self._substitutes or (self._jobs and self._running + self._returning < self._limit))
 
     def _fill(self) -> None:
         """Wake or start a thread for the next job. If none can be started, the job waits for the next try."""
@@ -243,9 +245,9 @@ class Workers:
                 if self._stopped or not self._has_work:
                     return
                 job: Callable[[], None]
-                if self._stand_ins:
-                    # The stand-in has a seat of its own.
-                    job, seat = partial(self._stand_in, self._stand_ins.popleft()), own
+                if self._substitutes:
+                    # The substitute has a seat of its own.
+                    job, seat = partial(self._run_substitute, self._substitutes.popleft()), own
                 else:
                     job, _, given = self._jobs.popleft()
                     seat = given or own
