@@ -6,6 +6,7 @@ on as another executor from what the database has.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sqlite3
@@ -107,6 +108,11 @@ def _snapshot_of_tables(url: str) -> Callable[[], None]:
             connection.execute(sql.SQL("create table backup.{0} as table tidings.{0}").format(each))
 
     def put_back() -> None:
+        while True:  # A statement of the process may hold one of these tables and wait for another.
+            with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                return put_back_once()
+
+    def put_back_once() -> None:
         with psycopg.connect(url) as connection:
             for each in tables:
                 connection.execute(sql.SQL("lock table tidings.{} in access exclusive mode").format(each))
