@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tidings import JSONSerializer
-from tidings.core.history import Branch, Run
+from tidings.core.history import Run
+from tidings.core.places import Branch
 from tidings.model import Entry, EntryState, History, RecordedEntry
 
 

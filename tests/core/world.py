@@ -42,8 +42,9 @@ from tidings.core.effects import (
 from tidings.core.effects import (
     Receive as ReceiveEffect,
 )
-from tidings.core.history import Branch, Run
+from tidings.core.history import Run
 from tidings.core.operations import events, messages, results, steps, timers
+from tidings.core.places import Branch
 from tidings.core.retry import RetryPolicy
 from tidings.error import DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError, DBOSStepTimeoutError
 from tidings.model import (

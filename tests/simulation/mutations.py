@@ -16,8 +16,9 @@ from tests.simulation.server import Server
 from tests.store.model_store import ModelStore
 from tidings.core.ahead import Ahead
 from tidings.core.effects import Due
-from tidings.core.history import Branch, Run, Slot
+from tidings.core.history import Run, Slot
 from tidings.core.operations import recorded
+from tidings.core.places import Branch
 from tidings.engine.database.chain import Chain
 from tidings.engine.database.committer import Committer
 from tidings.engine.database.hearing import Hearing

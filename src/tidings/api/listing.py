@@ -14,7 +14,7 @@ from tidings.api.caller import Caller
 from tidings.api.filters import count, flag
 from tidings.api.handle import WorkflowStatus, status_of
 from tidings.core.effects import NOW, ListExecutors, ListMessages, ListSteps, ListWorkflows, Operation, Read
-from tidings.core.history import LIMITS
+from tidings.core.places import LIMITS
 from tidings.engine.ownership.leases import has_died_here
 from tidings.error import DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError
 from tidings.limits import check_id

@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tidings.core.effects import BARRIER, NOW, Aside, Commit, Failed, FindPendingBelow, Operation, Read
-from tidings.core.history import Slot, unexpected
+from tidings.core.history import Slot
 from tidings.core.operations.patience import patiently
-from tidings.core.operations.recorded import recorded, refuse
+from tidings.core.operations.recorded import recorded, refuse, unexpected
 from tidings.error import DBOSException, DBOSNonExistentWorkflowError
 from tidings.model import APPLIED, Answer, Applied, NoSuchWorkflow, NotPending, Unit
 from tidings.serialization import dump, load

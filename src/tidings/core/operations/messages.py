@@ -22,9 +22,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tidings.core.effects import NOW, Commit, Defer, Failed, Operation, Receive, WakeKey, Watch
-from tidings.core.history import Run, Slot, unexpected
+from tidings.core.history import Run, Slot
 from tidings.core.operations.patience import patiently
-from tidings.core.operations.recorded import abandonable, by, finished, load_result, recorded, refuse, timing
+from tidings.core.operations.recorded import (
+    abandonable,
+    by,
+    finished,
+    load_result,
+    recorded,
+    refuse,
+    timing,
+    unexpected,
+)
 from tidings.error import DBOSNonExistentWorkflowError, DBOSSerializationError
 from tidings.model import Applied, NoSuchWorkflow, Nothing, OutgoingMessage, Take, Taken, Unit
 from tidings.serialization import load

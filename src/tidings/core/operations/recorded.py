@@ -32,7 +32,7 @@ from tidings.core.effects import (
 from tidings.core.history import Run, Slot
 from tidings.core.operations.patience import patiently
 from tidings.error import DBOSException, DBOSSerializationError
-from tidings.model import Entry, EntryState, Taken, Unit
+from tidings.model import Answer, Entry, EntryState, Taken, Unit
 from tidings.serialization import dump, dump_error, load, load_outcome
 
 T = TypeVar("T")
@@ -208,3 +208,8 @@ def timing(slot: Slot, now_ms: int, timeout_seconds: float | None) -> tuple[int,
         entry = slot.recorded.entry
         return entry.started_at_ms or now_ms, entry.deadline_ms
     return now_ms, deadline_of(now_ms, timeout_seconds)
+
+
+def unexpected(answer: Answer) -> RuntimeError:
+    """Return the error for an answer that the store's contract rules out."""
+    return RuntimeError(f"the store gave an answer that its contract rules out: {answer!r}; please report this bug")

@@ -25,7 +25,7 @@ from tidings.core.effects import (
     Tell,
     WakeKey,
 )
-from tidings.core.history import Run, Slot, unexpected
+from tidings.core.history import Run, Slot
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
@@ -37,6 +37,7 @@ from tidings.core.operations.recorded import (
     recorded,
     refuse,
     timing,
+    unexpected,
     within,
 )
 from tidings.error import (

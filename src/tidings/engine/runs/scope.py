@@ -15,7 +15,8 @@ from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
 
-from tidings.core.history import Branch, Run, Slot
+from tidings.core.history import Run, Slot
+from tidings.core.places import Branch
 from tidings.engine.database.chain import Chain
 from tidings.engine.runs.port import Port
 from tidings.engine.runs.turns import Turns

@@ -31,7 +31,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tidings.core.effects import Turn
-from tidings.core.history import Branch, Run
+from tidings.core.history import Run
+from tidings.core.places import Branch
 from tidings.engine.database.chain import Chain
 from tidings.engine.runs.code_limits import Limit
 from tidings.engine.runs.loops import running_loop
