@@ -45,6 +45,7 @@ from tidings.core.effects import (
 from tidings.core.history import Run
 from tidings.core.operations import events, messages, results, steps, timers
 from tidings.core.places import Branch
+from tidings.core.receive_state import AFTER, FIRST, Event, State
 from tidings.core.retry import RetryPolicy
 from tidings.error import DBOSMaxStepRetriesExceeded, DBOSNonExistentWorkflowError, DBOSStepTimeoutError
 from tidings.model import (
@@ -160,16 +161,19 @@ READABLE = {"there": "seen", "pending": None, "ended": None}
 
 
 class Arrival:
-    """What a receive waits for; its take stands until the run goes on elsewhere."""
+    """What a receive waits for, as the engine has it: it follows the same table."""
 
     def __init__(self) -> None:
-        self.may_board = True
-        self.has_taken = False
+        self.state = FIRST
+
+    def on(self, event: Event) -> State:
+        """Let an event change the state. Returns the new state."""
+        self.state = AFTER[self.state][event]
+        return self.state
 
     def stop_waiting(self, _: Callable[[], None]) -> bool:
         """See `core.effects.WaitingReceive`."""
-        self.may_board = False
-        return self.has_taken
+        return self.on(Event.STOP) is not State.STOPPED
 
 
 @dataclass
@@ -528,20 +532,28 @@ class _Executor:
 
     def _receive(self, effect: ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
         self.world.waits.append((path, self._deadline_of(effect)))
+        arrival: Arrival = effect.arrival
+        arrival.on(Event.LOOK)
         answer = self._apply(effect.unit)
-        effect.arrival.has_taken = isinstance(answer, Taken)
+        arrival.on(Event.ANSWER if isinstance(answer, Taken) else Event.NOTHING)
         yield "yield", None
         if isinstance(answer, Taken):
             return answer
         if not (isinstance(op, Receive) and op.is_late):
-            return (yield from self._wait(effect, op, path))
+            try:
+                return (yield from self._wait(effect, op, path))
+            finally:
+                arrival.on(Event.RESULT)
         self.run.ahead.forget_all()
         yield "yield", None
         self._apply(Unit(messages=(_late(path),)))
+        if arrival.on(Event.BOARD) is not State.BOARDED:
+            arrival.on(Event.RESULT)
+            return True
         assert effect.unit.take is not None
-        boarding = replace(effect.unit, take=Take(effect.unit.take.topic))
-        effect.arrival.has_taken = effect.arrival.may_board
-        return self._apply(boarding) if effect.arrival.may_board else True
+        answer = self._apply(replace(effect.unit, take=Take(effect.unit.take.topic)))
+        arrival.on(Event.ANSWER)
+        return answer
 
     def _wait(self, effect: Wait | ReceiveEffect, op: Op, path: str) -> Generator[_Pause, Any, Any]:
         deadline = self._deadline_of(effect)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from tests.support.clock import ManualClock
 from tests.support.engines import FaultyEngine, aside, running, wait_until
 from tests.support.faulty import PATIENCE_SECONDS, Gate
 from tidings import DBOS, SendMessage, SetWorkflowID
-from tidings.engine.waiting.arrivals import Arrival
+from tidings.core.receive_state import IN_BATCH, TRANSITIONS, Event, State
+from tidings.engine.waiting.arrivals import Arrival, WaitingTake
 from tidings.error import DBOSNonExistentWorkflowError, DBOSWorkflowCancelledError
+from tidings.model import Unit
 from tidings.store.protocol import PROBE, Batch
 
 # Whoever waits this long was never woken; the watchdog ends the test before.
@@ -262,46 +265,198 @@ def test_results_of_branches_come_again_in_their_order_though_a_take_stood(datab
     assert orders == [["early", "late"]] * 2
 
 
-# --- an arrival that is held ---------------------------------------------------------------------------------
+# --- an arrival whose take is in a batch ---------------------------------------------------------------------
 
 
-def test_what_comes_to_an_arrival_that_is_held_counts_when_it_is_let_go() -> None:
-    arrival = Arrival((("a",),), may_fail=False)
-    assert arrival.hold()
-    assert not arrival.hold()
+def test_what_comes_to_an_arrival_whose_take_is_in_a_batch_counts_when_that_brings_nothing() -> None:
+    arrival = _boarded()
+    assert arrival.board() is None
     arrival.settle(True)
     assert not arrival.settled
-    arrival.let_go()
+    arrival.nothing()
     assert arrival.result() is True
-    assert not arrival.hold()
+    assert arrival.board() is None
 
 
-def test_the_answer_wins_over_what_comes_to_an_arrival_that_is_held() -> None:
-    arrival = Arrival((("a",),), may_fail=False)
-    assert arrival.hold()
+def test_the_answer_wins_over_what_comes_to_an_arrival_whose_take_is_in_a_batch() -> None:
+    arrival = _boarded()
     arrival.settle(False)
     arrival.answer("taken", None)
     arrival.settle(False)
     assert arrival.result() == "taken"
 
 
-def test_settling_races_with_letting_go() -> None:
-    """Nothing that comes to an arrival gets lost, whoever lets it go meanwhile."""
-    arrivals = [Arrival((("a",),), may_fail=False) for _ in range(2_000)]
+def test_settling_races_with_the_end_of_a_batch() -> None:
+    """Nothing that comes to an arrival gets lost, whichever batch ends meanwhile."""
+    arrivals = [_boarded() for _ in range(2_000)]
     start = threading.Barrier(2)
 
-    def hold() -> None:
+    def end() -> None:
         for arrival in arrivals:
-            arrival.hold()
             start.wait()
-            if not arrival.settled:
-                arrival.let_go()
+            arrival.nothing()
 
     def settle() -> None:
         for arrival in arrivals:
             start.wait()
             arrival.settle(True)
 
-    for future in [aside(hold), aside(settle)]:
+    for future in [aside(end), aside(settle)]:
         future.result(timeout=PATIENCE_SECONDS)
     assert all(arrival.settled for arrival in arrivals)
+
+
+def test_going_on_races_with_the_start_of_a_batch() -> None:
+    """Either the batch gets the take and is its last one, or no batch gets it; both sides agree on which."""
+    arrivals = [_waiting() for _ in range(2_000)]
+    start = threading.Barrier(2)
+    came_to_nothing: list[Arrival] = []
+
+    def begin() -> list[bool]:
+        boarded = []
+        for arrival in arrivals:
+            start.wait()
+            boarded.append(arrival.board() is not None)
+        return boarded
+
+    def go_on() -> list[bool]:
+        comes = []
+        for arrival in arrivals:
+            start.wait()
+            comes.append(arrival.stop_waiting(partial(came_to_nothing.append, arrival)))
+        return comes
+
+    beginning, going = aside(begin), aside(go_on)
+    boarded = beginning.result(timeout=PATIENCE_SECONDS)
+    assert boarded == going.result(timeout=PATIENCE_SECONDS)
+    for arrival, is_boarded in zip(arrivals, boarded, strict=True):
+        if is_boarded:
+            arrival.nothing()
+        assert arrival.state is State.STOPPED
+        assert arrival.board() is None
+    assert came_to_nothing == [each for each, is_boarded in zip(arrivals, boarded, strict=True) if is_boarded]
+
+
+# --- every state and every event ---------------------------------------------------------------------------
+
+# How an arrival gets into each state.
+WAYS: dict[State, tuple[Event, ...]] = {
+    State.WATCHING: (),
+    State.LOOKING: (Event.LOOK,),
+    State.LOOKING_LAST: (Event.LOOK, Event.STOP),
+    State.WAITING: (Event.LOOK, Event.NOTHING),
+    State.BOARDED: (Event.LOOK, Event.NOTHING, Event.BOARD),
+    State.BOARDED_LAST: (Event.LOOK, Event.NOTHING, Event.BOARD, Event.STOP),
+    State.STOPPED: (Event.LOOK, Event.NOTHING, Event.STOP),
+    State.WITHDRAWN: (Event.LOOK, Event.WITHDRAW),
+    State.SETTLED: (Event.LOOK, Event.ANSWER),
+}
+
+
+class _Run:
+    """The run of a take, which it lets wait."""
+
+    chain: Any = None
+
+    def __init__(self, reason: BaseException | None = None) -> None:
+        self.reason = reason
+        self.stays = 0
+
+    def stay(self, _: Arrival) -> BaseException | None:
+        self.stays += 1
+        return self.reason
+
+
+def _arrival() -> Arrival:
+    return Arrival((("a",),), may_fail=False)
+
+
+def _tell(arrival: Arrival, event: Event, run: _Run) -> object:
+    match event:
+        case Event.LOOK:
+            return arrival.look(WaitingTake(Unit(), None, run))
+        case Event.BOARD:
+            return arrival.board()
+        case Event.NOTHING:
+            return arrival.nothing()
+        case Event.ANSWER:
+            return arrival.answer("taken", None)
+        case Event.RESULT:
+            arrival.settle(False)
+            return None
+        case Event.STOP:
+            return arrival.stop_waiting(lambda: None)
+        case Event.WITHDRAW:
+            arrival.withdraw()
+            return None
+
+
+def _brought_to(state: State, run: _Run) -> Arrival:
+    arrival = _arrival()
+    for event in WAYS[state]:
+        _tell(arrival, event, run)
+    assert arrival.state is state
+    return arrival
+
+
+def _waiting() -> Arrival:
+    return _brought_to(State.WAITING, _Run())
+
+
+def _boarded() -> Arrival:
+    return _brought_to(State.BOARDED, _Run())
+
+
+@pytest.mark.parametrize("state", State, ids=lambda each: each.name)
+@pytest.mark.parametrize("event", Event, ids=lambda each: each.name)
+def test_an_arrival_follows_the_table(state: State, event: Event) -> None:
+    run = _Run()
+    arrival = _brought_to(state, run)
+    arrival.waiting_take = arrival.waiting_take or WaitingTake(Unit(), None, run)
+    after = TRANSITIONS[state].get(event)
+    if after is None:
+        with pytest.raises(RuntimeError, match=f"{state.name} got the event {event.name}"):
+            _tell(arrival, event, run)
+    else:
+        told = _tell(arrival, event, run)
+        if event is Event.LOOK:
+            assert told is (after is State.LOOKING)
+        elif event is Event.BOARD:
+            assert (told is not None) is (after is not state)
+        elif event is Event.STOP:
+            assert told is (after is not State.STOPPED)
+    assert arrival.state is (state if after is None else after)
+    assert arrival.settled is (arrival.state is State.SETTLED)
+    if state in IN_BATCH and event is Event.RESULT:  # It counts if there is no message.
+        arrival.nothing()
+        assert arrival.result() is False
+    elif state is State.SETTLED:
+        assert arrival.result() == "taken"
+    elif arrival.settled:
+        assert arrival.result() == ("taken" if event is Event.ANSWER else False)
+    if Event.NOTHING in WAYS[state]:
+        assert run.stays == 1, "only the first look begins the wait"
+
+
+@pytest.mark.parametrize("event", [None, Event.STOP, Event.RESULT])
+def test_a_first_look_that_finds_nothing_ends_with_the_reason_if_the_run_is_dead(event: Event | None) -> None:
+    run = _Run(DBOSWorkflowCancelledError("w"))
+    arrival = _brought_to(State.LOOKING, run)
+    if event is not None:
+        _tell(arrival, event, run)
+    arrival.nothing()
+    assert arrival.state is State.SETTLED
+    with pytest.raises(DBOSWorkflowCancelledError):
+        arrival.result()
+
+
+@pytest.mark.parametrize("state", [State.LOOKING, State.BOARDED])
+def test_a_batch_that_brings_nothing_tells_the_run_that_went_on(state: State) -> None:
+    told: list[str] = []
+    arrival = _brought_to(state, _Run())
+    assert arrival.stop_waiting(lambda: told.append("nothing"))
+    arrival.nothing()
+    assert arrival.state is State.STOPPED
+    assert told == ["nothing"]
+    arrival.settle(True)
+    assert told == ["nothing"]

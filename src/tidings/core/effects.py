@@ -30,8 +30,8 @@ class WaitingReceive(Protocol):
     def stop_waiting(self, nothing_came: Callable[[], None]) -> bool:
         """Stop the committer from committing the take again; from now on a message only wakes the run.
 
-        Returns whether the take is being committed now. If it is, and finds no message, `nothing_came` is called, in
-        any thread.
+        Returns false if nothing comes under the number of the take. Otherwise a batch has the take, or it is settled.
+        If a batch has it and there is no message, `nothing_came` is called, in any thread. See `core.receive_state`.
         """
 
 

@@ -46,7 +46,7 @@ class Chain:
             return self._committer.submit(unit, self, tell=tell)
 
     def take(self, unit: Unit, arrival: Arrival) -> Job:
-        """Hand over a unit that takes a message, for an arrival that is held for its answer."""
+        """Hand over a unit that takes a message, for the arrival that its answer settles."""
         with self._lock:
             self._check()
             return self._committer.submit_take(unit, self, arrival)

@@ -150,7 +150,7 @@ class Committer:
         return self._hand_over(Job(unit, chain, wakes) if tell is None else ToldJob(unit, chain, wakes, tell))
 
     def submit_take(self, unit: Unit, chain: Sender, arrival: Arrival) -> Job:
-        """Hand over a unit that takes a message, for an arrival that is held for its answer."""
+        """Hand over a unit that takes a message, for the arrival that its answer settles."""
         return self._hand_over(TakeJob(unit, chain, arrival))
 
     def _hand_over(self, job: Job) -> Job:

@@ -207,8 +207,8 @@ class Port:
         wait is over.
         """
         arrival: Arrival = receive.arrival
-        if arrival.hold():
-            waiting_take = arrival.waiting_take = WaitingTake(receive.unit, receive.due, self)
+        waiting_take = WaitingTake(receive.unit, receive.due, self)
+        if arrival.look(waiting_take):
             waiting_take.job = self.chain.take(receive.unit, arrival)
         return arrival
 
@@ -219,7 +219,7 @@ class Port:
         self.chain.done_waiting(arrival)
 
     def stay(self, arrival: Arrival) -> BaseException | None:
-        """See `engine.waiting.arrivals.Waiting`. Called by the committer."""
+        """See `engine.waiting.arrivals.TakeOwner`. Called by the committer."""
         self._forget_ahead()
         try:
             self.chain.wait(arrival)
@@ -238,7 +238,10 @@ class Port:
     def withdraw_take(self, arrival: Arrival) -> bool:
         """Withdraw the take of a receive before its first commit; false if it is too late for that."""
         job = None if arrival.waiting_take is None else arrival.waiting_take.job
-        return job is not None and self.withdraw(job)
+        if job is None or not self.withdraw(job):
+            return False
+        arrival.withdraw()
+        return True
 
     def withdraw(self, job: Job) -> bool:
         return self._parts.committer.withdraw(job)

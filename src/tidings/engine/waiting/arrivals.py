@@ -5,9 +5,9 @@ take becomes a waiting take (`WaitingTake`). The committer commits it again in t
 (`Arrival.board`), and this message settles the arrival. So one commit lies between a send and its receive, and no
 query.
 
-While a take is being committed, its arrival is *held*: nothing else can settle it. A wake-up, the deadline or the end
-of the run is noted meanwhile, and counts only if there was no message. So a message that was taken is always the
-answer, and no second message is taken at that place.
+An arrival keeps the state of its receive. `core.receive_state` has the states, the transitions and their reasons. Here
+each event is one method, which makes the transition under the arrival's lock and then does what the new state asks
+for. Nothing else happens under the lock, so it is never held long, and no other lock is acquired inside it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tidings.core.effects import Due, WakeKey
+from tidings.core.receive_state import AFTER, FIRST, IN_BATCH, IN_FIRST_BATCH, Event, State
 from tidings.engine.waiting.jobs import Job, Sender
-from tidings.engine.waiting.ticket import Ticket, wake
+from tidings.engine.waiting.ticket import Ticket
 from tidings.model import Nothing, Unit
 
 
@@ -34,89 +35,101 @@ class TakeOwner(Protocol):
 
 
 class WaitingTake:
-    """A waiting take, and its deadline.
+    """A take, and its deadline. `job` is the first commit of the take, until that is answered."""
 
-    The take may join batches (`board`) until its run numbers another result or begins another operation. `job` is the
-    first commit of the take, until that is answered.
-    """
-
-    __slots__ = ("due", "has_looked", "job", "may_board", "unit", "waiting")
+    __slots__ = ("due", "job", "unit", "waiting")
 
     def __init__(self, unit: Unit, due: Due | None, waiting: TakeOwner) -> None:
         self.unit = unit
         self.due = due
         self.waiting = waiting
-        self.may_board = True
-        self.has_looked = False
         self.job: Job | None = None
 
 
 class Arrival(Ticket):
-    """Settled by the next wake-up of any of its keys, or by the answer to its take."""
+    """Settled by the next wake-up of any of its keys, or by the answer to its take.
 
-    __slots__ = ("_missed", "_nothing_came", "keys", "may_fail", "waiting_take", "was_woken", "woken_by")
+    Its gate guards `state`. In any other ticket, the gate belongs to the first settler.
+    """
+
+    __slots__ = ("_missed", "_nothing_came", "keys", "may_fail", "state", "waiting_take", "was_woken", "woken_by")
 
     def __init__(self, keys: tuple[WakeKey, ...], may_fail: bool) -> None:
         super().__init__()
         self.keys = keys
         self.may_fail = may_fail
+        self.state = FIRST
         self.was_woken = False
         self.woken_by: WakeKey | None = None  # The key that was woken; None: the waiter looks at all of its keys.
         self.waiting_take: WaitingTake | None = None
-        self._missed: tuple[Any, BaseException | None] | None = None
+        self._missed: tuple[Any, BaseException | None] | None = None  # The result noted while a batch had the take.
         self._nothing_came: Callable[[], None] | None = None
 
-    def hold(self) -> bool:
-        """Reserve the arrival for the answer to its take; False if it is settled or held already."""
-        return self._gate.acquire(blocking=False)
+    def look(self, waiting_take: WaitingTake) -> bool:
+        """Begin to look with this take. False if the arrival is settled already: there is nothing to hand over."""
+        with self._gate:
+            self.state = after = AFTER[self.state][Event.LOOK]
+            if after is State.SETTLED:
+                return False
+            self.waiting_take = waiting_take
+            return True
+
+    def board(self) -> WaitingTake | None:
+        """Return the take to commit in the batch that brings a message; `None` if it may not join the batch."""
+        with self._gate:
+            before = self.state
+            self.state = after = AFTER[before][Event.BOARD]
+            return None if after is before else self.waiting_take
 
     def answer(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
-        """Settle the arrival; only for its holder. Returns the futures to wake on their loops."""
+        """Settle the arrival with the answer to its take. Returns the futures to wake on their loops."""
+        with self._gate:
+            self.state = AFTER[self.state][Event.ANSWER]
         return self._finish(value, error)
 
-    def stay(self) -> list[asyncio.Future[None]]:
+    def nothing(self) -> list[asyncio.Future[None]]:
         """Continue to wait: there was no message. A result that was noted meanwhile settles the arrival now."""
         waiting_take = self.waiting_take
         assert waiting_take is not None
-        if not waiting_take.has_looked:
-            waiting_take.has_looked = True
+        if self.state in IN_FIRST_BATCH:  # No other thread ends that.
             waiting_take.job = None
             error = waiting_take.waiting.stay(self)
             if error is not None:
                 return self.answer(None, error)
-        return self.let_go()
-
-    def let_go(self) -> list[asyncio.Future[None]]:
-        """Release the hold. A result that was noted meanwhile settles the arrival now."""
-        self._gate.release()
-        nothing_came, self._nothing_came = self._nothing_came, None
+        with self._gate:
+            self.state = AFTER[self.state][Event.NOTHING]
+            nothing_came, self._nothing_came = self._nothing_came, None
+            missed = self._missed
+            if missed is not None:
+                self.state = AFTER[self.state][Event.RESULT]
         if nothing_came is not None:
             nothing_came()
-        return [] if self._missed is None else self._note(*self._missed)
+        return [] if missed is None else self._finish(*missed)
 
     def stop_waiting(self, nothing_came: Callable[[], None]) -> bool:
-        """See `core.effects.WaitingReceive`. The committer holds the arrival before it reads `may_board`."""
-        self._nothing_came = nothing_came
-        if self.waiting_take is not None:
-            self.waiting_take.may_board = False
-        return self._gate.locked()
+        """See `core.effects.WaitingReceive`."""
+        with self._gate:
+            self.state = after = AFTER[self.state][Event.STOP]
+            if after in IN_BATCH:
+                self._nothing_came = nothing_came
+            return after is not State.STOPPED
 
-    def board(self) -> WaitingTake | None:
-        """Hold the arrival and return its waiting take, to be committed with a message; `None` if it has none."""
-        waiting_take = self.waiting_take
-        if waiting_take is None or not self.hold():
-            return None
-        if not waiting_take.may_board:
-            wake(self.let_go())
-            return None
-        return waiting_take
+    def withdraw(self) -> None:
+        """Note that the take was withdrawn before its first batch."""
+        with self._gate:
+            self.state = AFTER[self.state][Event.WITHDRAW]
 
     def _note(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
-        if self._gate.acquire(blocking=False):
-            return self._finish(value, error)
-        self._missed = (value, error)
-        # Try again: the holder may have released it after the first try and before `_missed` was set.
-        return self._finish(value, error) if self._gate.acquire(blocking=False) else []
+        """Settle the arrival from elsewhere. While a batch has the take, the result is only noted."""
+        with self._gate:
+            before = self.state
+            self.state = after = AFTER[before][Event.RESULT]
+            if after is not State.SETTLED:
+                self._missed = (value, error)
+                return []
+            if before is State.SETTLED:
+                return []
+        return self._finish(value, error)
 
 
 class TakeJob(Job):
@@ -131,5 +144,5 @@ class TakeJob(Job):
     def _finish(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
         self.settled = True
         if error is None and type(value) is Nothing:
-            return self._arrival.stay()
+            return self._arrival.nothing()
         return self._arrival.answer(value, error)
