@@ -14,13 +14,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from tidings.core.effects import Due, WakeKey
 from tidings.core.receive_state import AFTER, FIRST, IN_BATCH, IN_FIRST_BATCH, Event, State
 from tidings.engine.waiting.jobs import Job, Sender
 from tidings.engine.waiting.ticket import Ticket
 from tidings.model import Nothing, Unit
+
+# Python 3.11 is slow to get a member from its enum.
+_LOOK: Final = Event.LOOK
+_BOARD: Final = Event.BOARD
+_NOTHING: Final = Event.NOTHING
+_ANSWER: Final = Event.ANSWER
+_RESULT: Final = Event.RESULT
+_STOP: Final = Event.STOP
+_SETTLED: Final = State.SETTLED
 
 
 class TakeOwner(Protocol):
@@ -68,8 +77,8 @@ class Arrival(Ticket):
     def look(self, waiting_take: WaitingTake) -> bool:
         """Begin to look with this take. False if the arrival is settled already: there is nothing to hand over."""
         with self._gate:
-            self.state = after = AFTER[self.state][Event.LOOK]
-            if after is State.SETTLED:
+            self.state = after = AFTER[self.state][_LOOK]
+            if after is _SETTLED:
                 return False
             self.waiting_take = waiting_take
             return True
@@ -78,13 +87,13 @@ class Arrival(Ticket):
         """Return the take to commit in the batch that brings a message; `None` if it may not join the batch."""
         with self._gate:
             before = self.state
-            self.state = after = AFTER[before][Event.BOARD]
+            self.state = after = AFTER[before][_BOARD]
             return None if after is before else self.waiting_take
 
     def answer(self, value: Any, error: BaseException | None) -> list[asyncio.Future[None]]:
         """Settle the arrival with the answer to its take. Returns the futures to wake on their loops."""
         with self._gate:
-            self.state = AFTER[self.state][Event.ANSWER]
+            self.state = AFTER[self.state][_ANSWER]
         return self._finish(value, error)
 
     def nothing(self) -> list[asyncio.Future[None]]:
@@ -97,11 +106,11 @@ class Arrival(Ticket):
             if error is not None:
                 return self.answer(None, error)
         with self._gate:
-            self.state = AFTER[self.state][Event.NOTHING]
+            self.state = AFTER[self.state][_NOTHING]
             nothing_came, self._nothing_came = self._nothing_came, None
             missed = self._missed
             if missed is not None:
-                self.state = AFTER[self.state][Event.RESULT]
+                self.state = AFTER[self.state][_RESULT]
         if nothing_came is not None:
             nothing_came()
         return [] if missed is None else self._finish(*missed)
@@ -109,7 +118,7 @@ class Arrival(Ticket):
     def stop_waiting(self, nothing_came: Callable[[], None]) -> bool:
         """See `core.effects.WaitingReceive`."""
         with self._gate:
-            self.state = after = AFTER[self.state][Event.STOP]
+            self.state = after = AFTER[self.state][_STOP]
             if after in IN_BATCH:
                 self._nothing_came = nothing_came
             return after is not State.STOPPED
@@ -123,11 +132,11 @@ class Arrival(Ticket):
         """Settle the arrival from elsewhere. While a batch has the take, the result is only noted."""
         with self._gate:
             before = self.state
-            self.state = after = AFTER[before][Event.RESULT]
-            if after is not State.SETTLED:
+            self.state = after = AFTER[before][_RESULT]
+            if after is not _SETTLED:
                 self._missed = (value, error)
                 return []
-            if before is State.SETTLED:
+            if before is _SETTLED:
                 return []
         return self._finish(value, error)
 
