@@ -1,51 +1,39 @@
 """The thread that reads. Queries that arrive while it works are sent together.
 
-A hundred waiters that wake at once become one query. A query that cannot be batched (a history, say) is an errand, run
-in its turn. Lists may take long, so they go to lanes (`engine.database.lanes`). While the store is away, queries are
-retried. A query that fails otherwise raises its error from its caller.
+A hundred waiters that wake at once become one query. How each kind of query is sent, and what answers it, is in
+`engine.database.queries`. A query that is sent alone (a history, say) is an errand, run in its turn. Lists may take
+long, so they go to lanes (`engine.database.lanes`). While the store is away, queries are retried. A query that fails
+otherwise raises its error from its caller.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, cast
 
 from msgspec import Struct
 
-from tidings.core.effects import (
-    FindAllEvents,
-    FindEnds,
-    FindEvent,
-    FindPendingBelow,
-    FindWorkflow,
-    ListExecutors,
-    ListMessages,
-    ListSteps,
-    ListWorkflows,
-    Query,
-    ReadStream,
-)
+from tidings.core.effects import Query
 from tidings.engine.database.lanes import Lanes, what_to_raise
 from tidings.engine.database.mailbox import Mailbox
 from tidings.engine.database.outage import Contact, GivenUp, retrying
 from tidings.engine.database.parked import Parked
+from tidings.engine.database.queries import ANSWERS, InLane, Together
 from tidings.engine.hooks import Hooks
 from tidings.engine.waiting.ticket import Ticket, settle_all
 from tidings.error import DBOSShutdownError
-from tidings.limits import MAX_PAGE_BYTES
 from tidings.store.protocol import Forbidden, Store
 
 logger = logging.getLogger("tidings")
 
-Q = TypeVar("Q", FindEvent, FindWorkflow, ReadStream)
+Errand = Callable[[Store], Any]
+ReadTogether = Callable[[Sequence[Any], Store], list[Any]]
+_Item = Errand | tuple[Together, Query]  # What the thread is asked: an errand, or a query to send with others.
 
-_MAX_TOGETHER = 500
-
-_LISTS: Final = (ListWorkflows, ListSteps, ListMessages, ListExecutors, FindPendingBelow)
-
+_MAX_TOGETHER: Final = 500
 _STOP_SECONDS = 2.0  # After that, no caller waits for the answer.
 
 
@@ -89,8 +77,8 @@ class Reader:
         self._store = store
         self._hooks = hooks
         self._on_end = on_end
-        self._inbox: Mailbox[tuple[Query | Callable[[Store], Any], Reading]] = Mailbox()
-        self._taken: list[tuple[Query | Callable[[Store], Any], Reading]] = []  # What the thread works on now.
+        self._inbox: Mailbox[tuple[_Item, Reading]] = Mailbox()
+        self._taken: list[tuple[_Item, Reading]] = []  # What the thread works on now.
         self.contact = Contact("reading from the database")
         self._parked: Parked[_Asked] = Parked("reading from the database")
         self._lanes = Lanes(open_another, hooks, self._tell_dead_in_lanes)
@@ -119,15 +107,21 @@ class Reader:
         """This thread's contact with the database, and each lane's."""
         return [self.contact, *self._lanes.contacts]
 
-    def ask(self, question: Query | Callable[[Store], Any], asker: Asker | None = None) -> Ticket:
+    def ask(self, question: Query | Errand, asker: Asker | None = None) -> Ticket:
         """Put a query, or an errand on the reading connection."""
         ticket = Reading(asker)
-        if isinstance(question, _LISTS):
-            question = partial(_alone, question)
-            if self._lanes.put(question, ticket):
+        how = ANSWERS.get(type(question))
+        asked: _Item
+        if how is None:
+            asked = cast(Errand, question)
+        elif isinstance(how, Together):
+            asked = how, cast(Query, question)
+        else:
+            asked = partial(how.read, question)
+            if isinstance(how, InLane) and self._lanes.put(asked, ticket):
                 return ticket
-            # No thread is left for a lane: this thread answers the query, and later ones wait.
-        if not self._inbox.put((question, ticket)):
+            # If no thread is left for a lane, this thread answers the query, and later ones wait.
+        if not self._inbox.put((asked, ticket)):
             ticket.settle(error=DBOSShutdownError())
         return ticket
 
@@ -168,32 +162,18 @@ class Reader:
                         self._parked.put(other, reason)
                     break
 
-    def _answer(self, asked: list[tuple[Query | Callable[[Store], Any], Reading]]) -> None:
-        events: list[tuple[FindEvent, Ticket]] = []
-        workflows: list[tuple[FindWorkflow, Ticket]] = []
-        streams: list[tuple[ReadStream, Ticket]] = []
-        for question, ticket in asked:
-            match question:
-                case FindEvent():
-                    events.append((question, ticket))
-                case FindWorkflow():
-                    workflows.append((question, ticket))
-                case ReadStream():
-                    streams.append((question, ticket))
-                case FindAllEvents() | FindEnds():
-                    self._settle([ticket], partial(_alone_in_list, question))
-                case ListWorkflows() | ListSteps() | ListMessages() | ListExecutors() | FindPendingBelow():
-                    raise AssertionError(f"{question!r} is answered in a lane")
-                case errand:
-                    self._settle([ticket], partial(_run, errand))
-        if events:
-            self._together(events, _find_events)
-        for limit in {query.limit for query, _ in streams}:
-            self._together([each for each in streams if each[0].limit == limit], _read_streams)
-        if workflows:
-            self._together(workflows, _find_workflows)
+    def _answer(self, asked: list[tuple[_Item, Reading]]) -> None:
+        groups: dict[tuple[Together, Hashable], list[tuple[Query, Ticket]]] = {}
+        for each, ticket in asked:
+            if isinstance(each, tuple):
+                how, query = each
+                groups.setdefault((how, how.group_of(query)), []).append((query, ticket))
+            else:
+                self._settle([ticket], partial(_run, each))
+        for (how, _), group in groups.items():
+            self._together(group, how.read)
 
-    def _together(self, asked: Sequence[tuple[Q, Ticket]], read: Callable[[Sequence[Q], Store], list[Any]]) -> None:
+    def _together(self, asked: Sequence[tuple[Query, Ticket]], read: ReadTogether) -> None:
         """Send queries of one kind together. If that fails, send each alone, because only one may be at fault."""
         self._settle(
             [ticket for _, ticket in asked],
@@ -201,7 +181,7 @@ class Reader:
             partial(self._apart, asked, read) if len(asked) > 1 else None,
         )
 
-    def _apart(self, asked: Sequence[tuple[Q, Ticket]], read: Callable[[Sequence[Q], Store], list[Any]]) -> None:
+    def _apart(self, asked: Sequence[tuple[Query, Ticket]], read: ReadTogether) -> None:
         for each in asked:
             self._together([each], read)
 
@@ -239,45 +219,5 @@ class Reader:
             settle_all((ticket, answer, None) for ticket, answer in zip(tickets, answers, strict=True))
 
 
-def _find_events(asked: Sequence[FindEvent], store: Store) -> list[Any]:
-    return list(store.latest_events([(query.workflow_id, query.key) for query in asked]))
-
-
-def _find_workflows(asked: Sequence[FindWorkflow], store: Store) -> list[Any]:
-    found = store.workflows([query.workflow_id for query in asked])
-    return [found.get(query.workflow_id) for query in asked]
-
-
-def _read_streams(asked: Sequence[ReadStream], store: Store) -> list[Any]:
-    """Read a page for each query. If several ask for the same page, the store reads it once."""
-    places = [(query.workflow_id, query.key, query.offset) for query in asked]
-    return list(store.read_streams(places, asked[0].limit, MAX_PAGE_BYTES))
-
-
-def _alone_in_list(query: Query, store: Store) -> list[Any]:
-    return [_alone(query, store)]
-
-
-def _alone(query: Query, store: Store) -> Any:
-    """Answer a query that is sent alone."""
-    match query:
-        case FindAllEvents(workflow_id):
-            return store.all_events(workflow_id)
-        case FindEnds(workflow_ids):
-            return store.ends(workflow_ids)
-        case FindPendingBelow(workflow_ids, limit):
-            return store.pending_below(workflow_ids, limit)
-        case ListWorkflows(wanted):
-            return store.list_workflows(wanted)
-        case ListSteps(workflow_id, limit, offset, with_outputs):
-            return store.steps(workflow_id, limit, offset, with_outputs)
-        case ListMessages(workflow_id, limit, offset):
-            return store.messages(workflow_id, limit, offset)
-        case ListExecutors():
-            return store.executors(), store.pending_groups()
-        case FindEvent() | FindWorkflow() | ReadStream():
-            raise AssertionError(f"{query!r} is sent together with others")
-
-
-def _run(errand: Callable[[Store], Any], store: Store) -> list[Any]:
+def _run(errand: Errand, store: Store) -> list[Any]:
     return [errand(store)]
