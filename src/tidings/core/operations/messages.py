@@ -9,7 +9,7 @@ crash loses or repeats a message.
 1. Watch before looking. The waiter is registered first, so a message that arrives between the look
    and the wait wakes the run.
 2. The first look that finds nothing writes the deadline, in the same unit. Its take then waits in the
-   committer: a message sent in this process is taken in the batch that brings it.
+   committer: a message sent in this process is taken in the batch that brings it (`core.receive_state`).
 3. The last look, at the deadline, takes a message or records the timeout.
 
 A look may also see the messages that follow; later receives take these without a look (`core.ahead`).
