@@ -24,7 +24,7 @@ from bench.runner import PEER_PYTHON, Job, run, size_of
 from bench.stores import PostgresStore, SQLiteStore, Store
 from bench.summary import Results
 from bench.terminal import console, progress_bar, show_changes, show_results
-from tests.support.temporary import temporary_directory_of_its_own
+from harness.temporary import temporary_directory_of_its_own
 
 
 class Options(argparse.Namespace):

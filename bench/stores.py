@@ -12,7 +12,7 @@ import psycopg
 
 from bench.catalogue import POSTGRESQL, SQLITE
 from bench.processor import processor_seconds
-from tests.support.postgres import PostgresServer, new_database
+from harness.postgres import PostgresServer, new_database
 
 
 class Store(Protocol):

@@ -18,7 +18,7 @@ from pathlib import Path
 from chaos.conductor import Plan, conduct
 from chaos.databases import POSTGRESQL, SQLITE, Database, postgres_database, sqlite_file
 from chaos.terminal import console, progress_line, show
-from tests.support.temporary import temporary_directory_of_its_own
+from harness.temporary import temporary_directory_of_its_own
 
 
 class Options(argparse.Namespace):

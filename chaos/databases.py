@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from tests.support.postgres import PostgresServer, new_database
-from tests.support.proxy import Proxy
+from harness.postgres import PostgresServer, new_database
+from harness.proxy import Proxy
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 

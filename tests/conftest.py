@@ -16,15 +16,16 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
-from tests.support import leftovers, passwords, postgres, watchdog
+from harness import postgres
+from harness.postgres import empty_database, new_database, postgres_server
+from harness.temporary import temporary_directory_of_its_own
+from tests.support import leftovers, passwords, watchdog
 from tests.support.databases import MigratedDatabase
 from tests.support.face import Gate
 from tests.support.halves import other_half
 from tests.support.pgbouncer import PgBouncer
 from tests.support.pooled import pooler_before, say_what_went_past, url_for
-from tests.support.postgres import empty_database, new_database, postgres_server
 from tests.support.registered import Registered
-from tests.support.temporary import temporary_directory_of_its_own
 from tidings import store as stores
 from tidings.api import logs
 from tidings.engine.runs.libraries import settle_libraries

@@ -12,8 +12,17 @@ from collections.abc import Iterator, Sequence
 from chaos.evidence import Evidence, Seen
 from chaos.histories import SUCCESS, FinalWorkflow, Item, StreamEnded, StreamRead, Writing
 from chaos.violations import Kind, Noted, Violation
+from harness.promises import Misread, Miswritten, misread, miswritten
 
 Stream = tuple[str, str]
+
+_KINDS = {
+    Miswritten.DUPLICATED: Kind.STREAM_DUPLICATED,
+    Miswritten.REORDERED: Kind.STREAM_REORDERED,
+    Misread.TRUNCATED: Kind.STREAM_TRUNCATED,
+    Misread.CHANGED: Kind.STREAM_CHANGED,
+    Misread.CUT_SHORT: Kind.STREAM_CUT_SHORT,
+}
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -40,10 +49,9 @@ def _at_the_end(workflow: FinalWorkflow, key: str, written: dict[Item, Seen[Writ
         by_writer[item.attempt].append(item.number)
     for writer, numbers in by_writer.items():
         who = "the workflow" if writer is None else f"the try {writer}"
-        if len(set(numbers)) < len(numbers):
-            yield Violation(Kind.STREAM_DUPLICATED, where, f"from {who} there are {numbers}")
-        elif sorted(numbers) != numbers:
-            yield Violation(Kind.STREAM_REORDERED, where, f"from {who} there are {numbers}")
+        wrong = miswritten(numbers)
+        if wrong is not None:
+            yield Violation(_KINDS[wrong], where, f"from {who} there are {numbers}")
     yield from _lost(workflow, where, stream, written)
 
 
@@ -73,42 +81,52 @@ def _read(evidence: Evidence) -> Iterator[Violation]:
             detail = f"{record.reader} was at offset {expected[0]}, but its next items are from {record.offset} on"
             yield Violation(Kind.STREAM_GAP, _name(stream), detail, (expected[1], read.noted))
         following[record.reader, stream] = (record.offset + len(record.values), read.noted)
-        yield from _as_at_the_end(evidence, stream, record.reader, record.offset, record.values, (read.noted,))
+        yield from _misread(evidence, stream, record.reader, record.offset, record.values, (read.noted,))
     for ended in evidence.of(StreamEnded):
         stream = (ended.record.workflow_id, ended.record.key)
         last = following.get((ended.record.reader, stream))
-        final = len(_final(evidence, stream))
         if last is not None and last[0] != ended.record.offset:
             detail = f"{ended.record.reader} was at offset {last[0]}, but was told the end at {ended.record.offset}"
             yield Violation(Kind.STREAM_GAP, _name(stream), detail, (last[1], ended.noted))
-        elif ended.record.offset < final:
-            detail = f"{ended.record.reader} was told the end at {ended.record.offset}, but there are {final} items"
-            yield Violation(Kind.STREAM_CUT_SHORT, _name(stream), detail, (ended.noted,))
+        else:
+            at, noted = ended.record.offset, (ended.noted,)
+            yield from _misread(evidence, stream, ended.record.reader, at, (), noted, to_the_end=True)
 
 
 def _read_in_workflows(evidence: Evidence) -> Iterator[Violation]:
     for workflow in evidence.final.workflows:
         for seen in workflow.outcome.told.streams if workflow.outcome.told is not None else ():
             stream = (seen.workflow_id, seen.key)
-            yield from _as_at_the_end(evidence, stream, workflow.workflow_id, seen.offset, seen.values, ())
-            end, final = seen.offset + len(seen.values), len(_final(evidence, stream))
-            if end < final:
-                detail = f"{workflow.workflow_id} was told the end at {end}, but there are {final} items"
-                yield Violation(Kind.STREAM_CUT_SHORT, _name(stream), detail)
+            reader = workflow.workflow_id
+            yield from _misread(evidence, stream, reader, seen.offset, seen.values, (), to_the_end=True)
 
 
-def _as_at_the_end(
-    evidence: Evidence, stream: Stream, reader: str, offset: int, values: Sequence[Item], found: tuple[Noted, ...]
+def _misread(
+    evidence: Evidence,
+    stream: Stream,
+    reader: str,
+    offset: int,
+    values: Sequence[Item],
+    found: tuple[Noted, ...],
+    *,
+    to_the_end: bool = False,
 ) -> Iterator[Violation]:
-    """Check that the items that were read are those at the end."""
+    """Check what a reader got against the stream at the end."""
     final = _final(evidence, stream)
-    if offset + len(values) > len(final) and values:
-        detail = f"{reader} read {len(values)} items from offset {offset} on, but at the end there are {len(final)}"
-        yield Violation(Kind.STREAM_TRUNCATED, _name(stream), detail, found)
-    elif tuple(final[offset : offset + len(values)]) != tuple(values):
-        now = final[offset : offset + len(values)]
-        detail = f"{reader} read {values} from offset {offset} on, but at the end there is {now}"
-        yield Violation(Kind.STREAM_CHANGED, _name(stream), detail, found)
+    for wrong in misread(final, offset, values, to_the_end=to_the_end):
+        detail = _detail(wrong, reader, offset, values, final)
+        yield Violation(_KINDS[wrong], _name(stream), detail, found)
+
+
+def _detail(wrong: Misread, reader: str, offset: int, values: Sequence[Item], final: Sequence[Item]) -> str:
+    end, there = offset + len(values), len(final)
+    match wrong:
+        case Misread.TRUNCATED:
+            return f"{reader} read {len(values)} items from offset {offset} on, but at the end there are {there}"
+        case Misread.CHANGED:
+            return f"{reader} read {values} from offset {offset} on, but at the end there is {final[offset:end]}"
+        case Misread.CUT_SHORT:
+            return f"{reader} was told the end at {end}, but there are {there} items"
 
 
 def _final(evidence: Evidence, stream: Stream) -> Sequence[Item]:

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from harness.password import PASSWORD
+from harness.postgres import free_port
 from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Blocking, Face
 from tests.support.faulty import FaultyStore, Trap
-from tests.support.passwords import PASSWORD
-from tests.support.postgres import _free_port
 from tidings import DBOS, DBOSConfig, SendMessage, SetWorkflowID, SetWorkflowTimeout, WorkflowHandle, limits
 from tidings import store as stores
 from tidings.api.caller import Process
@@ -1495,7 +1495,7 @@ def _down(database_url: str, tmp_path: Path) -> list[tuple[str, str]]:
             (f"sqlite:///{tmp_path}", "this is a directory: name a file in it"),
             (f"sqlite:///{tmp_path}/text", "this file is not an SQLite database"),
         ]
-    port, parts = _free_port(), urlsplit(database_url)
+    port, parts = free_port(), urlsplit(database_url)
     return [
         (f"postgresql://u:h1dden@127.0.0.1:{port}/shop", f"PostgreSQL database 'shop' at 127.0.0.1:{port}: .*refused"),
         (parts._replace(path="/nobodys_database").geturl(), 'database "nobodys_database" does not exist'),

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from harness.password import PASSWORD
+from harness.postgres import PostgresServer, free_port
 from tests.support import programs
 from tests.support.app import App
 from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
 from tests.support.face import Face, Gate, off_loop
-from tests.support.passwords import PASSWORD
-from tests.support.postgres import PostgresServer, _free_port
 from tests.support.visitor import ONLY_HEARD, Visitor, visiting
 from tidings import DBOS, DBOSClient, PickleSerializer, SendMessage, WorkflowHandle
 from tidings.engine import checking
@@ -600,7 +600,7 @@ def test_a_database_that_is_down_is_refused(tmp_path: Path) -> None:
     for url, reason in [
         (f"sqlite:///{tmp_path}/nowhere/shop.sqlite", "there is no directory"),
         (f"sqlite:///{tmp_path}", "this is a directory"),
-        (f"postgresql://u:h1dden@127.0.0.1:{_free_port()}/shop", "refused"),
+        (f"postgresql://u:h1dden@127.0.0.1:{free_port()}/shop", "refused"),
     ]:
         with pytest.raises(DBOSInitializationError, match=reason) as raised:
             DBOSClient(system_database_url=url)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, PostgresDsn, SecretBytes, SecretStr
 
+from harness.password import PASSWORD
 from tests.support.app import App
 from tests.support.face import Face
-from tests.support.passwords import PASSWORD
 from tidings import DBOS, DBOSClient
 from tidings.error import DBOSInitializationError
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from harness.postgres import end_listeners
 from tests.support.engines import VERSION, FaultyEngine, aside, launched, make_engine, running, wait_until
 from tests.support.faulty import FaultyStore, Moment, Trap, hears_nothing, hears_only_probes, move_fence
-from tests.support.postgres import end_listeners
 from tests.support.records import read_records
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings import store as stores

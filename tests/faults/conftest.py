@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from harness.proxy import Proxy
 from tests.faults.load import HOUR
 from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Blocking, Face
-from tests.support.proxy import Proxy
 from tests.support.rows import Rows
 from tidings.engine.settings import Connection
 

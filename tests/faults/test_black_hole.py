@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.proxy import Proxy
 from tests.faults.load import HOUR, Load
 from tests.support.app import App, Sightings
 from tests.support.engines import aside, wait_until
 from tests.support.face import Face, off_loop
-from tests.support.proxy import Proxy
 from tests.support.rows import Rows
 from tidings import DBOS, DBOSClient
 from tidings.api.caller import Process

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.proxy import Proxy
 from tests.faults.load import Load
 from tests.support.app import App, Sightings
 from tests.support.face import Face, off_loop
-from tests.support.proxy import Proxy
 
 MANY = 20
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from harness.proxy import Proxy
 from tests.faults.load import HOUR, Load
 from tests.store.driver import event, message, new, publishing, sending
 from tests.support.app import App, Sightings
 from tests.support.engines import wait_until
 from tests.support.face import Face, off_loop
-from tests.support.proxy import Proxy
 from tidings import store as stores
 from tidings.core.operations.events import event_key
 from tidings.core.operations.messages import arrival_key

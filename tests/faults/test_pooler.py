@@ -12,12 +12,12 @@ import pytest
 from msgspec.structs import replace
 from psycopg import pq
 
+from harness.postgres import with_options
 from tests.faults.load import Load
 from tests.store.driver import VERSION, Process, message, new, sending
 from tests.support.app import App, Sightings
 from tests.support.face import Face, off_loop
 from tests.support.pooler import Pooler
-from tests.support.postgres import with_options
 from tests.support.rows import Rows
 from tidings import DBOSClient
 from tidings.error import DBOSInitializationError

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from harness.postgres import PostgresServer
+from harness.proxy import Proxy
 from tests.faults.load import HOUR, Load
 from tests.support.app import App, Sightings
 from tests.support.engines import aside, make_engine, wait_until
 from tests.support.face import Body, Face, Handle, off_loop
-from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy
 from tests.support.replication import ReplicatedPair, ask
 from tests.support.rows import Rows
 from tidings import DBOSClient

@@ -11,12 +11,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from harness.postgres import PostgresServer
+from harness.proxy import Proxy
 from tests.faults.load import HOUR, Load
 from tests.store.driver import Process, event, message, publishing, sending
 from tests.support.app import App, Sightings
 from tests.support.face import Face, off_loop
-from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy
 from tidings import store as stores
 from tidings.store.postgres.connect import Database
 

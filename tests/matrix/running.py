@@ -24,8 +24,8 @@ _OURS: Final = ("TEST_POSTGRES_", "TEST_PGBOUNCER_")
 
 _VERSIONS: Final = """
 import re, sqlite3, subprocess, sys, sysconfig
-from tests.support import postgres
-said = subprocess.run([postgres._find_programs() / "postgres", "--version"], capture_output=True, text=True).stdout
+from harness import postgres
+said = subprocess.run([postgres.find_programs() / "postgres", "--version"], capture_output=True, text=True).stdout
 free = ", free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
 print(f"Python {sys.version.split()[0]}{free}, SQLite {sqlite3.sqlite_version}, PostgreSQL {said.split()[2]}")
 """

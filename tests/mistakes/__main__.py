@@ -9,11 +9,11 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from harness.postgres import new_database, postgres_server
 from tests.mistakes.ground import Ground, noting
 from tests.mistakes.playing import play
 from tests.support.app import App
 from tests.support.face import Awaiting, Blocking
-from tests.support.postgres import new_database, postgres_server
 
 
 def main() -> None:

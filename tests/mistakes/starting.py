@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from harness.postgres import free_port
 from tests.mistakes.ground import Ground, mistake
 from tests.support.face import off_loop
-from tests.support.postgres import _free_port
 from tidings import DBOS, DBOSClient, DBOSConfiguredInstance
 
 # --- decorators ---------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ async def unsupported_database(ground: Ground) -> None:
     launched=False,
 )
 async def no_server(ground: Ground) -> None:
-    await _launch(ground, f"postgresql://postgres:h1dden@127.0.0.1:{_free_port()}/shop")
+    await _launch(ground, f"postgresql://postgres:h1dden@127.0.0.1:{free_port()}/shop")
 
 
 @mistake(

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
+from harness.promises import misread, miswritten
 from tests.simulation.ledger import GAVE_UP, Ledger, position
 from tests.simulation.server import Server
 from tidings.model import Status
@@ -121,13 +122,14 @@ def _judge_streams(ledger: Ledger, server: Server) -> None:
         if sorted(items) != list(range(len(items))):
             ledger.violate(f"the stream {place} has gaps: {sorted(items)}")
         values = [items[offset] for offset in sorted(items)]
-        if place[1].startswith("t") and values != sorted(set(values)):
+        if place[1].startswith("t") and miswritten(values):
             ledger.violate(f"the stream {place} was written twice, or out of order: {values}")
     for workflow_id, key, offset, values, came_to_end in ledger.streams_read:
         items = streams[workflow_id, key]
-        final = [items[each] for each in range(min(offset, len(items)), len(items))]
-        if values != (final if came_to_end else final[: len(values)]):
-            ledger.violate(f"{values} was read of {key!r} of {workflow_id} from {offset} on, where {final} is")
+        final = [items[each] for each in sorted(items)]
+        if any(misread(final, offset, values, to_the_end=came_to_end)):
+            rest = final[offset:]
+            ledger.violate(f"{values} was read of {key!r} of {workflow_id} from {offset} on, where {rest} is")
 
 
 def _judge_events(ledger: Ledger, server: Server) -> None:
@@ -139,7 +141,7 @@ def _judge_events(ledger: Ledger, server: Server) -> None:
         values = [value for _, value in sorted(found)]
         if [version for version, _ in sorted(found)] != list(range(1, len(found) + 1)):
             ledger.violate(f"the event {place} has versions {sorted(found)}")
-        if values != sorted(set(values)):
+        if miswritten(values):
             ledger.violate(f"the event {place} was published twice, or out of order: {values}")
         if not set(values) <= ledger.published[place]:
             ledger.violate(f"the event {place} has values that nobody published: {values}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tidings.store
-from tests.support.passwords import PASSWORD
+from harness.password import PASSWORD
 from tidings.error import DBOSInitializationError
 from tidings.store import queries
 

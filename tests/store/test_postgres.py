@@ -18,6 +18,8 @@ import psycopg
 import pytest
 from psycopg import pq, sql
 
+from harness.password import PASSWORD
+from harness.postgres import PostgresServer, new_database
 from tests.store.driver import (
     Process,
     ending,
@@ -33,8 +35,6 @@ from tests.store.driver import (
     taking,
 )
 from tests.support.crowd import await_crowd, start_crowd
-from tests.support.passwords import PASSWORD
-from tests.support.postgres import PostgresServer, new_database
 from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Answer, Entry, InUse, NoSuchWorkflow, Stale, Status, Taken, Unit
 from tidings.store import open as open_store

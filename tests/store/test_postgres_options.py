@@ -5,7 +5,7 @@ import re
 import psycopg
 import pytest
 
-from tests.support.postgres import with_options
+from harness.postgres import with_options
 from tidings.store.postgres import options
 from tidings.store.postgres.connect import Database
 from tidings.store.postgres.settings import PINNED, PREFERRED, wanted

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from harness.postgres import new_database, with_options
 from tests.support.hostile import BENIGN, HOSTILE, UNTRIED, alter, hostile
 from tests.support.pooler import Pooler
-from tests.support.postgres import new_database, with_options
 from tidings.error import DBOSInitializationError
 from tidings.model import WorkflowFilter
 from tidings.store.postgres import options, sessions

@@ -10,7 +10,7 @@ import pytest
 from pydantic import PostgresDsn, Secret, SecretBytes, SecretStr
 
 import tidings.store
-from tests.support.passwords import PASSWORD
+from harness.password import PASSWORD
 from tidings.error import DBOSInitializationError
 from tidings.store.urls import address
 

@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 import tidings.store
+from harness.postgres import end_listeners
 from tests.store.conftest import OpenStore
 from tests.store.driver import NOW_MS, Process, sending
 from tests.store.driver import message as a_message
-from tests.support.postgres import end_listeners
 from tests.support.rows import Rows
 from tidings.model import NoSuchWorkflow, Unit
 from tidings.store.postgres.connect import Database

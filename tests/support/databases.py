@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 
-from tests.support.postgres import DISCONNECT_OTHERS, empty_database
+from harness.postgres import DISCONNECT_OTHERS, empty_database
 from tidings import store as stores
 
 # Only a few tests leave more. Beyond this size new tables are cheaper, and the next test need not wait for vacuum.

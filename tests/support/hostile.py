@@ -9,7 +9,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from tests.support.postgres import new_database
+from harness.postgres import new_database
 from tidings.store.postgres import options
 from tidings.store.postgres.settings import PINNED
 

@@ -1,8 +1,8 @@
 """Checks every test for passwords: none may be shown.
 
-The URLs of the tests' servers contain `PASSWORD`, and so does each password that a test makes up. So any output of a
-secret part of a URL contains it too. A test fails if `PASSWORD` is in its captured output or log (with tracebacks), in
-the output of a program, or in an error that it caught or in one of the causes of that error.
+The URLs of the tests' servers contain `PASSWORD` (`harness/password.py`), and so does each password that a test makes
+up. So any output of a secret part of a URL contains it too. A test fails if `PASSWORD` is in its captured output or log
+(with tracebacks), in the output of a program, or in an error that it caught or in one of the causes of that error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
-PASSWORD: Final = "h1dden"
+from harness.password import PASSWORD
 
 _AROUND: Final = 150  # characters
 

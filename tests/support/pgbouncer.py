@@ -18,10 +18,10 @@ from typing import Any, Final, Literal, Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from harness.password import PASSWORD
+from harness.postgres import account, free_port
+from harness.proxy import through
 from tests.support import programs
-from tests.support.passwords import PASSWORD
-from tests.support.postgres import _account, _free_port
-from tests.support.proxy import through
 
 START_TIMEOUT_SECONDS = 60
 
@@ -56,8 +56,8 @@ class PgBouncer:
     def __init__(self, server_url: str, mode: Mode, **settings: str) -> None:
         self._program = find_program()
         self.mode: Mode = mode
-        self.port = _free_port()
-        self._user = _account()
+        self.port = free_port()
+        self._user = account()
         self.directory = Path(tempfile.mkdtemp(prefix="tidings-pgbouncer-"))
         if self._user.uid is not None:
             shutil.chown(self.directory, self._user.uid, self._user.gid)

@@ -23,7 +23,7 @@ from typing import Final, Self
 
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support.proxy import through
+from harness.proxy import through
 
 Client = tuple[bytes, bytes]  # a user and a database: clients with the same pair share sessions
 

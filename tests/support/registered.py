@@ -27,7 +27,7 @@ _RECEIVERS: dict[str, Callable[[Any, Any], str]] = {
     "_instances": lambda _, instance: type(instance).__module__,
 }
 _OTHERS = {"_lock", "_methods", "receivers"}
-_OURS = ("tests", "examples", "chaos", "bench")
+_OURS = ("tests", "examples", "harness", "chaos", "bench")
 
 
 class Registered:

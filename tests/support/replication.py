@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 
 import psycopg
 
-from tests.support.passwords import PASSWORD
-from tests.support.postgres import PostgresServer
+from harness.password import PASSWORD
+from harness.postgres import PostgresServer
 
 _NAME: Final = "standby"
 _SETTINGS: Final = {

