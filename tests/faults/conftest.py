@@ -50,7 +50,7 @@ def only_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def proxy(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """What stands before PostgreSQL."""
-    monkeypatch.setattr("tidings.store.postgres.store._unprepared", set())
+    monkeypatch.setattr("tidings.store.postgres.line._unprepared", set())
     with Proxy.before(postgres_url) as proxy:
         yield proxy
 

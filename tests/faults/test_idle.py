@@ -86,10 +86,10 @@ def test_a_server_that_ends_idle_sessions_is_spoken_of_once(
     process.start("w")
     rows = Rows(postgres_url)
     for number in range(3):
-        assert store._writer is not None
-        assert store._reader is not None
-        ended = [store._writer.backend_pid, store._reader.backend_pid]
-        for wire in (store._writer, store._reader):
+        assert store._writer.wire is not None
+        assert store._reader.wire is not None
+        ended = [store._writer.wire.backend_pid, store._reader.wire.backend_pid]
+        for wire in (store._writer.wire, store._reader.wire):
             wire._connection.adjust({"idle_session_timeout": "1ms"})
         while rows.run("select count(*) from pg_stat_activity where pid = any(?)", ended) != [(0,)]:
             pass
@@ -108,7 +108,7 @@ def test_an_end_that_comes_with_the_answer_before_it_is_understood_too(postgres_
         store = PostgresStore(pooler.url(postgres_url), "tidings")
         store.connect()
         for is_read_to_its_end in (False, True):
-            reader = store._reader
+            reader = store._reader.wire
             assert reader is not None
             pooler.end_idle_clients()
             with suppress(psycopg.OperationalError):
@@ -117,7 +117,7 @@ def test_an_end_that_comes_with_the_answer_before_it_is_understood_too(postgres_
                     if reader._pq.notifies() is None and reader._farewell and not is_read_to_its_end:
                         break
             assert store.now_ms()
-            assert store._reader is not reader
+            assert store._reader.wire is not reader
         store.close()
 
 
@@ -154,7 +154,7 @@ def test_a_batch_that_a_pooler_sent_on_after_it_had_ended_the_session_is_written
 
     def run_and_end_the_session(wire: Wire, calls: Sequence[StatementCall]) -> dict[str, list[Row]]:
         answers = run(wire, calls)
-        if ends and StatementCall("commit") in calls and wire is store._writer:
+        if ends and StatementCall("commit") in calls and wire is store._writer.wire:
             ends.clear()
             wire.close()
             raise Lost("client_idle_timeout", ServerError("08P01", "client_idle_timeout", is_fatal=True))
@@ -179,10 +179,10 @@ def test_a_transaction_that_was_open_is_not_gone_on_with_in_another_session(post
         pooler.lends_for_good = True
         store = PostgresStore(pooler.url(postgres_url), "tidings")
         store.connect()
-        store._write(StatementCall("begin"))
+        store._writer.write(StatementCall("begin"))
         pooler.end_idle_clients()
         with pytest.raises(Severed, match="client_idle_timeout"):
-            store._write(StatementCall("commit"))
+            store._writer.write(StatementCall("commit"))
         store.close()
 
 

@@ -63,7 +63,7 @@ def pooled_url(request: pytest.FixtureRequest, url: str) -> str:
 
 def forget_poolers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the stores of this process try to prepare again, as those of a new process do."""
-    monkeypatch.setattr("tidings.store.postgres.store._unprepared", set())
+    monkeypatch.setattr("tidings.store.postgres.line._unprepared", set())
 
 
 def mix_ups(seen: list[str]) -> list[str]:
@@ -156,8 +156,8 @@ def test_what_takes_several_round_trips_is_done_again_as_a_whole(
         forget_poolers(monkeypatch)
         store.reconnect()
         statement = store._database.statements[name]
-        assert store._writer is not None
-        assert store._writer._pq.prepare(statement.key, statement.sql).status == pq.ExecStatus.COMMAND_OK
+        assert store._writer.wire is not None
+        assert store._writer.wire._pq.prepare(statement.key, statement.sql).status == pq.ExecStatus.COMMAND_OK
         return store
 
     batch = process.batch(Unit(start=new("a")), sending(message("b")))
@@ -202,14 +202,14 @@ def test_a_rollback_needs_nothing_prepared(postgres_url: str) -> None:
     store = PostgresStore(postgres_url, "tidings")
     store.migrate()
     store.connect()
-    assert store._writer is not None
+    assert store._writer.wire is not None
     key = store._database.statements["rollback"].key.decode()
-    store._writer._connection.execute(f'prepare "{key}" as select 1'.encode())
+    store._writer.wire._connection.execute(f'prepare "{key}" as select 1'.encode())
     process = Process(store)
     process.start("w")
-    with store._transaction():
-        store._write(StatementCall("now_ms"))
-    assert not store._writer.in_transaction
+    with store._writer.transaction():
+        store._writer.write(StatementCall("now_ms"))
+    assert not store._writer.wire.in_transaction
     assert process.commit(Unit(start=new("w")), sending(message("w")))[1] == APPLIED
     store.close()
 

@@ -343,11 +343,11 @@ def _end_connections(server: PostgresServer, app: App, which: str) -> None:
     store, listener = app.engine.store, app.engine.hearing._listener
     assert isinstance(store, PostgresStore)
     assert isinstance(listener, PostgresListener)
-    assert store._reader is not None
-    assert store._writer is not None
+    assert store._reader.wire is not None
+    assert store._writer.wire is not None
     numbers = {
-        "reader": store._reader.backend_pid,
-        "writer": store._writer.backend_pid,
+        "reader": store._reader.wire.backend_pid,
+        "writer": store._writer.wire.backend_pid,
         "listener": listener._connection.info.backend_pid,
     }
     chosen = list(numbers.values()) if which == "all" else [numbers[which]]

@@ -41,7 +41,7 @@ class BenignRows(Rows):
 def url(request: pytest.FixtureRequest, hostile_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """How the application comes to the database."""
     BenignRows(hostile_url).run("drop schema if exists tidings cascade")
-    monkeypatch.setattr("tidings.store.postgres.store._unprepared", set())
+    monkeypatch.setattr("tidings.store.postgres.line._unprepared", set())
     if request.param == "direct":
         yield hostile_url
         return

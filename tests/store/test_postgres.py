@@ -83,8 +83,8 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 def pid_of(store: PostgresStore) -> int:
     """The server's process that serves the store's writing connection."""
-    assert store._writer is not None
-    return store._writer.backend_pid
+    assert store._writer.wire is not None
+    return store._writer.wire.backend_pid
 
 
 def await_waiting(admin: psycopg.Connection, pid: int) -> None:
@@ -95,8 +95,8 @@ def await_waiting(admin: psycopg.Connection, pid: int) -> None:
 
 def cut(store: PostgresStore) -> None:
     """Break the store's writing connection at the client's end; the server does not notice while it is busy."""
-    assert store._writer is not None
-    with socket.socket(fileno=os.dup(store._writer._pq.socket)) as wire:
+    assert store._writer.wire is not None
+    with socket.socket(fileno=os.dup(store._writer.wire._pq.socket)) as wire:
         wire.shutdown(socket.SHUT_RDWR)
 
 
@@ -284,15 +284,15 @@ def test_a_thousand_items_are_one_statement(
     process: Process, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process.start("w")
-    assert store._writer is not None
-    run = store._writer.run
+    assert store._writer.wire is not None
+    run = store._writer.wire.run
     names: list[str] = []
 
     def note(calls: Sequence[StatementCall]) -> dict[str, list[Row]]:
         names.extend(call.name for call in calls)
         return run(calls)
 
-    monkeypatch.setattr(store._writer, "run", note)
+    monkeypatch.setattr(store._writer.wire, "run", note)
     process.commit(*streaming("w", "k", *["v"] * 1_000))
     assert names == ["begin", "renew_executor", "lock_workflows", "append_items", "commit"]
 
@@ -529,8 +529,8 @@ def test_a_pooler_that_loses_prepared_statements_is_survived(process: Process, s
     """Without a failure that anybody sees; see `faults/test_pooler`."""
     process.start("w")
     for _ in range(2):
-        assert store._writer is not None
-        store._writer._connection.execute("deallocate all")
+        assert store._writer.wire is not None
+        store._writer.wire._connection.execute("deallocate all")
         assert process.commit(Unit("w", 1, entry(1))) == [APPLIED]
 
 

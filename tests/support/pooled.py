@@ -20,7 +20,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.support.pgbouncer import Mode, PgBouncer, PgBouncerError
-from tidings.store.postgres import store
+from tidings.store.postgres import line
 
 _VARIABLE: Final = "TEST_POSTGRES_POOLER"
 _REASON: Final = "past the pooler"
@@ -45,7 +45,7 @@ def url_for(test: pytest.Item, pooler: PgBouncer | None, database_url: str) -> s
     """Return the URL for this test: through the pooler, unless the test is marked `direct` for this mode."""
     if pooler is None:
         return database_url
-    store._unprepared.clear()  # Each test must find out by itself that the pooler mixes statements up.
+    line._unprepared.clear()  # Each test must find out by itself that the pooler mixes statements up.
     pooler.disconnect(str(conninfo_to_dict(database_url)["dbname"]))
     for mark in test.iter_markers("direct"):
         if mark.kwargs.get("only", pooler.mode) != pooler.mode:

@@ -1,7 +1,8 @@
 """PostgreSQL: many processes on many machines, version 14 or newer.
 
-`open_store` is the entry point; `store` implements the contract; `changes` turns units into statements; `wire` sends
-them; `connect` opens connections and interprets errors.
+`open_store` is the entry point; `store` implements the contract, with the queries of `reading` and the commits of
+`batches`; `changes` turns units into statements; `line` runs them over a `wire` and interprets errors; `connect` opens
+connections.
 """
 
 from __future__ import annotations
