@@ -25,6 +25,7 @@ from chaos.journal import journal
 from chaos.load.rounds import play_rounds
 from chaos.load.visits import visit_all
 from tidings import DBOS, DBOSClient
+from tidings.engine.process import Process
 from tidings.error import DBOSInitializationError
 
 WORKER, CLIENT = "worker", "client"
@@ -81,10 +82,10 @@ async def work(options: Options, orders: Orders) -> None:
             "executor_id": options.process,
         }
     )
-    settings = DBOS._settings
+    settings = Process.settings
     assert settings is not None
     connection = dataclasses.replace(settings.connection, lease_ms=options.lease_ms)  # No public setting exists.
-    DBOS._settings = dataclasses.replace(settings, connection=connection)
+    Process.settings = dataclasses.replace(settings, connection=connection)
     while not await _launched():
         if orders.is_told_to_end.is_set():
             return

@@ -24,8 +24,7 @@ from tests.support.face import Awaiting, Blocking, Face
 from tests.support.faulty import FaultyStore, Trap
 from tidings import DBOS, DBOSConfig, SendMessage, SetWorkflowID, SetWorkflowTimeout, WorkflowHandle, limits
 from tidings import store as stores
-from tidings.api.caller import Process
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY, Process
 from tidings.error import (
     DBOSConflictingRegistrationError,
     DBOSConflictingWorkflowError,
@@ -234,7 +233,7 @@ async def test_tidings_is_configured_and_launched_once(app: App) -> None:
 
 
 def test_launch_wants_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DBOS, "_settings", None)
+    monkeypatch.setattr(Process, "settings", None)
     with pytest.raises(DBOSInitializationError, match=r"call DBOS\(config=.* before DBOS\.launch\(\)"):
         DBOS.launch()
 
@@ -1371,7 +1370,7 @@ async def test_the_version_is_that_of_the_code(app: App, face: Face, log: Sighti
 @pytest.fixture
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As in a fresh process; files without a directory go to a temporary one."""
-    monkeypatch.setattr(DBOS, "_settings", None)
+    monkeypatch.setattr(Process, "settings", None)
     for name in ("DBOS_SYSTEM_DATABASE_URL", "DBOS__APPVERSION", "DBOS__VMID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

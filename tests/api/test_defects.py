@@ -358,7 +358,7 @@ EXITS = {
 PROGRAM = """
 import asyncio, os, sys, threading
 from tidings import DBOS
-from tidings.api.caller import Process
+from tidings.engine.process import Process
 from tidings.engine.hooks import Point
 from tidings.error import DBOSShutdownError
 

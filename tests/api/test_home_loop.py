@@ -12,7 +12,7 @@ from tests.support.engines import aside, wait_until
 from tests.support.faulty import PATIENCE_SECONDS
 from tests.support.records import read_records
 from tidings import DBOS, DBOSConfig, SetWorkflowID
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 
 FOREVER = 3_600.0
 

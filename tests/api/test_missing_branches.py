@@ -13,7 +13,7 @@ from tests.api.test_replay import go_on_with, run_until_last, steps
 from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Blocking
 from tidings import DBOS
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 from tidings.engine.runs import stuck, turns
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSUnexpectedStepError, DBOSWorkflowCancelledError
 

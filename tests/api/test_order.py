@@ -12,7 +12,7 @@ from tests.api.test_replay import go_on_with, run_until_last
 from tests.support.app import App
 from tests.support.face import Awaiting
 from tidings import DBOS
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 from tidings.engine.runs import turns
 from tidings.engine.runs.rest import Rest
 from tidings.error import DBOSUnexpectedStepError

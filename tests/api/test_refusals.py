@@ -15,7 +15,7 @@ from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Blocking, Face, off_loop
 from tidings import DBOS, DBOSClient, WorkflowHandle
-from tidings.api.caller import Process
+from tidings.engine.process import Process
 from tidings.error import DBOSContextError, DBOSNonExistentWorkflowError, DBOSShutdownError
 from tidings.store.postgres.connect import _advice
 
@@ -269,7 +269,7 @@ async def test_what_does_not_run_says_why(app: App, face: Face) -> None:
     with patch.object(Process, "has_run", new=False):
         with pytest.raises(DBOSShutdownError, match=r"DBOS\.launch\(\) was not called yet; call it \(or await"):
             await send()
-        with patch.object(Process, "is_configured", new=False):
+        with patch.object(Process, "settings", new=None):
             with pytest.raises(DBOSShutdownError, match=r"write DBOS\(config=.*\) and DBOS\.launch\(\) before"):
                 await send()
             with (

@@ -11,7 +11,7 @@ from tests.support.app import App, Sightings
 from tests.support.clock import ManualClock
 from tests.support.face import Awaiting, Face
 from tidings import DBOS
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 from tidings.error import DBOSSerializationError, DBOSUnexpectedStepError
 
 FOREVER = 3_600  # seconds: longer than the watchdog lets a test run

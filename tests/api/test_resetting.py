@@ -11,6 +11,7 @@ from tests.support.engines import make_engine
 from tests.support.face import Face
 from tests.support.visitor import visiting
 from tidings import DBOS, store
+from tidings.engine.process import Process
 from tidings.error import DBOSInitializationError
 
 
@@ -112,7 +113,7 @@ async def test_which_database_is_asked_for(app: App, monkeypatch: pytest.MonkeyP
         DBOS.reset_system_database(truncate="yes")  # type: ignore[arg-type]
     with pytest.raises(DBOSInitializationError, match="the database URL has an unknown scheme"):
         DBOS.reset_system_database(system_database_url="nonsense://user:h1dden@host/x")
-    monkeypatch.setattr(DBOS, "_settings", None)
+    monkeypatch.setattr(Process, "settings", None)
     with pytest.raises(DBOSInitializationError, match=r"give it system_database_url=..., or call DBOS\(config="):
         DBOS.reset_system_database()
     monkeypatch.undo()

@@ -399,7 +399,7 @@ async def test_operations_from_foreign_threads_and_loops_are_refused(app: App, f
 PROGRAM = """
 import asyncio, sys, threading
 from tidings import DBOS, SetWorkflowID
-from tidings.api.caller import Process
+from tidings.engine.process import Process
 from tidings.engine.hooks import Point
 
 how, url = sys.argv[1:]

@@ -10,8 +10,8 @@ from tests.support.clock import ManualClock
 from tests.support.engines import wait_until
 from tests.support.face import Awaiting, Face, Gate, off_loop
 from tidings import DBOS, DBOSConfiguredInstance, SetWorkflowID, SetWorkflowTimeout
-from tidings.api.workflows import REGISTRY
 from tidings.engine.hooks import Point
+from tidings.engine.process import REGISTRY
 from tidings.error import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSLimitError,

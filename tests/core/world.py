@@ -30,6 +30,7 @@ from tidings.core.effects import (
     ListMessages,
     ListSteps,
     ListWorkflows,
+    Missed,
     Now,
     Operation,
     Query,
@@ -437,9 +438,7 @@ class _Executor:
         received: list[Any] = []
         while True:
             slot = self.run.begin(branch, messages.RECV)
-            message = yield from self._drive(
-                messages.receive(slot, f"topic {path}", op.timeout_seconds, _say_nothing), op, path
-            )
+            message = yield from self._drive(messages.receive(slot, f"topic {path}", op.timeout_seconds), op, path)
             if message is None:
                 return received
             received.append(message.value)
@@ -486,7 +485,7 @@ class _Executor:
                 return messages.send(self.run.begin(branch, messages.SEND), _letter(to, path))
             case Receive(_, timeout_seconds, gives_up):
                 timeout = None if gives_up else timeout_seconds
-                return messages.receive(self.run.begin(branch, messages.RECV), f"topic {path}", timeout, _say_nothing)
+                return messages.receive(self.run.begin(branch, messages.RECV), f"topic {path}", timeout)
             case Publish(key):
                 own = f"{key} of {branch.path}"
                 slot = self.run.begin(branch, SET_EVENT, key=own)
@@ -570,7 +569,7 @@ class _Executor:
             return None if due is None else due.deadline_ms
         return self.world.now_ms + due.longest_ms
 
-    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Now) -> Any:
+    def _perform_at_once(self, effect: Call | Commit | Defer | Barrier | Watch | Read | Now | Missed) -> Any:
         match effect:
             case Call(function):
                 return function()
@@ -581,6 +580,8 @@ class _Executor:
             case Watch():
                 return Arrival()
             case Barrier():
+                return None
+            case Missed():
                 return None
             case Lack():
                 raise AssertionError("nothing is lacking here")
@@ -596,8 +597,8 @@ class _Executor:
         return self.world.apply(unit)
 
 
-def _letter(to: str, path: str) -> Callable[[int], tuple[OutgoingMessage, ...]]:
-    return lambda now_ms: (OutgoingMessage(to, "topic", JSON.serialize(path), WORKFLOW, None, now_ms),)
+def _letter(to: str, path: str) -> list[messages.Letter]:
+    return [messages.Letter(to, "topic", JSON.serialize(path), None)]
 
 
 def _late(path: str) -> OutgoingMessage:
@@ -606,7 +607,3 @@ def _late(path: str) -> OutgoingMessage:
 
 def _child(name: str, path: str) -> Callable[[int], NewWorkflow]:
     return lambda now_ms: NewWorkflow(f"child {path}", name, "", "", "", WORKFLOW, now_ms)
-
-
-def _say_nothing(*_: object) -> None:
-    """Hear that a receive has timed out."""

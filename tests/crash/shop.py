@@ -14,8 +14,8 @@ import sys
 from typing import Any
 
 from tidings import DBOS, SetWorkflowID
-from tidings.api.caller import Process
 from tidings.engine.hooks import Point
+from tidings.engine.process import Process
 
 BANK = "bank"
 END = "end "

@@ -575,7 +575,7 @@ if __name__ == "__main__":
     if "late" in sys.argv:
         import script
     from script import flow as imported
-    from tidings.api.workflows import REGISTRY
+    from tidings.engine.process import REGISTRY
     print(REGISTRY.current(imported.__tidings_workflow__).function())
 """
 

@@ -22,8 +22,8 @@ from tests.support.faulty import FaultyStore, Moment, Trap, hears_nothing, hears
 from tests.support.records import read_records
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings import store as stores
-from tidings.api.caller import Process as CurrentProcess
 from tidings.engine.hooks import Point
+from tidings.engine.process import Process as CurrentProcess
 from tidings.engine.settings import Connection
 from tidings.error import DBOSAwaitedWorkflowCancelledError, DBOSInitializationError
 from tidings.store import open as open_store

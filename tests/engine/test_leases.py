@@ -22,15 +22,17 @@ from tests.support.clock import ManualClock
 from tests.support.engines import die, running
 from tests.support.faulty import move_fence
 from tidings import DBOS, SetWorkflowID
+from tidings.engine import lock_files
+from tidings.engine.lock_files import forget, has_died_here, sweep
 from tidings.engine.ownership import leases
-from tidings.engine.ownership.leases import Lease, LeaseObserver, forget, has_died_here, sweep
+from tidings.engine.ownership.leases import Lease, LeaseObserver
 from tidings.model import Executor
 from tidings.store import open as open_store
 from tidings.store.protocol import Store
 
 _HOLD = """
 import sys
-from tidings.engine.ownership.leases import _lock, _path
+from tidings.engine.lock_files import _lock, _path
 held = _lock(_path(sys.argv[1]), create=True)
 print("held", flush=True)
 sys.stdin.read()
@@ -67,10 +69,10 @@ def test_an_executor_is_alive_while_it_holds_its_lock_and_its_lease(store: Store
 def test_retiring_gives_everything_back(store: Store, clock: ManualClock) -> None:
     lease = Lease(10_000, clock)
     executor = lease.enlist(store, "label")
-    assert leases._path(executor.executor_id).exists()
+    assert lock_files._path(executor.executor_id).exists()
     lease.retire(store, executor)
     assert store.executors() == []
-    assert not leases._path(executor.executor_id).exists()
+    assert not lock_files._path(executor.executor_id).exists()
 
 
 def test_retiring_gives_everything_back_though_the_fence_has_moved(store: Store, clock: ManualClock) -> None:
@@ -81,7 +83,7 @@ def test_retiring_gives_everything_back_though_the_fence_has_moved(store: Store,
     move_fence(store, executor.executor_id, names=[], version="1", lease_until_ms=2**60)
     lease.retire(store, executor)
     assert [each.executor_id for each in store.executors()] == ["claimer"]
-    assert not leases._path(executor.executor_id).exists()
+    assert not lock_files._path(executor.executor_id).exists()
 
 
 def test_to_enlist_again_is_to_be_another_one(store: Store, clock: ManualClock) -> None:
@@ -204,7 +206,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
                 raise OSError(code, os.strerror(code), str(path))
             return real_open(path, *more, **others)
 
-        monkeypatch.setattr("tidings.engine.ownership.leases.os.open", refuse)
+        monkeypatch.setattr("tidings.engine.lock_files.os.open", refuse)
 
     def no_directory() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
@@ -214,7 +216,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
 
     match trouble:
         case "no directory":
-            monkeypatch.setattr("tidings.engine.ownership.leases.tempfile.gettempdir", no_directory)
+            monkeypatch.setattr("tidings.engine.lock_files.tempfile.gettempdir", no_directory)
         case "read-only":
             fail(errno.EROFS)
         case "not allowed":
@@ -224,8 +226,8 @@ def _without_files(monkeypatch: pytest.MonkeyPatch, trouble: str, tmp_path: Path
         case "no descriptor":
             fail(errno.EMFILE)
         case _:
-            monkeypatch.setattr("tidings.engine.ownership.leases.tempfile.gettempdir", lambda: str(tmp_path))
-            monkeypatch.setattr(leases, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=0, LOCK_NB=0))
+            monkeypatch.setattr("tidings.engine.lock_files.tempfile.gettempdir", lambda: str(tmp_path))
+            monkeypatch.setattr(lock_files, "fcntl", SimpleNamespace(flock=no_lock, LOCK_EX=0, LOCK_NB=0))
 
 
 TROUBLES = ["no directory", "read-only", "not allowed", "full", "no descriptor", "no lock"]

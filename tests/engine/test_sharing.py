@@ -21,13 +21,12 @@ from tests.support.rows import Rows
 from tests.support.visitor import HOUR, ONLY_HEARD
 from tidings import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
 from tidings import store as stores
-from tidings.api import client as clients
-from tidings.api.caller import Process
 from tidings.core.operations.results import end_key
-from tidings.engine import sharing
+from tidings.engine import clients, sharing
 from tidings.engine.engine import Engine
 from tidings.engine.host import Host
 from tidings.engine.ownership.supervisor import Supervisor
+from tidings.engine.process import Process
 from tidings.engine.settings import Connection
 from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSInitializationError, DBOSShutdownError
@@ -72,7 +71,7 @@ def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     yield
     DBOS.destroy()
     for client in list(clients._open):
-        client.destroy()
+        client.close()
     assert not sharing._users
     assert not sharing._shared
     wait_until(lambda: not PARTS & {thread.name for thread in threading.enumerate()})

@@ -17,8 +17,8 @@ from tests.support.engines import VERSION, FaultyEngine, aside, running, wait_un
 from tests.support.faulty import move_fence
 from tests.support.records import read_records
 from tidings import DBOS, SetWorkflowID
-from tidings.api.workflows import REGISTRY
 from tidings.engine.database.chain import Chain
+from tidings.engine.process import REGISTRY
 from tidings.engine.runs.live import LiveRun
 from tidings.error import DBOSWorkflowFunctionNotFoundError
 from tidings.model import Unit

@@ -77,7 +77,7 @@ def test_what_is_given_back_goes_on_elsewhere_at_once(database_url: str, monkeyp
 def test_who_was_taken_for_dead_and_lives_on_is_missed_when_it_dies(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.engine.ownership.leases._is_free", lambda _: False)  # As if on another host.
+    monkeypatch.setattr("tidings.engine.lock_files._is_free", lambda _: False)  # As if on another host.
     with running(database_url, lease_ms=600) as survivor:
         slow = make_engine(database_url, lease_ms=600)
         with launched(slow):

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from tidings import DBOS, SetWorkflowID
-from tidings.api.caller import Process
+from tidings.engine.process import Process
 from tidings.store.protocol import Unavailable
 
 ORDERS = 30

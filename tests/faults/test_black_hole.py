@@ -17,8 +17,8 @@ from tests.support.engines import aside, wait_until
 from tests.support.face import Face, off_loop
 from tests.support.rows import Rows
 from tidings import DBOS, DBOSClient
-from tidings.api.caller import Process
 from tidings.engine.database import outage
+from tidings.engine.process import Process
 from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.store.postgres import patience
 from tidings.store.postgres.connect import Database

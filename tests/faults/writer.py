@@ -16,8 +16,8 @@ import time
 from typing import Any
 
 from tidings import DBOS, SetWorkflowID
-from tidings.api.caller import Process
 from tidings.engine.hooks import Point
+from tidings.engine.process import Process
 
 SAY_EVERY = 25
 SENDERS = 4

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from tests.support.app import App, Sightings
 from tests.support.face import Face
-from tidings.api.caller import Process
+from tidings.engine.process import Process
 
 _WIDTH: Final = 116
 
@@ -128,5 +128,5 @@ def row(number: int, mistake: Mistake, message: str) -> str:
 @contextlib.contextmanager
 def _never_launched() -> Iterator[None]:
     """Be a process in which tidings never ran, whatever ran in it before."""
-    with patch.object(Process, "is_configured", new=False), patch.object(Process, "has_run", new=False):
+    with patch.object(Process, "settings", new=None), patch.object(Process, "has_run", new=False):
         yield

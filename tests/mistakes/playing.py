@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.mistakes import everything
 from tests.mistakes.ground import Ground, Mistake, message_of, row
 from tidings import DBOS
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 
 
 @dataclass(frozen=True)

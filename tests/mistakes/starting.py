@@ -11,6 +11,7 @@ from harness.postgres import free_port
 from tests.mistakes.ground import Ground, mistake
 from tests.support.face import off_loop
 from tidings import DBOS, DBOSClient, DBOSConfiguredInstance
+from tidings.engine.process import Process
 
 # --- decorators ---------------------------------------------------------------------------------------
 
@@ -214,11 +215,11 @@ async def class_not_registered(ground: Ground) -> None:
     launched=False,
 )
 async def never_configured(ground: Ground) -> None:
-    settings, DBOS._settings = DBOS._settings, None
+    settings, Process.settings = Process.settings, None
     try:
         DBOS.launch()
     finally:
-        DBOS._settings = settings
+        Process.settings = settings
 
 
 @mistake(
@@ -260,11 +261,11 @@ async def no_name(ground: Ground) -> None:
     launched=False,
 )
 async def missing_variable(ground: Ground) -> str:
-    settings = DBOS._settings
+    settings = Process.settings
     try:
         DBOS(config={"name": "shop", "system_database_url": None})
     finally:
-        DBOS._settings = settings
+        Process.settings = settings
     return await ground.logged("is None")
 
 
@@ -307,12 +308,12 @@ async def _open(url: Any) -> None:
 
 async def _launch(ground: Ground, url: str) -> None:
     """Launch with this URL in the configuration, which fails."""
-    settings = DBOS._settings
+    settings = Process.settings
     try:
         DBOS(config={"name": "shop", "system_database_url": url})
         await off_loop(DBOS.launch)
     finally:
-        DBOS._settings = settings
+        Process.settings = settings
 
 
 @mistake(

@@ -22,10 +22,10 @@ from typing import Any
 from unittest.mock import patch
 
 from tidings import DBOS, DBOSClient, SetWorkflowID
-from tidings.api.caller import Process
+from tidings.engine import lock_files
 from tidings.engine.engine import Engine
 from tidings.engine.hooks import Point
-from tidings.engine.ownership import leases
+from tidings.engine.process import Process
 from tidings.engine.settings import Connection
 
 HOUR = 3_600.0
@@ -158,7 +158,7 @@ def main(url: str, role: str = "DBOS", options: str = "{}") -> None:
     """Launch, or make a client, when told."""
     given = {"lease_ms": 3_600_000, "is_elsewhere": False, "label": "a neighbour"} | json.loads(options)
     if given["is_elsewhere"]:
-        leases._is_free = lambda path: False
+        lock_files._is_free = lambda path: False
     say("here")
     sys.stdin.readline()
     if role == "client":
@@ -175,10 +175,10 @@ def main(url: str, role: str = "DBOS", options: str = "{}") -> None:
             "executor_id": given["label"],
         }
     )
-    settings = DBOS._settings
+    settings = Process.settings
     assert settings is not None
     connection = dataclasses.replace(settings.connection, lease_ms=given["lease_ms"], **ONLY_HEARD)
-    DBOS._settings = dataclasses.replace(settings, connection=connection)
+    Process.settings = dataclasses.replace(settings, connection=connection)
     with DBOS.launch():
         obey(DBOS, engine())
 

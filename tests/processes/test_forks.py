@@ -21,7 +21,7 @@ from tests.processes.forking import WAYS
 from tests.support import programs
 from tests.support.engines import running, wait_until
 from tidings import DBOS
-from tidings.engine.ownership.leases import has_died_here
+from tidings.engine.lock_files import has_died_here
 from tidings.store import held
 from tidings.store import open as open_store
 from tidings.store.sqlite import waits

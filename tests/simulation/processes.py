@@ -63,7 +63,7 @@ class Files:
         self._owners: list[tuple[Process, Any, Callable[[Any], int | None]]] = []
 
     def lock(self, path: PurePath, *, create: bool) -> int:
-        """As `leases._lock`."""
+        """As `lock_files._lock`."""
         process = _process()
         name = path.name
         if create:
@@ -83,7 +83,7 @@ class Files:
         return number
 
     def close(self, file: int) -> None:
-        """As `leases._unlock`, which tells the system so: no copy holds it any more."""
+        """As `lock_files.unlock`, which tells the system so: no copy holds it any more."""
         if not playing().current.dying:  # Whoever is killed does nothing more: the system closes what is its own.
             self._copies[self._names.pop(file)].pop(file, None)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import contextlib
+import math
 import os
 import queue
 import sys
@@ -37,13 +38,13 @@ from tests.simulation.primitives import (
 )
 from tests.simulation.scheduler import playing
 from tidings import store as stores
-from tidings.api import caller, client, dbos
-from tidings.api.workflows import REGISTRY
-from tidings.engine import sharing
+from tidings.api import client, dbos
+from tidings.engine import clients, lock_files, process, sharing
 from tidings.engine.database import chain, committer
 from tidings.engine.host import Host
 from tidings.engine.ownership import leases, supervisor
-from tidings.engine.runs import executors, loops, thread_calls, workers
+from tidings.engine.process import REGISTRY
+from tidings.engine.runs import executors, loops, other_topics, thread_calls, workers
 from tidings.engine.settings import Settings
 from tidings.store.protocol import Store
 
@@ -66,9 +67,13 @@ def program() -> Program:
 
 
 class OneOfSeveral:
-    """What stands for `tidings.api.caller.Process`: the running thread's."""
+    """What stands for `tidings.engine.process.Process`: the running thread's."""
 
-    is_configured = has_run = True  # Which words an error has depends on them, and nothing else.
+    has_run = True  # Which words an error has depends on it, and nothing else.
+
+    @property
+    def settings(self) -> Settings:
+        return program().settings
 
     @property
     def host(self) -> Host | None:
@@ -95,13 +100,6 @@ class OneOfSeveral:
         program().launch = launch
 
 
-class SettingsOfOne:
-    """What stands for `DBOS._settings`."""
-
-    def __get__(self, instance: object, owner: type) -> Settings:
-        return program().settings
-
-
 class LockFiles(Protocol):
     """How the death of a process is seen on its own host."""
 
@@ -110,10 +108,10 @@ class LockFiles(Protocol):
         """As `held.NO_FORK`."""
 
     def lock(self, path: Any, *, create: bool) -> int | None:
-        """As `leases._lock`."""
+        """As `lock_files._lock`."""
 
     def close(self, file: int) -> None:
-        """As `leases._unlock`."""
+        """As `lock_files.unlock`."""
 
     def hold(self, owner: Any, file_of: Callable[[Any], int | None]) -> None:
         """As `held.hold`."""
@@ -145,19 +143,19 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
         exchange.put(asyncios, "new_event_loop", SimLoop)
     for asyncios in (asyncio, asyncio.tasks):
         exchange.put(asyncios, "all_tasks", all_tasks)
-    for api in (caller, dbos):
-        exchange.put(api, "Process", OneOfSeveral())
+    for module in (process, dbos):
+        exchange.put(module, "Process", OneOfSeveral())
     exchange.put(stores, "open", lambda url, schema: open_store(url))
-    exchange.put(leases, "_lock", files.lock)
-    exchange.put(leases, "_unlock", files.close)
+    exchange.put(lock_files, "_lock", files.lock)
+    exchange.put(lock_files, "unlock", files.close)
+    exchange.put(lock_files, "forget", _ignore)
+    for module in (leases, lock_files):
+        exchange.put(module, "NO_FORK", files.not_now)
     exchange.put(leases, "hold", files.hold)
-    exchange.put(leases, "NO_FORK", files.not_now)
-    exchange.put(leases, "forget", _ignore)
     exchange.put(leases, "os", _Os())
     exchange.put(supervisor, "sweep", _ignore)
-    exchange.put(dbos.DBOS, "_settings", SettingsOfOne())
-    exchange.put(dbos, "_ON_TERM", _NoSignals())
-    exchange.put(client, "_open", OrderedSet())
+    exchange.put(process, "_ON_TERM", _NoSignals())
+    exchange.put(clients, "_open", OrderedSet())
     exchange.put(client, "Connection", lambda url, schema: program().settings.connection)
     for name in ("_doors", "_shared", "_users"):
         exchange.put(sharing, name, {})
@@ -166,6 +164,7 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(workers, "_mine", Local())
     exchange.put(executors, "_working", Local())
     exchange.put(thread_calls, "_here", Local())
+    exchange.put(other_topics, "_LOOKED_INTO_SECONDS", math.inf)  # No plot names a topic wrong.
     exchange.put(thread_calls, "_MOST_LOOKS", 1_000_000)  # A thread may be held up for longer than any real one.
 
 

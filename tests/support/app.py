@@ -16,10 +16,10 @@ from unittest.mock import patch
 from tests.support.face import off_loop
 from tests.support.rows import Rows
 from tidings import DBOS, DBOSConfig
-from tidings.api.caller import Process
 from tidings.engine.engine import Engine
 from tidings.engine.hooks import Hooks, Point
 from tidings.engine.host import Host
+from tidings.engine.process import Process
 from tidings.error import DBOSShutdownError
 from tidings.model import Unit
 

@@ -15,12 +15,11 @@ from unittest import mock
 from tests.support.faulty import PATIENCE_SECONDS, FaultyStore, Gate, Killed
 from tests.support.pooled import hears
 from tidings import store as stores
-from tidings.api.caller import Process
 from tidings.api.config import settings_from
-from tidings.api.workflows import REGISTRY
 from tidings.engine.engine import Engine
 from tidings.engine.hooks import Point
 from tidings.engine.host import Host
+from tidings.engine.process import REGISTRY, Process
 from tidings.engine.waiting.clock import Clock
 from tidings.error import DBOSShutdownError
 from tidings.store.protocol import Store

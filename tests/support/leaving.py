@@ -14,9 +14,9 @@ import pytest
 
 from tests.support import programs
 from tidings import DBOS, DBOSClient
-from tidings.api.workflows import REGISTRY
+from tidings.engine import lock_files
 from tidings.engine.engine import Engine
-from tidings.engine.ownership import leases
+from tidings.engine.process import REGISTRY
 
 _kept: list[object] = []
 _for_ever = threading.Event()
@@ -48,7 +48,7 @@ def test_a_file() -> None:
 
 
 def test_a_lock_file_that_is_held() -> None:
-    _kept.append(leases._lock(leases._path("held"), create=True))
+    _kept.append(lock_files._lock(lock_files._path("held"), create=True))
 
 
 def test_an_event_loop() -> None:
@@ -67,7 +67,7 @@ def test_a_client(sqlite_url: str) -> None:
 
 
 def test_another_function_of_a_module() -> None:
-    leases.sweep = lambda: None
+    lock_files.sweep = lambda: None
 
 
 def test_another_method_of_a_class() -> None:

@@ -27,10 +27,8 @@ from weakref import WeakSet
 
 from tests.support import programs
 from tidings import DBOS
-from tidings.api import client
-from tidings.api.caller import Process
-from tidings.engine import sharing
-from tidings.engine.ownership import leases
+from tidings.engine import clients, lock_files, sharing
+from tidings.engine.process import Process
 
 MEMORY = Path("/dev/shm")  # A file system in memory, on machines that have one.
 # An environment variable with a mark for the names of files in memory. It separates them from those of another run.
@@ -44,7 +42,7 @@ _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 # Processes and files that stay until the end of the run: the server of all tests, and its files.
 _lasting: set[object] = set()
 # What a test may change: the configuration of `DBOS`, which the next test sets again.
-_MAY_CHANGE = {(DBOS, "_settings"), (Process, "is_configured"), (Process, "has_run")}
+_MAY_CHANGE = {(Process, "settings"), (Process, "has_run")}
 
 # The names of modules and classes, with their values.
 Names = dict[ModuleType | type, dict[str, Any]]
@@ -83,8 +81,8 @@ class Leftovers:
     def remove(self) -> None:
         """Remove what can be removed, so that only the test that left it fails."""
         DBOS.destroy()
-        for each in list(client._open):
-            each.destroy()
+        for each in list(clients._open):
+            each.close()
         for pid in self._new_processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -104,8 +102,8 @@ class Leftovers:
             yield "a launched DBOS"
         if sharing._users:
             yield f"{len(sharing._users)} open engines"
-        if client._open:
-            yield f"{len(client._open)} open clients"
+        if clients._open:
+            yield f"{len(clients._open)} open clients"
 
     def _lying_about(self) -> Iterator[str]:
         for path in sorted(_files() - self._files - _lasting):
@@ -179,7 +177,7 @@ def _files() -> set[Path]:
 
 def _remove_if_of_a_dead_process(path: Path) -> bool:
     """Remove the lock file of a killed process. That file stays on purpose: it shows other processes the death."""
-    if path.match("tidings-*.lock") and leases._is_free(path):
+    if path.match("tidings-*.lock") and lock_files._is_free(path):
         path.unlink()
         return True
     return False

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 
 # The tables of the registry, each with a function that returns the module of an item.
 _WORKFLOWS: dict[str, Callable[[Any, Any], str]] = {

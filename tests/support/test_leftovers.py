@@ -14,7 +14,7 @@ _LEFT = {
     "an_event_loop": "an open event loop",
     "a_launched_dbos": "a launched DBOS",
     "a_client": "1 open clients",
-    "another_function_of_a_module": "tidings.engine.ownership.leases.sweep",
+    "another_function_of_a_module": "tidings.engine.lock_files.sweep",
     "another_method_of_a_class": "Engine.tend_outages",
     "a_handler_of_a_signal": "another handler of SIGTERM",
     "a_handler_of_the_log": "another handler of the log",

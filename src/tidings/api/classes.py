@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tidings.api.decorating import refuse_bare_class
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 from tidings.limits import check_id
 from tidings.slips import given, slip_of
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from tidings import store as stores
-from tidings.api.caller import Caller, check_not_forked, require_loop
+from tidings.api.caller import require_loop
 from tidings.api.completing import Completing
 from tidings.api.config import check_serializer
 from tidings.api.events import Events
@@ -17,20 +16,16 @@ from tidings.api.managing import Management
 from tidings.api.messages import Messages
 from tidings.api.naming import as_users_write_it
 from tidings.api.streams import Streams
-from tidings.engine import sharing
+from tidings.engine.caller import Caller
 from tidings.engine.checking import check
+from tidings.engine.clients import Membership
+from tidings.engine.process import check_not_forked
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.scope import Scope
 from tidings.engine.settings import Connection
-from tidings.error import DBOSContextError, DBOSInitializationError, DBOSShutdownError
+from tidings.error import DBOSContextError, DBOSInitializationError
 from tidings.serialization import JSONSerializer, Serializer
 from tidings.slips import given
-
-_LABEL = "client"
-_DESTROYED = "this DBOSClient was destroyed; make a new one"
-
-# The clients that the program has not destroyed yet. They are destroyed at its exit.
-_open: set[DBOSClient] = set()
 
 
 @as_users_write_it
@@ -83,9 +78,8 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
         self._serializer = serializer or JSONSerializer()
         self._caller = self._caller_outside
         connection = Connection(url, dbos_system_schema)
-        self._engine = sharing.acquire(connection, _LABEL, migrate=False)
-        self._port = self._engine.open_port()
-        _open.add(self)
+        self._membership = Membership(connection)
+        self._engine, self._port = self._membership.engine, self._membership.port
 
     def __repr__(self) -> str:
         engine = getattr(self, "_engine", None)
@@ -112,12 +106,7 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
         Commits in progress are kept. `DBOS` and other clients are not affected. Calling it again does nothing. It may
         be called on a running event loop.
         """
-        try:
-            _open.remove(self)
-        except KeyError:
-            return  # Another thread, or an earlier call, was first.
-        self._engine.close_port(self._port, DBOSShutdownError(_DESTROYED))
-        sharing.release(self._engine)
+        self._membership.close()
 
     async def destroy_async(self) -> None:
         """Await `destroy`, without blocking the event loop."""
@@ -151,14 +140,5 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
         return Caller(self._engine, self._port, self._serializer)
 
     def _check_open(self) -> None:
-        if self not in _open:
-            raise DBOSShutdownError(_DESTROYED)
+        self._membership.check_open()
         check_not_forked(self._engine, "made this DBOSClient", "make it")
-
-
-def _destroy_all() -> None:
-    for client in list(_open):
-        client.destroy()
-
-
-atexit.register(_destroy_all)

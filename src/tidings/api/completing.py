@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from tidings.api.caller import Caller, Face, refuse_running_loop, shared
+from tidings.api.caller import Face, refuse_running_loop, shared
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, refuse_own_end
 from tidings.core.effects import Operation
 from tidings.core.operations import completion as operations
 from tidings.core.operations.completion import AS_COMPLETED, WAIT_FIRST, Completion
+from tidings.engine.caller import Caller
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.scope import Scope
 from tidings.error import DBOSContextError

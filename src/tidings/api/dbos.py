@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 from collections.abc import Callable
 from types import TracebackType
@@ -11,13 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from tidings import store as stores
 from tidings.api import logs
-from tidings.api.caller import (
-    Process,
-    caller_in_app,
-    current_host,
-    is_running,
-    require_loop,
-)
+from tidings.api.caller import require_loop
 from tidings.api.classes import Classes
 from tidings.api.completing import Completing
 from tidings.api.config import DBOSConfig, settings_from
@@ -27,19 +20,17 @@ from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
 from tidings.api.naming import as_users_write_it
 from tidings.api.parallel import Parallel
-from tidings.api.signals import TERM_SECONDS, TermHandler
 from tidings.api.steps import Steps, StepStatus, step_status_of
 from tidings.api.streams import OwnStreams
-from tidings.api.workflows import REGISTRY, Workflows
-from tidings.engine import sharing
-from tidings.engine.host import Host
+from tidings.api.workflows import Workflows
+from tidings.engine import process
+from tidings.engine.caller import caller_in_app
+from tidings.engine.process import Process, current_host, is_running
 from tidings.engine.resetting import DEFAULT_SCHEMA, reset
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.loops import running_loop, watch_loop
-from tidings.engine.settings import Settings
 from tidings.error import DBOSInitializationError
 from tidings.limits import Seconds, check_timeout
-from tidings.shortage import is_shortage, reason_of
 
 T = TypeVar("T")
 
@@ -85,7 +76,6 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
     is_one = True
     _called = "DBOS"
     _caller = staticmethod(caller_in_app)
-    _settings: Settings | None = None
 
     def __init__(self, nothing: None = None, /, *, config: DBOSConfig = _MISSING) -> None:
         """Configure tidings for this process; `launch` starts it.
@@ -105,14 +95,13 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
                 "tidings is running in this process; to configure it again, call DBOS.destroy() before DBOS(config=...)"
             )
         try:
-            DBOS._settings = settings_from(config)
+            Process.settings = settings_from(config)
             log_level = config.get("log_level")
         except DBOSInitializationError as error:
             # Drop the frames that hold the configuration: a traceback may show its password.
             del config
             error.with_traceback(None)
             raise
-        Process.is_configured = True
         logs.show(logs.level_from(log_level))
 
     @classmethod
@@ -155,17 +144,12 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
         home = asyncio.get_running_loop()
         watch_loop(home)
         launched = await asyncio.to_thread(cls._launch_at, home, execute)
-        _ON_TERM.install()  # This may be the main thread.
+        process.handle_term()  # This may be the main thread.
         return launched
 
     @classmethod
     def _launch_at(cls, home: asyncio.AbstractEventLoop | None, execute: bool) -> Launched:
-        flag(execute, "execute")
-        if cls._settings is None:
-            raise DBOSInitializationError("call DBOS(config={'name': ...}) before DBOS.launch()")
-        with Process.launch_lock:
-            _launch(cls._settings, home, execute)
-        _ON_TERM.install()
+        process.launch(home, executes=flag(execute, "execute"))
         return Launched()
 
     @classmethod
@@ -193,21 +177,7 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
         """
         flag(destroy_registry, "destroy_registry")
         timeout = check_timeout(workflow_completion_timeout_sec, "workflow_completion_timeout_sec")
-        drained = Process.host if timeout != 0 and is_running() else None
-        if drained is not None:
-            drained.drain(timeout)
-        with Process.lock:
-            Process.launch = None
-            # During the drain another thread may have called `destroy`, and launched again.
-            if drained is None or Process.host is drained:
-                _ON_TERM.remove()
-                try:
-                    if Process.host is not None and is_running():
-                        _close_host(Process.host)
-                finally:
-                    Process.host = None
-        if destroy_registry:
-            REGISTRY.clear()
+        process.destroy(timeout, registry=destroy_registry)
 
     @classmethod
     async def destroy_async(
@@ -215,7 +185,7 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
     ) -> None:
         """Await `destroy`, without blocking the event loop: workflows on it can finish or pause too."""
         require_loop("DBOS.destroy_async()", "DBOS.destroy()")
-        _ON_TERM.remove()  # This may be the main thread.
+        process.leave_term()  # This may be the main thread.
         await asyncio.to_thread(
             cls.destroy,
             destroy_registry=destroy_registry,
@@ -240,7 +210,8 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
                 unfit for use, or newer than this library; or no database is given or configured. Nothing was deleted.
         """
         flag(truncate, "truncate")
-        configured = None if cls._settings is None else cls._settings.connection
+        settings = Process.settings
+        configured = None if settings is None else settings.connection
         url = system_database_url or (configured.database_url if configured is not None else None)
         if url is None:
             raise DBOSInitializationError(
@@ -301,71 +272,3 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
         `log_level` of the configuration changes that level.
         """
         return logs.shown_logger()
-
-
-_ON_TERM = TermHandler(is_running, lambda: DBOS.destroy(workflow_completion_timeout_sec=TERM_SECONDS))
-
-
-def _launch(settings: Settings, home: asyncio.AbstractEventLoop | None, execute: bool) -> None:
-    """Launch, without holding the lock while the database is opened: `destroy` must not wait for that."""
-    launch = object()
-    with Process.lock:
-        if is_running() or Process.launch is not None:
-            raise DBOSInitializationError(
-                "tidings is running in this process already, and DBOS.launch() was called again; call it once, or "
-                "DBOS.destroy() in between"
-            )
-        Process.launch = launch
-    try:
-        host = _open_host(settings, home, execute)
-    except BaseException:
-        with Process.lock:
-            if Process.launch is launch:
-                Process.launch = None
-        raise
-    with Process.lock:
-        if Process.launch is launch:
-            Process.launch = None
-            Process.host = host
-            Process.has_run = True
-            try:
-                host.recover()
-            except Exception as error:
-                Process.host = None
-                _close_host(host)
-                if is_shortage(error):
-                    raise DBOSInitializationError(
-                        f"DBOS.launch() failed, because this process cannot recover workflows: {reason_of(error)}. "
-                        "Free what it lacks, and launch again"
-                    ) from error
-                raise
-            return
-    _close_host(host)
-    raise DBOSInitializationError(
-        "DBOS.destroy() was called before DBOS.launch() had returned, so tidings does not run; call DBOS.launch() again"
-    )
-
-
-def _open_host(settings: Settings, home: asyncio.AbstractEventLoop | None, execute: bool) -> Host:
-    engine = sharing.acquire(settings.connection, settings.executor_label, migrate=settings.run_migrations)
-    try:
-        host = Host(engine, settings, REGISTRY, home, executes=execute)
-    except BaseException:
-        sharing.release(engine)
-        raise
-    try:
-        host.admit()
-    except BaseException:
-        _close_host(host)
-        raise
-    return host
-
-
-def _close_host(host: Host) -> None:
-    host.stop()
-    if not sharing.release(host.engine):
-        host.engine.discharge()
-    host.join()
-
-
-atexit.register(DBOS.destroy)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidings.api.caller import Caller, Face, outside_of_workflows, shared
+from tidings.api.caller import Face, shared
 from tidings.core.effects import Operation
 from tidings.core.operations import events
+from tidings.engine.caller import Caller, outside_of_workflows
 from tidings.limits import Seconds, check_id, check_key, check_timeout
 from tidings.model import SET_EVENT
 from tidings.serialization import dump

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from tidings.api.caller import Caller, Face, refuse_running_loop
+from tidings.api.caller import Face, refuse_running_loop
 from tidings.api.naming import as_users_write_it
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
+from tidings.engine.caller import Caller
 from tidings.engine.ownership.progress import who_executes
 from tidings.engine.runs import scope as scopes
 from tidings.error import DBOSContextError, DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError

@@ -10,15 +10,23 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from tidings.api.caller import Caller
 from tidings.api.filters import count, flag
 from tidings.api.handle import WorkflowStatus, status_of
-from tidings.core.effects import NOW, ListExecutors, ListMessages, ListSteps, ListWorkflows, Operation, Read
+from tidings.core.effects import (
+    NOW,
+    ExecutorList,
+    ListExecutors,
+    ListMessages,
+    ListSteps,
+    ListWorkflows,
+    Operation,
+    Read,
+)
 from tidings.core.places import LIMITS
-from tidings.engine.ownership.leases import has_died_here
+from tidings.engine.caller import Caller
 from tidings.error import DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError
 from tidings.limits import check_id
-from tidings.model import Executor, PendingGroup, RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
+from tidings.model import RecordedEntry, StoredMessage, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, show, show_error
 
 LIST_WORKFLOWS = "DBOS.list_workflows"
@@ -113,12 +121,11 @@ def list_executors(caller: Caller) -> Operation[list[ExecutorInfo]]:
 
 
 def _read_executors() -> Operation[list[ExecutorInfo]]:
-    executors: list[Executor]
-    groups: list[PendingGroup]
-    executors, groups = yield Read(ListExecutors())
+    listed: ExecutorList = yield Read(ListExecutors())
     now: int = yield NOW
+    alive = {each.executor_id for each in listed.alive(now)}
     pending: Counter[str | None] = Counter()
-    for group in groups:
+    for group in listed.pending:
         pending[group.executor_id] += group.count
     return [
         ExecutorInfo(
@@ -130,10 +137,10 @@ def _read_executors() -> Operation[list[ExecutorInfo]]:
             program=each.program,
             started_at_epoch_ms=each.started_at_ms,
             lease_expires_at_epoch_ms=each.lease_until_ms,
-            is_alive=each.lease_until_ms > now and not has_died_here(each),
+            is_alive=each.executor_id in alive,
             pending_workflows=pending[each.executor_id],
         )
-        for each in sorted(executors, key=lambda each: (each.started_at_ms, each.executor_id))
+        for each in sorted(listed.executors, key=lambda each: (each.started_at_ms, each.executor_id))
     ]
 
 

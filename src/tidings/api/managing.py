@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Unpack
 
-from tidings.api.caller import Caller, Face, refuse_running_loop, shared
+from tidings.api.caller import Face, refuse_running_loop, shared
 from tidings.api.filters import WorkflowFilters, filter_from, flag
 from tidings.api.handle import (
     WorkflowHandle,
@@ -27,14 +26,11 @@ from tidings.api.listing import (
     list_workflows,
 )
 from tidings.core.effects import Operation
-from tidings.core.operations import cancelling
 from tidings.core.operations.cancelling import CANCEL, CANCEL_SEVERAL, Cancellation, Order
+from tidings.engine import cancelling
+from tidings.engine.caller import Caller
 from tidings.limits import Seconds, check_id
 from tidings.slips import given
-
-logger = logging.getLogger("tidings")
-
-_MOST_NAMED = 3  # workflows of one kind in a log line
 
 
 class Management(Face):
@@ -312,40 +308,6 @@ def _cancel(
     for each in workflow_ids:
         check_id(each, "workflow_id")
     flag(children, "cancel_children")
-    return _cancel_all(
+    return cancelling.cancel(
         caller, name, Order(workflow_ids, children=children, must_exist=must_exist, me=caller.workflow_id)
     )
-
-
-def _cancel_all(caller: Caller, name: str, order: Order) -> Operation[Any]:
-    if caller.workflow is None:
-        report = yield from cancelling.cancel(order)
-    else:
-        slot = caller.workflow.begin(name)
-        is_replay = slot.is_finished
-        report = yield from cancelling.cancel_recorded(slot, order)
-        if is_replay:
-            return report
-    if isinstance(report, Cancellation):
-        _say(report, order)
-    return report
-
-
-def _say(report: Cancellation, order: Order) -> None:
-    below = len(set(report.cancelled) - set(order.named))
-    parts = [f"{len(report.cancelled)} cancelled{_named(report.cancelled)}"]
-    if below:
-        parts.append(f"{below} of them {'was' if below == 1 else 'were'} started by the named workflows")
-    if report.already_ended:
-        parts.append(f"{len(report.already_ended)} had already ended{_named(report.already_ended)}")
-    if report.not_found:
-        verb = "does not exist" if len(report.not_found) == 1 else "do not exist"
-        parts.append(f"{len(report.not_found)} {verb}{_named(report.not_found)}")
-    logger.info("cancelling %d workflow%s: %s", len(order.named), "s" * (len(order.named) != 1), "; ".join(parts))
-
-
-def _named(workflow_ids: tuple[str, ...]) -> str:
-    if not workflow_ids:
-        return ""
-    named = ", ".join(f"{each!r:.100}" for each in workflow_ids[:_MOST_NAMED])
-    return f" ({named}{', ...' if len(workflow_ids) > _MOST_NAMED else ''})"

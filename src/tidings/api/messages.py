@@ -7,25 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidings.api.caller import Caller, Face, Process, shared
+from tidings.api.caller import Face, shared
 from tidings.api.naming import as_users_write_it
-from tidings.core.effects import Failed, ListMessages, Operation
-from tidings.core.history import Run
+from tidings.core.effects import Failed, Operation
 from tidings.core.operations import messages as operations
-from tidings.core.operations.messages import Message
+from tidings.core.operations.messages import Letter, Message
 from tidings.core.operations.patience import patiently
-from tidings.engine.waiting.ticket import Ticket
+from tidings.engine.caller import Caller
 from tidings.limits import Seconds, check_id, check_key, check_timeout, check_topic
-from tidings.model import OutgoingMessage, StoredMessage
 from tidings.serialization import dump
 from tidings.slips import given
 
 logger = logging.getLogger("tidings")
-
-# A workflow with a shorter timeout probably polls.
-_LOOKED_INTO_SECONDS = 1.0
-_MOST_LOOKED_INTO = 1_000
-_MOST_LISTED = 20
 
 
 @as_users_write_it
@@ -164,24 +157,15 @@ class OwnMessages(Messages):
 def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[None]:
     if not isinstance(bulk, Iterable):
         raise TypeError(f"send_bulk takes a list of SendMessage(...), not {given(bulk)}")
-    sender_id = caller.workflow_id
-    checked = []
+    letters = []
     for index, each in enumerate(bulk):
-        checked.append((yield from patiently(_check, caller, each, index if name == operations.SEND_BULK else None)))
-    _refuse_repeated_keys([(destination_id, key) for destination_id, _, _, key in checked])
-
-    def letters(now_ms: int) -> tuple[OutgoingMessage, ...]:
-        if caller.attempt is not None:
-            caller.attempt.check_running()  # Again: dumping a large message takes time.
-        return tuple(
-            OutgoingMessage(destination_id, topic, body, sender_id, key, now_ms)
-            for destination_id, topic, body, key in checked
-        )
-
+        letters.append((yield from patiently(_letter, caller, each, index if name == operations.SEND_BULK else None)))
+    _refuse_repeated_keys([(each.destination_id, each.idempotency_key) for each in letters])
     if caller.workflow is not None:
         ended = yield from operations.send(caller.workflow.begin(name), letters)
     else:
-        ended = yield from operations.send_unrecorded(letters)
+        caller.check_attempt()  # Again: dumping a large message takes time.
+        ended = yield from operations.send_unrecorded(letters, caller.workflow_id)
     if isinstance(ended, Failed):
         return ended  # type: ignore[return-value]  # The driver raises it.
     for workflow_id in ended or ():
@@ -191,14 +175,15 @@ def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[N
         )
 
 
-def _check(caller: Caller, each: SendMessage, index: int | None) -> tuple[str, str | None, str, str | None]:
+def _letter(caller: Caller, each: SendMessage, index: int | None) -> Letter:
     if not isinstance(each, SendMessage):
         raise TypeError(f"send_bulk takes a list of SendMessage(...), and at index {index} is {given(each)}")
     destination_id = check_id(each.destination_id, "destination_id")
     topic = check_topic(each.topic)
     key = None if each.idempotency_key is None else check_key(each.idempotency_key, "idempotency_key")
     what = "the message" if index is None else f"message {index}"
-    return destination_id, topic, dump(caller.serializer, each.message, f"{what} to workflow {destination_id!r}"), key
+    body = dump(caller.serializer, each.message, f"{what} to workflow {destination_id!r}")
+    return Letter(destination_id, topic, body, key)
 
 
 def _refuse_repeated_keys(keys: list[tuple[str, str | None]]) -> None:
@@ -219,41 +204,4 @@ def _receive(
 ) -> Operation[Message | None]:
     topic = check_topic(topic)
     timeout = check_timeout(timeout_seconds)
-    return operations.receive(caller.begin_in_workflow(operations.RECV, called), topic, timeout, _look_for_others)
-
-
-def _look_for_others(run: Run, topic: str | None, timeout: float | None) -> None:
-    """Look for unread messages on other topics: the name of a topic may be wrong.
-
-    No caller waits for this. It is done once for each workflow function and topic, because many receives may time out.
-    """
-    host = Process.host
-    if host is None or timeout is None or timeout < _LOOKED_INTO_SECONDS:
-        return
-    looked = host.looked_into
-    if (run.name, topic) not in looked and len(looked) < _MOST_LOOKED_INTO:
-        looked.add((run.name, topic))
-        asked = host.port.ask(ListMessages(run.workflow_id, _MOST_LISTED, 0))
-        asked.when_settled(lambda: _say_other_topics(asked, run.workflow_id, topic, timeout))
-
-
-def _say_other_topics(asked: Ticket, workflow_id: str, topic: str | None, timeout: float) -> None:
-    try:
-        listed: list[StoredMessage] = asked.result() or []
-    except BaseException:  # The run has ended, or the database is unavailable: log nothing.
-        return
-    others = sorted({_topic(each.topic) for each in listed if each.read_by is None and each.topic != topic})
-    if others:
-        logger.warning(
-            "workflow %r received nothing on %s within %g s, and has unread messages on %s. Check the names of the "
-            "topics. This is logged once for each workflow function and topic",
-            workflow_id,
-            _topic(topic),
-            timeout,
-            ", ".join(others),
-            extra={"workflow_id": workflow_id},
-        )
-
-
-def _topic(topic: str | None) -> str:
-    return "no topic" if topic is None else f"topic {topic!r}"
+    return operations.receive(caller.begin_in_workflow(operations.RECV, called), topic, timeout)

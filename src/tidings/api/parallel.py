@@ -8,10 +8,11 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Final, TypeVar, cast
 
-from tidings.api.caller import caller_in_app, current_host
 from tidings.api.decorating import is_async
 from tidings.core.effects import Lack
 from tidings.core.operations.patience import without
+from tidings.engine.caller import caller_in_app
+from tidings.engine.process import current_host
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.drive import drive
 from tidings.engine.runs.loops import made_loop, running_loop

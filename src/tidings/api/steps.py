@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from types import MethodType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, caller_in_app, current_host, is_running, refuse_running_loop
+from tidings.api.caller import refuse_running_loop
 from tidings.api.decorating import STEP, check_function, gives_values_one_by_one, is_async, name_for, refuse_bare
 from tidings.api.retries import (
     DEFAULT_ATTEMPTS,
@@ -22,7 +22,8 @@ from tidings.api.retries import (
     as_keywords,
     policy_from,
 )
-from tidings.api.workflows import REGISTRY
+from tidings.engine.caller import Caller, caller_in_app
+from tidings.engine.process import REGISTRY, current_host, is_running
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.attempts import StepCall, run_step, run_step_async
 from tidings.engine.runs.executors import stray_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
-from tidings.api.caller import Caller, Face, outside_of_workflows, refuse_running_loop, shared
+from tidings.api.caller import Face, refuse_running_loop, shared
 from tidings.core.effects import Operation, ReadStream
 from tidings.core.operations import streams
+from tidings.engine.caller import Caller, outside_of_workflows
 from tidings.engine.runs.scope import Scope
 from tidings.engine.waiting.ticket import Ticket
 from tidings.limits import Seconds, check_id, check_key, check_offset, check_timeout

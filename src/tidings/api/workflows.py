@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from tidings.api.caller import Caller, Face, caller_in_app, current_host, refuse_running_loop, require_loop
+from tidings.api.caller import Face, refuse_running_loop, require_loop
 from tidings.api.context import limit_for_start, take_id
 from tidings.api.decorating import WORKFLOW, check_function, is_async, name_for, not_a_workflow, refuse_bare
 from tidings.api.handle import (
@@ -22,11 +22,13 @@ from tidings.blocks import contextmanager
 from tidings.core.effects import Operation, Wait
 from tidings.core.operations import timers
 from tidings.core.operations.recorded import within
+from tidings.engine.caller import Caller, caller_in_app
+from tidings.engine.process import REGISTRY, current_host
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.drive import drive, drive_async
 from tidings.engine.runs.loops import running_loop
 from tidings.engine.runs.receivers import Receiver
-from tidings.engine.runs.registry import Registry, WorkflowFunction
+from tidings.engine.runs.registry import WorkflowFunction
 from tidings.engine.runs.starting import Start
 from tidings.engine.runs.thread_calls import call_here
 from tidings.error import (
@@ -46,8 +48,6 @@ from tidings.slips import called_name, given
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-REGISTRY = Registry()
 
 
 class Workflows(Face):
@@ -304,8 +304,7 @@ def _start(
         raise TypeError(f"workflow {function.name!r}: {error}{near}; it takes {takes}") from None
 
     def choose_id() -> str | None:
-        if caller.attempt is not None:
-            caller.attempt.check_running()  # Again: dumping large arguments takes time.
+        caller.check_attempt()  # Again: dumping large arguments takes time.
         return take_id()
 
     receiver = _receiver(function, args)

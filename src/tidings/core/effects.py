@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from tidings.model import Answer, Unit, WorkflowFilter
+from tidings.model import Answer, Executor, PendingGroup, Unit, WorkflowFilter
 
 T = TypeVar("T")
 
@@ -101,6 +101,15 @@ class Gathering(Protocol):
 
 class Gather(Struct, frozen=True):
     """Prepare to watch many keys. Resumes with a `Gathering` that watches none yet."""
+
+
+class Missed(Struct, frozen=True):
+    """Report that a receive of a workflow has timed out: its topic may have been named wrong. Resumes at once."""
+
+    workflow_id: str
+    name: str
+    topic: str | None
+    timeout_seconds: float
 
 
 class Due:
@@ -197,7 +206,26 @@ class ListMessages(Struct, frozen=True, gc=False):
 
 
 class ListExecutors(Struct, frozen=True, gc=False):
-    """All executors and all pending workflows: a list of `Executor` and a list of `PendingGroup`."""
+    """All executors that are in the database, and all pending workflows: an `ExecutorList`."""
+
+
+class ExecutorList(Struct, frozen=True):
+    """The executors in the database.
+
+    Attributes:
+        executors: all of them.
+        dead_here: the ids of those that were processes of this host, and have died; whatever their leases say.
+        pending: the pending workflows, counted by owner.
+    """
+
+    executors: list[Executor]
+    dead_here: frozenset[str]
+    pending: list[PendingGroup]
+
+    def alive(self, now_ms: int) -> list[Executor]:
+        """Return the executors that live, at this time on the store's clock."""
+        dead = self.dead_here
+        return [each for each in self.executors if each.lease_until_ms > now_ms and each.executor_id not in dead]
 
 
 class ReadStream(Struct, frozen=True, gc=False):
@@ -277,7 +305,7 @@ class Failed(Struct, frozen=True):
     error: BaseException
 
 
-Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Gather | Aside | Turn | Now | Lack
+Effect = Call | Commit | Defer | Barrier | Watch | Wait | Receive | Read | Gather | Aside | Turn | Now | Lack | Missed
 Operation = Generator[Effect, Any, T]
 
 BARRIER = Barrier()

@@ -34,6 +34,7 @@ from tidings.engine.hooks import Hooks
 from tidings.engine.ownership.leases import Lease
 from tidings.engine.ownership.neglect import Neglect
 from tidings.engine.runs.again import Lacking
+from tidings.engine.runs.other_topics import OtherTopics
 from tidings.engine.runs.port import Parts, Port
 from tidings.engine.settings import Connection
 from tidings.engine.waiting.clock import Clock, SystemClock
@@ -152,7 +153,16 @@ class Engine:
         self.hearing = Hearing(self.store, self.waiters, self.committer, self, self.hooks, connection)
         self.timers = Timers(self.clock)
         self.timekeeper = Timekeeper(self.clock, self.reader, self.timers, self.hearing.look_at_once)
-        self.parts = Parts(self.committer, self.reader, self.timers, self.waiters, self.clock, self.hooks, Lacking())
+        self.parts = Parts(
+            self.committer,
+            self.reader,
+            self.timers,
+            self.waiters,
+            self.clock,
+            self.hooks,
+            Lacking(),
+            OtherTopics(self.reader),
+        )
         self._runs: HostRuns = NoRuns()
         self._look: Callable[[], None] = _do_nothing
         self._names: Callable[[], Collection[str]] | None = None

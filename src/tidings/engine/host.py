@@ -68,8 +68,6 @@ class Host:
         self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
         self.slow_steps: set[str] = set()  # The slow steps that were logged.
-        # The workflow functions and topics for which messages under other topics were looked for, after a timeout.
-        self.looked_into: set[tuple[str, str | None]] = set()
         self._stopped = threading.Event()
         self._waited_seconds = 0.0  # How long `drain` waited before it gave up.
         self._closed_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()

@@ -6,7 +6,7 @@ from typing import Final
 
 from tidings import store as stores
 from tidings.engine import sharing
-from tidings.engine.ownership.leases import has_died_here
+from tidings.engine.lock_files import has_died_here
 from tidings.error import DBOSInitializationError
 from tidings.store.protocol import Store, Unavailable
 

@@ -17,12 +17,12 @@ A look may also see the messages that follow; later receives take these without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from tidings.core.effects import NOW, Commit, Defer, Failed, Operation, Receive, WakeKey, Watch
-from tidings.core.history import Run, Slot
+from tidings.core.effects import NOW, Commit, Defer, Failed, Missed, Operation, Receive, WakeKey, Watch
+from tidings.core.history import Slot
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import (
     abandonable,
@@ -44,8 +44,14 @@ SEND_BULK = "DBOS.send_bulk"
 RECV = "DBOS.recv"
 MESSAGE = "message"
 
-# Makes the messages to send, given the time of the send.
-Letters = Callable[[int], tuple[OutgoingMessage, ...]]
+
+class Letter(NamedTuple):
+    """A message to send, with its value as text."""
+
+    destination_id: str
+    topic: str | None
+    body: str
+    idempotency_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +78,15 @@ def arrival_key(workflow_id: str, topic: str | None) -> WakeKey:
     return (MESSAGE, workflow_id, topic)
 
 
-def send(slot: Slot, letters: Letters) -> Operation[Sequence[str]]:
+def send(slot: Slot, letters: Sequence[Letter]) -> Operation[Sequence[str]]:
     """Send from a workflow: exactly once. Returns the destinations that have already ended."""
     return recorded(slot, _send(slot, letters))
 
 
-def _send(slot: Slot, letters: Letters) -> Operation[Any]:
+def _send(slot: Slot, letters: Sequence[Letter]) -> Operation[Any]:
     now: int = yield NOW
-    answer = yield Commit(slot.run.unit(slot.done(now, now), messages=letters(now)))
+    messages = _dated(letters, slot.run.workflow_id, now)
+    answer = yield Commit(slot.run.unit(slot.done(now, now), messages=messages))
     match answer:
         case Applied():
             return answer.ended
@@ -89,13 +96,20 @@ def _send(slot: Slot, letters: Letters) -> Operation[Any]:
             raise unexpected(answer)
 
 
+def _dated(letters: Sequence[Letter], sender_id: str | None, now_ms: int) -> tuple[OutgoingMessage, ...]:
+    return tuple(
+        OutgoingMessage(destination_id, topic, body, sender_id, key, now_ms)
+        for destination_id, topic, body, key in letters
+    )
+
+
 def _unknown(workflow_ids: Sequence[str]) -> DBOSNonExistentWorkflowError:
     return DBOSNonExistentWorkflowError(*workflow_ids, nothing="nothing was sent")
 
 
-def send_unrecorded(letters: Letters) -> Operation[Any]:
-    """Send from a step or from outside any workflow."""
-    answer = yield Commit(Unit(messages=letters((yield NOW))))
+def send_unrecorded(letters: Sequence[Letter], sender_id: str | None) -> Operation[Any]:
+    """Send from a step (then `sender_id` is its workflow) or from outside any workflow."""
+    answer = yield Commit(Unit(messages=_dated(letters, sender_id, (yield NOW))))
     match answer:
         case Applied():
             return answer.ended
@@ -105,16 +119,8 @@ def send_unrecorded(letters: Letters) -> Operation[Any]:
             raise unexpected(answer)
 
 
-OnTimeout = Callable[[Run, str | None, float | None], None]
-
-
-def receive(
-    slot: Slot, topic: str | None, timeout_seconds: float | None, on_timeout: OnTimeout
-) -> Operation[Message | None]:
-    """Take the next message of `topic`, or wait for one until the deadline; `None` after that.
-
-    `on_timeout` is called when the receive times out, but not in a replay. It must not block.
-    """
+def receive(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
+    """Take the next message of `topic`, or wait for one until the deadline; `None` after that."""
     taken: Taken | None
     if slot.is_finished:
         entry = yield from finished(slot)
@@ -127,19 +133,18 @@ def receive(
         seen = _seen(slot, topic)
         if seen is not None:
             return (yield from abandonable(slot, _take_seen(slot, topic, *seen)))
-        return (yield from abandonable(slot, _take_and_open(slot, topic, timeout_seconds, on_timeout)))
+        return (yield from abandonable(slot, _take_and_open(slot, topic, timeout_seconds)))
     try:
         return _open(slot, taken)
     except DBOSSerializationError as error:
         raise slot.run.give_up(error) from None  # Some code could rebuild the message once, and other code may still.
 
 
-def _take_and_open(
-    slot: Slot, topic: str | None, timeout_seconds: float | None, on_timeout: OnTimeout
-) -> Operation[Message | None]:
+def _take_and_open(slot: Slot, topic: str | None, timeout_seconds: float | None) -> Operation[Message | None]:
     taken = yield from _take(slot, topic, timeout_seconds)
     if taken is None:
-        on_timeout(slot.run, topic, timeout_seconds)
+        if timeout_seconds is not None:
+            yield Missed(slot.run.workflow_id, slot.run.name, topic, timeout_seconds)
         return None
     try:
         return (yield from patiently(_open, slot, taken))

@@ -17,6 +17,7 @@ from tidings.core.effects import (
     NOW,
     Commit,
     Due,
+    ExecutorList,
     Failed,
     FindWorkflow,
     ListExecutors,
@@ -151,8 +152,8 @@ def _function_of(workflow: WorkflowRecord | NewWorkflow) -> str:
 # --- awaiting -------------------------------------------------------------------------------------
 
 
-# Describes which of these executors executes a workflow that has not ended, at this time in ms.
-Explain = Callable[[WorkflowRecord, Sequence[Executor], int], str]
+# Describes which of these living executors executes a workflow that has not ended.
+Explain = Callable[[WorkflowRecord, Sequence[Executor]], str]
 
 # A caller with a shorter timeout probably polls. To explain each of these timeouts would cost more than it helps.
 _EXPLAINED_SECONDS = 1.0
@@ -232,10 +233,9 @@ def _timed_out(workflow_id: str, timeout_seconds: float | None, explain: Explain
     if timeout_seconds < _EXPLAINED_SECONDS:
         return TimeoutError(text)
     found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
-    executors: list[Executor]
-    executors, _ = yield Read(ListExecutors())
+    listed: ExecutorList = yield Read(ListExecutors())
     now: int = yield NOW
-    return TimeoutError(text if found is None else f"{text}; {explain(found, executors, now)}")
+    return TimeoutError(text if found is None else f"{text}; {explain(found, listed.alive(now))}")
 
 
 # --- ending ---------------------------------------------------------------------------------------

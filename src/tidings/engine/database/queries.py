@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tidings.core.effects import (
+    ExecutorList,
     FindAllEvents,
     FindEnds,
     FindEvent,
@@ -22,6 +23,7 @@ from tidings.core.effects import (
     ListWorkflows,
     ReadStream,
 )
+from tidings.engine.lock_files import has_died_here
 from tidings.limits import MAX_PAGE_BYTES
 from tidings.store.protocol import Store
 
@@ -96,7 +98,10 @@ def _messages(query: ListMessages, store: Store) -> Any:
 
 
 def _executors(_: ListExecutors, store: Store) -> Any:
-    return store.executors(), store.pending_groups()
+    executors = store.executors()
+    # Looked at here, in the lane: files may be slow, and the caller may be on an event loop.
+    dead = frozenset(each.executor_id for each in executors if has_died_here(each))
+    return ExecutorList(executors, dead, store.pending_groups())
 
 
 ANSWERS: Final[Mapping[type, Together | Alone | InLane]] = {

@@ -14,33 +14,22 @@ so the others have that time to return too.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
 import logging
 import os
 import socket
-import sys
-import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from msgspec.structs import replace
 
+from tidings.engine import lock_files
 from tidings.engine.waiting.clock import Clock
 from tidings.model import Executor
 from tidings.store.held import NO_FORK, hold
-from tidings.store.protocol import KEEP_EXECUTORS_MS, Store
-
-if sys.platform != "win32":
-    import fcntl
-
+from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
-
-_MOST_SWEPT = 1_000  # Files to check at each launch, which must not take long.
 
 
 class Lease:
@@ -80,19 +69,19 @@ class Lease:
             return replace(executor, fence=store.enlist(executor))
         except BaseException:
             self.release()
-            forget(executor_id)
+            lock_files.forget(executor_id)
             raise
 
     def _lock_own_file(self) -> str:
         """Return the id of a new executor, and lock its file. If that fails, only its lease counts."""
         executor_id = uuid.uuid4().hex
         try:
-            with NO_FORK:
-                self._file = _lock(_path(executor_id), create=True)
+            with NO_FORK:  # Until the lease has the file.
+                self._file = lock_files.lock(executor_id)
         except OSError as error:
             _say_no_file_once(error.strerror or str(error))
             # Return another id: a file that exists and is not locked tells other processes that its executor is dead.
-            forget(executor_id)
+            lock_files.forget(executor_id)
             return uuid.uuid4().hex
         return executor_id
 
@@ -111,13 +100,13 @@ class Lease:
         if found is not None:  # The present fence: it may have moved. What the executor still owns is given back.
             store.retire(executor.executor_id, found.fence, wakes)
         self.release()
-        forget(executor.executor_id)
+        lock_files.forget(executor.executor_id)
 
     def release(self) -> None:
         """Unlock the file. To other processes this executor is then dead, even if its row has a lease."""
         file, self._file = self._file, None
         if file is not None:
-            _unlock(file)
+            lock_files.unlock(file)
 
 
 class LeaseObserver:
@@ -140,7 +129,7 @@ class LeaseObserver:
             if was_disturbed or lease_until_ms != each.lease_until_ms:
                 since_ms = now_ms
             self._still_since[each.executor_id] = each.lease_until_ms, since_ms
-            if now_ms - since_ms >= each.lease_ms or has_died_here(each):
+            if now_ms - since_ms >= each.lease_ms or lock_files.has_died_here(each):
                 dead.append(each)
         return dead
 
@@ -152,64 +141,3 @@ def _say_no_file_once(reason: str) -> None:
         "machine notice only when its lease ends. Set TMPDIR to a writable directory",
         reason,
     )
-
-
-def has_died_here(executor: Executor) -> bool:
-    """Tell whether that executor was a process of this host, and has died."""
-    try:
-        return _is_free(_path(executor.executor_id))
-    except OSError:  # There is no directory for temporary files.
-        return False
-
-
-def _is_free(path: Path) -> bool:
-    """Tell whether the lock file exists and is not locked."""
-    with NO_FORK:  # A forked child would inherit the lock, and look like a living executor.
-        try:
-            file = _lock(path, create=False)
-        except OSError:  # Locked, missing, not ours, or no file can be opened: only the lease tells.
-            return False
-        if file is None:
-            return False
-        _unlock(file)
-    return True
-
-
-def forget(executor_id: str) -> None:
-    """Remove the file of an executor that has ended."""
-    with contextlib.suppress(OSError):
-        _path(executor_id).unlink()
-
-
-def sweep() -> None:
-    """Remove the files of executors that died long ago, but no locked file, however old."""
-    long_ago = time.time() - KEEP_EXECUTORS_MS / 1_000
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as files:
-        ours = (each for each in files if each.name.startswith("tidings-") and each.name.endswith(".lock"))
-        for file in itertools.islice(ours, _MOST_SWEPT):
-            with contextlib.suppress(OSError):
-                if file.stat().st_mtime < long_ago and _is_free(Path(file.path)):
-                    os.unlink(file.path)
-
-
-def _path(executor_id: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"tidings-{executor_id}.lock"
-
-
-def _lock(path: Path, *, create: bool) -> int | None:
-    """Lock the file without waiting. The lock lasts until the descriptor and its copies in forked children close."""
-    if sys.platform == "win32":
-        return None  # Only the lease tells.
-    file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise
-    return file
-
-
-def _unlock(file: int) -> None:
-    if sys.platform != "win32":
-        fcntl.flock(file, fcntl.LOCK_UN)  # A child that was forked a moment ago may still have a copy.
-    os.close(file)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from tidings.engine.ownership.leases import has_died_here
+from tidings.engine.lock_files import has_died_here
 from tidings.model import ANY_VERSION, Executor, WorkflowRecord
 
 
@@ -22,17 +22,15 @@ class Neglected(Struct, frozen=True):
     is_certain: bool
 
 
-def who_executes(found: WorkflowRecord, executors: Sequence[Executor], now_ms: int) -> str:
+def who_executes(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
     """Return which process executes a pending workflow, or why none does.
 
     Args:
         found: the workflow.
-        executors: all executors in the database.
-        now_ms: the time on the store's clock.
+        alive: all living executors.
     """
     if found.damage is not None:
         return f"no process executes it, because its row in the database is damaged: {found.damage}"
-    alive = alive_of(executors, now_ms)
     for each in alive:
         if each.executor_id == found.executor_id:
             return f"it is running, in process {each.pid} on {each.host}"

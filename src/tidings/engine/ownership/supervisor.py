@@ -28,7 +28,7 @@ from tidings.core.operations.results import end_key
 from tidings.core.recovery import is_dead_letter, recovery_of
 from tidings.engine.database.chain import Chain
 from tidings.engine.database.outage import Outage
-from tidings.engine.ownership.leases import sweep
+from tidings.engine.lock_files import sweep
 from tidings.engine.ownership.takeover import CLAIM_TOGETHER, Takeover
 from tidings.engine.runs import reports
 from tidings.engine.runs.live import LiveRun

@@ -14,7 +14,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from tidings.core.recovery import share_of
-from tidings.engine.ownership.leases import LeaseObserver, has_died_here
+from tidings.engine.lock_files import has_died_here
+from tidings.engine.ownership.leases import LeaseObserver
 from tidings.engine.runs.port import Parts
 from tidings.engine.runs.registry import Registry
 from tidings.model import ANY_VERSION, Executor, PendingGroup

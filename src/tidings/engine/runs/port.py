@@ -18,6 +18,7 @@ from tidings.core.effects import (
     Effect,
     Gather,
     Lack,
+    Missed,
     Now,
     Query,
     Read,
@@ -33,6 +34,7 @@ from tidings.engine.database.reader import Reader
 from tidings.engine.hooks import Hooks, Point
 from tidings.engine.runs.again import Lacking, Lasting
 from tidings.engine.runs.code_limits import Limit
+from tidings.engine.runs.other_topics import OtherTopics
 from tidings.engine.runs.turns import Turns
 from tidings.engine.runs.workers import Workers
 from tidings.engine.waiting.arrivals import Arrival, WaitingTake
@@ -58,6 +60,7 @@ class Parts(Struct, frozen=True):
     clock: Clock
     hooks: Hooks
     lacking: Lacking
+    other_topics: OtherTopics
 
 
 class Port:
@@ -128,7 +131,7 @@ class Port:
         port.turns = self.turns
         return port
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Any:  # noqa: PLR0911  (one for each effect)
         """Begin an effect. Returns its value, or a ticket to wait for."""
         match effect:
             case Commit(unit, tell):
@@ -144,6 +147,8 @@ class Port:
                 return self.ask(query) if asked is None else asked
             case Lack(what):
                 return Lasting(self._parts.lacking, what)
+            case Missed():
+                return self._parts.other_topics.look(effect)
             case Gather():
                 return Gathering(self._parts.waiters, self.is_outside)
             case Aside(aside):
