@@ -202,11 +202,6 @@ def _close_host(host: Host) -> None:
 
 _ON_TERM = TermHandler(is_running, lambda: destroy(TERM_SECONDS))
 
-
-def _leave() -> None:
-    """Leave in order: the host first, so that no step is given the end of a client as its error."""
-    destroy()
-    clients.close_all()
-
-
-atexit.register(_leave)
+# The last one registered is called first: no step is given the end of a client as its error.
+atexit.register(clients.close_all)
+atexit.register(destroy)
