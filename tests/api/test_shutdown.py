@@ -262,7 +262,7 @@ async def test_a_program_that_handles_sigterm_itself_goes_on_doing_so(app: App) 
 # As the kernel does with the signals of the first process of a container that it does not handle: nothing.
 _FIRST = """
 import os
-from tidings.api import signals
+from tidings.engine import signals
 os.getpid, os.kill = lambda: 1, lambda *_: None
 """
 # Or with one that somebody blocks.
