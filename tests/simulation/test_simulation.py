@@ -38,7 +38,7 @@ _BEGIN_AT: dict[Mutation, int] = {
     a_ticket_that_looks_before_it_is_watched: 40,
     runs_that_keep_what_they_saw_when_branches_open: 890,
     replays_that_take_what_is_slow_for_stuck: 40,
-    leases_on_the_stores_clock: 350,
+    leases_on_the_stores_clock: 785,
     limits_on_the_stores_clock: 1000,
     results_that_come_as_soon_as_they_are_there: 220,
     results_that_do_not_wait_for_threads: 95,
