@@ -99,19 +99,26 @@ def test_both_stores_have_their_queries() -> None:
 )
 def test_a_malformed_file_of_queries_is_an_error(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        queries.parse(text, "here")
+        queries.parse({"here": text})
 
 
 def test_a_query_is_what_follows_its_header() -> None:
     text = "-- About all.\n\n-- name: first\n-- Why.\nselect 1,\n    -- inside\n    '--no comment';\n\n"
     text += "-- name: second\nselect 2"
-    assert queries.parse(text, "here") == [("first", "select 1,\n    '--no comment'"), ("second", "select 2")]
+    assert queries.parse({"here": text}) == {"first": "select 1,\n    '--no comment'", "second": "select 2"}
 
 
 def test_a_part_is_filled_in_where_it_is_used_and_is_no_query_itself() -> None:
-    text = "-- part: columns\n-- Why.\na,\nb\n\n-- name: first\nselect {columns} from {schema}.t;\n"
-    text += "-- part: more\n{columns}, c\n-- name: second\nselect {more};\n"
-    assert queries.parse(text, "here") == [("first", "select a,\nb from {schema}.t"), ("second", "select a,\nb, c")]
+    first = "-- name: first\nselect {columns} from {schema}.t;\n-- part: more\n{columns}, c\n"
+    second = "-- part: columns\n-- Why.\na,\nb\n\n-- name: second\nselect {more};\n"
+    found = queries.parse({"first.sql": first, "second.sql": second})
+    assert found == {"first": "select a,\nb from {schema}.t", "second": "select a,\nb, c"}
+
+
+def test_a_part_that_uses_itself_is_an_error() -> None:
+    text = "-- part: a\n{b}\n-- part: b\n{a}\n-- name: c\nselect {a}"
+    with pytest.raises(ValueError, match="the part 'a' uses itself"):
+        queries.parse({"here": text})
 
 
 def test_a_name_stands_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

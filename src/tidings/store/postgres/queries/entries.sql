@@ -1,16 +1,15 @@
--- name: write_entries
--- An entry replaces an open one at its position, and no other. One statement cannot change a row twice, so the caller
--- has merged the batch's entries for one position. The order of rows does not matter for deadlocks: only the executor
--- that owns a run writes its entries.
-insert into {schema}.entries as e (
-    workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms,
-    started_at_ms, completed_at_ms, finished, begun
-)
-select * from unnest(
-    :workflow_id::text[], :branch::text[], :position::bigint[], :ordinal::bigint[], :name::text[], :state::text[],
-    :output::text[], :error::text[], :child_workflow_id::text[], :deadline_ms::bigint[], :started_at_ms::bigint[],
-    :completed_at_ms::bigint[], :finished::bigint[], :begun::bigint[]
-)
+-- part: entry_columns
+-- What an `Entry` holds.
+branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms, started_at_ms, completed_at_ms,
+finished, begun
+
+-- part: entry_values
+:branch::text[], :position::bigint[], :ordinal::bigint[], :name::text[], :state::text[], :output::text[],
+:error::text[], :child_workflow_id::text[], :deadline_ms::bigint[], :started_at_ms::bigint[],
+:completed_at_ms::bigint[], :finished::bigint[], :begun::bigint[]
+
+-- part: entry_upsert
+-- An entry replaces an open one at its position, and no other. The message is that of the new entry, if any.
 on conflict (workflow_id, branch, position) do update set
     ordinal = excluded.ordinal,
     name = excluded.name,
@@ -18,12 +17,20 @@ on conflict (workflow_id, branch, position) do update set
     output = excluded.output,
     error = excluded.error,
     child_workflow_id = excluded.child_workflow_id,
+    message_seq = excluded.message_seq,
     deadline_ms = excluded.deadline_ms,
     started_at_ms = excluded.started_at_ms,
     completed_at_ms = excluded.completed_at_ms,
     finished = excluded.finished,
     begun = excluded.begun
-where e.state = 'OPEN';
+where e.state = 'OPEN'
+
+-- name: write_entries
+-- One statement cannot change a row twice, so the caller has merged the batch's entries for one position. The order of
+-- rows does not matter for deadlocks: only the executor that owns a run writes its entries.
+insert into {schema}.entries as e (workflow_id, {entry_columns})
+select * from unnest(:workflow_id::text[], {entry_values})
+{entry_upsert};
 
 -- name: reopen_entries
 -- A message is put back: its position may be written once more, which `write_entries` does right after.

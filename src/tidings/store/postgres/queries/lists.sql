@@ -1,14 +1,13 @@
 -- Lists of workflows. A plan is made once, for any values (see `settings`), so a condition that may be absent cannot
 -- use an index. So each useful index has a statement of its own, and `store.lists` picks one.
 
--- part: columns
+-- part: listed_columns
 -- The columns of a `WorkflowRecord`, in its order. A large value that is left out is not fetched.
 workflow_id, status, name,
 case when :with_inputs::boolean then inputs end,
 case when :with_outputs::boolean then output end,
 case when :with_outputs::boolean then error end,
-serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms,
-class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress, program
+{workflow_fields}
 
 -- part: matching
 -- An id begins with the prefix if it lies between the two bounds. LIKE would need the prefix escaped.
@@ -29,21 +28,21 @@ order by case when :newest_first::boolean then -seq else seq end
 limit :limit::bigint offset :offset::bigint
 
 -- name: list_by_ids
-select {columns}
+select {listed_columns}
 from {schema}.workflows
 where workflow_id = any(:workflow_ids::text[]) and {matching}
 {in_order}
 {page};
 
 -- name: list_by_parent
-select {columns}
+select {listed_columns}
 from {schema}.workflows
 where parent_id = :parent_id::text and {matching}
 {in_order}
 {page};
 
 -- name: list_by_prefix
-select {columns}
+select {listed_columns}
 from {schema}.workflows
 where workflow_id >= :id_from::text and workflow_id < :id_before::text and {matching}
 {in_order}
@@ -51,7 +50,7 @@ where workflow_id >= :id_from::text and workflow_id < :id_before::text and {matc
 
 -- name: list_pending
 -- Sorts all pending workflows: they are few, compared to those that have ended.
-select {columns}
+select {listed_columns}
 from {schema}.workflows
 where status = 'PENDING' and {matching}
 {in_order}
@@ -59,7 +58,7 @@ where status = 'PENDING' and {matching}
 
 -- name: list_oldest
 -- Walks through the index in order, and stops when the page is full.
-select {columns}
+select {listed_columns}
 from {schema}.workflows
 where {matching}
 order by seq
@@ -67,7 +66,7 @@ order by seq
 
 -- name: list_newest
 -- The same, from the end.
-select {columns}
+select {listed_columns}
 from {schema}.workflows
 where {matching}
 order by seq desc

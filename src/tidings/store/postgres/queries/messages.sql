@@ -24,15 +24,8 @@ on conflict (destination_id, idempotency_key) where idempotency_key is not null 
 -- `order by topic, seq` gives the order of seq, written so that the planner can use the index.
 with wanted as (
     select t.*, row_number() over (partition by t.workflow_id, t.topic order by t.number) as nth
-    from unnest(
-        :workflow_id::text[], :topic::text[], :branch::text[], :position::bigint[], :ordinal::bigint[],
-        :name::text[], :state::text[], :output::text[], :error::text[], :child_workflow_id::text[],
-        :deadline_ms::bigint[], :started_at_ms::bigint[], :completed_at_ms::bigint[],
-        :finished::bigint[], :begun::bigint[]
-    ) with ordinality as t (
-        workflow_id, topic, branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms,
-        started_at_ms, completed_at_ms, finished, begun, number
-    )
+    from unnest(:workflow_id::text[], :topic::text[], {entry_values})
+        with ordinality as t (workflow_id, topic, {entry_columns}, number)
 ),
 sources as (
     select workflow_id, topic, count(*) as takes from wanted group by workflow_id, topic
@@ -72,28 +65,9 @@ taken as (
     returning pairs.number, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 ),
 recorded as (
-    insert into {schema}.entries as e (
-        workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
-        deadline_ms, started_at_ms, completed_at_ms, finished, begun
-    )
-    select
-        workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, seq,
-        deadline_ms, started_at_ms, completed_at_ms, finished, begun
-    from pairs
-    on conflict (workflow_id, branch, position) do update set
-        ordinal = excluded.ordinal,
-        name = excluded.name,
-        state = excluded.state,
-        output = excluded.output,
-        error = excluded.error,
-        child_workflow_id = excluded.child_workflow_id,
-        message_seq = excluded.message_seq,
-        deadline_ms = excluded.deadline_ms,
-        started_at_ms = excluded.started_at_ms,
-        completed_at_ms = excluded.completed_at_ms,
-        finished = excluded.finished,
-        begun = excluded.begun
-    where e.state = 'OPEN'
+    insert into {schema}.entries as e (workflow_id, message_seq, {entry_columns})
+    select workflow_id, seq, {entry_columns} from pairs
+    {entry_upsert}
 )
 select number, seq, body, topic, sender_id, sent_at_ms from taken;
 
@@ -111,30 +85,9 @@ with taken as (
     returning 1
 ),
 recorded as (
-    insert into {schema}.entries as e (
-        workflow_id, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
-        deadline_ms, started_at_ms, completed_at_ms, finished, begun
-    )
-    select * from unnest(
-        :workflow_id::text[], :branch::text[], :position::bigint[], :ordinal::bigint[], :name::text[],
-        :state::text[], :output::text[], :error::text[], :child_workflow_id::text[], :seq::bigint[],
-        :deadline_ms::bigint[], :started_at_ms::bigint[], :completed_at_ms::bigint[],
-        :finished::bigint[], :begun::bigint[]
-    )
-    on conflict (workflow_id, branch, position) do update set
-        ordinal = excluded.ordinal,
-        name = excluded.name,
-        state = excluded.state,
-        output = excluded.output,
-        error = excluded.error,
-        child_workflow_id = excluded.child_workflow_id,
-        message_seq = excluded.message_seq,
-        deadline_ms = excluded.deadline_ms,
-        started_at_ms = excluded.started_at_ms,
-        completed_at_ms = excluded.completed_at_ms,
-        finished = excluded.finished,
-        begun = excluded.begun
-    where e.state = 'OPEN'
+    insert into {schema}.entries as e (workflow_id, message_seq, {entry_columns})
+    select * from unnest(:workflow_id::text[], :seq::bigint[], {entry_values})
+    {entry_upsert}
 )
 select {schema}.refuse('TD003') where (select count(*) from taken) <> cardinality(:seq::bigint[]);
 

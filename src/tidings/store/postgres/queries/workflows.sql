@@ -1,8 +1,10 @@
--- part: columns
+-- part: workflow_columns
 -- The columns of a `WorkflowRecord`, in its order.
-workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress,
-program
+workflow_id, status, name, inputs, output, error, {workflow_fields}
+
+-- part: workflow_fields
+serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms, class_name, config_name,
+timeout_ms, deadline_ms, recovery_attempts, progress, program
 
 -- name: start_workflows
 -- The workflow gets epoch 1 and, if it is to be owned, the committing executor as its owner. If another transaction is
@@ -137,7 +139,7 @@ with cancelled as (
 select {schema}.refuse('TD002') where (select count(*) from cancelled) <> cardinality(:workflow_ids::text[]);
 
 -- name: read_workflows
-select {columns}
+select {workflow_columns}
 from {schema}.workflows
 where workflow_id = any(:workflow_ids::text[]);
 
@@ -186,7 +188,7 @@ claimed as (
     where w.workflow_id = chosen.workflow_id
     returning w.*
 )
-select {columns}
+select {workflow_columns}
 from claimed
 order by seq;
 
@@ -204,7 +206,7 @@ claimed as (
     where w.workflow_id = owned.workflow_id
     returning w.*
 )
-select {columns}
+select {workflow_columns}
 from claimed
 order by seq;
 

@@ -10,8 +10,7 @@ select
     case when :with_inputs then inputs end,
     case when :with_outputs then output end,
     case when :with_outputs then error end,
-    serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms,
-    class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress, program
+    {workflow_fields}
 from tidings_workflows
 
 -- part: matching

@@ -1,8 +1,10 @@
--- part: columns
+-- part: workflow_columns
 -- The columns of a `WorkflowRecord`, in its order.
-workflow_id, status, name, inputs, output, error, serialization, epoch, executor_id, app_version,
-parent_id, created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, recovery_attempts, progress,
-program
+workflow_id, status, name, inputs, output, error, {workflow_fields}
+
+-- part: workflow_fields
+serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms, class_name, config_name,
+timeout_ms, deadline_ms, recovery_attempts, progress, program
 
 -- name: start_workflow
 -- The workflow gets epoch 1 and the committing executor as its owner. Its id is free: that was checked before.
@@ -44,7 +46,7 @@ update tidings_workflows set status = ?, output = ?, error = ?, updated_at_ms = 
 update tidings_workflows set status = 'CANCELLED', updated_at_ms = ? where workflow_id = ?;
 
 -- name: read_workflows
-select {columns}
+select {workflow_columns}
 from tidings_workflows
 where workflow_id in (select value from json_each(?));
 
@@ -89,7 +91,7 @@ set epoch = epoch + (epoch < 9223372036854775807),
     recovery_attempts = recovery_attempts
         + (executor_id <> :executor_id and executor_id is not null and recovery_attempts < 9223372036854775807)
 where seq = :seq
-returning {columns};
+returning {workflow_columns};
 
 -- name: note_recovery
 -- Only under the epoch of this recovery: a later recovery has newer numbers.
