@@ -63,8 +63,9 @@ _PATIENCE: Final[dict[str, str | int | None]] = {
 # What was logged once: pairs of a database's identity and a message.
 _told: Final[set[tuple[str, str]]] = set()
 
-# What PostgreSQL 17 and newer says if a time limit for transactions ends the session.
-_ENDED_BY_NEWER: Final = "transaction timeout"
+# PostgreSQL since 17 ends a session whose transaction takes longer than a setting says.
+_ENDS_SESSIONS: Final = 170_000
+_ENDED_BY_NEWER: Final = "25P04"
 
 # How often to connect again if a pooler returns a session that answers an earlier question.
 _TRIES: Final = 10
@@ -118,6 +119,7 @@ class Database:
         for number in range(_TRIES):
             forks = held.forks()
             session = self._connect(wanted)
+            version = session.pgconn.server_version
             held.hold(session, _socket_of)
             # A child forked meanwhile has a copy of the socket, which would keep the session open.
             is_copied = held.forks() != forks and number + 1 < _TRIES
@@ -126,7 +128,8 @@ class Database:
                     self.servers.found(session)
                     return session
             except psycopg.Error as error:
-                if self._pins_newer or _ENDED_BY_NEWER not in str(error):
+                may_be_ended = error.sqlstate in (None, _ENDED_BY_NEWER)  # None: the reason was lost with the session.
+                if self._pins_newer or version < _ENDS_SESSIONS or not may_be_ended:
                     raise
                 # Too short for the one statement that would set it. A server that has this setting takes it as an
                 # option too; for one that is older, it would be an error.
