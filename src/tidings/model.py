@@ -79,6 +79,7 @@ class Entry(Struct, frozen=True, gc=False):
     # The number of the result among the results of its run, and how many operations had begun before it.
     finished: int | None = None
     begun: int | None = None
+    target: str | None = None  # what it is aimed at: a topic, a destination, an id; a replay compares it
 
 
 class OutgoingMessage(Struct, frozen=True, gc=False):
@@ -178,6 +179,15 @@ class Recovery(Struct, frozen=True, gc=False):
     progress: int  # how many operations it has recorded
 
 
+class Stuck(Struct, frozen=True, gc=False):
+    """Why a version of the code could not continue a workflow."""
+
+    version: str
+    operation: str  # where: "operation 3 of branch 1"
+    reason: str
+    at_ms: int
+
+
 class Unit(Struct, frozen=True, gc=False):
     """Everything one workflow changes at once. It applies whole or not at all.
 
@@ -211,6 +221,7 @@ class Unit(Struct, frozen=True, gc=False):
     closes: tuple[str, ...] = ()  # keys of streams to close; some may be closed already
     recovery: Recovery | None = None
     take_seen: int | None = None  # the seq of an unread message to take; the entry points to it
+    stuck: Stuck | None = None  # the run cannot continue: the workflow stays pending, and has no owner any more
 
     @property
     def publishes(self) -> bool:
@@ -308,6 +319,7 @@ class WorkflowRecord(Struct, frozen=True, gc=False):
     recovery_attempts: int = 0
     progress: int = 0  # at its last recovery
     program: str | None = None  # None: any program may execute it; an earlier tidings started it
+    stuck: tuple[Stuck, ...] = ()  # the versions that could not continue it, the last one last
     damage: str | None = None  # what is wrong with its row; the wrong fields have a neutral value
 
 

@@ -70,17 +70,27 @@ class Process:
         self.commit(*(Unit(start=each) for each in starts))
 
     def claim(
-        self, *dead: str, names: Collection[str] = ("flow",), app_version: str = VERSION, limit: int = 100
+        self,
+        *dead: str,
+        names: Collection[str] = ("flow",),
+        app_version: str = VERSION,
+        limit: int = 100,
+        reserved: Collection[str] | None = None,
     ) -> list[str]:
         """Take over from dead executors and from nobody, and return the ids of what was claimed."""
-        claimed = self.claim_records(*dead, names=names, app_version=app_version, limit=limit)
+        claimed = self.claim_records(*dead, names=names, app_version=app_version, limit=limit, reserved=reserved)
         return [workflow.workflow_id for workflow in claimed]
 
     def claim_records(
-        self, *dead: str, names: Collection[str] = ("flow",), app_version: str = VERSION, limit: int = 100
+        self,
+        *dead: str,
+        names: Collection[str] = ("flow",),
+        app_version: str = VERSION,
+        limit: int = 100,
+        reserved: Collection[str] | None = None,
     ) -> list[WorkflowRecord]:
         """Do the same, and return all of what was claimed."""
-        claimed = self.store.claim(self.executor, dead, names, app_version, limit)
+        claimed = self.store.claim(self.executor, dead, names, app_version, limit, reserved)
         self.fence += 1
         return claimed
 

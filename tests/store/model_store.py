@@ -41,6 +41,7 @@ from tidings.model import (
     StoredMessage,
     StreamItem,
     StreamPage,
+    Stuck,
     Take,
     Taken,
     Unit,
@@ -326,6 +327,8 @@ class ModelStore:
                 self.records.entries[place] = StoredEntry(entry, seq)
         if unit.recovery is not None:
             self._note_recovery(unit, unit.recovery)
+        if unit.stuck is not None:
+            self._note_stuck(unit, unit.stuck)
         if unit.event is not None:
             version = (unit.workflow_id or "", unit.event.key, unit.event.version)
             if version in self.records.events:
@@ -337,6 +340,11 @@ class ModelStore:
                 raise DataError("that offset is taken")
             self.records.items[place_in_stream] = unit.item
         self.records.closed.update(dict.fromkeys((unit.workflow_id or "", key) for key in unit.closes))
+
+    def _note_stuck(self, unit: Unit, stuck: Stuck) -> None:
+        there = self.records.workflows.get(unit.workflow_id or "")
+        if there is not None and there.status is Status.PENDING and there.epoch == unit.epoch:
+            self.records.workflows[there.workflow_id] = replace(there, executor_id=None, stuck=(*there.stuck, stuck))
 
     def _note_recovery(self, unit: Unit, recovery: Recovery) -> None:
         there = self.records.workflows.get(unit.workflow_id or "")
@@ -390,7 +398,13 @@ class ModelStore:
         return self.records.landed[executor_id][0] if executor_id in self.records.landed else None
 
     def claim(
-        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+        self,
+        executor: Executor,
+        dead: Collection[str],
+        names: Collection[str],
+        app_version: str,
+        limit: int,
+        reserved: Collection[str] | None = None,
     ) -> list[WorkflowRecord]:
         """Take over from the dead and from nobody, oldest first."""
         self._own(executor.executor_id, executor.fence)
@@ -404,7 +418,11 @@ class ModelStore:
             if workflow.status is Status.PENDING
             and (workflow.executor_id is None or workflow.executor_id in dead)
             and workflow.name in names
-            and workflow.app_version in (app_version, "")
+            and app_version not in [each.version for each in workflow.stuck]
+            and (
+                workflow.app_version in (app_version, "")
+                or (reserved is not None and (workflow.stuck or workflow.app_version not in reserved))
+            )
             and workflow.program in (None, executor.program)
         ]
         claimed = [self._claim(each, executor, app_version) for each in claimable[:limit]]

@@ -58,6 +58,7 @@ from tidings.model import (
     Recovery,
     Stale,
     Status,
+    Stuck,
     Taken,
     Unit,
     WorkflowRecord,
@@ -970,6 +971,37 @@ def test_a_claim_counts_the_deaths_of_owners_and_nothing_else(store: Store) -> N
     store.retire("2", second.fence)
     [claimed] = third.claim_records()
     assert claimed.recovery_attempts == 1, "it was given back"
+
+
+def test_a_version_that_could_not_continue_a_workflow_gives_it_up_for_good(process: Process) -> None:
+    heir = Process(process.store, "heir")
+    process.start("w", "other")
+    nul_and_half = "operation 2\0\ud800"
+    process.commit(Unit("w", 2, stuck=Stuck("v1", "operation 1", "of another epoch", 1)))
+    process.commit(Unit("w", 1, stuck=Stuck(VERSION, nul_and_half, "it calls \"b\", not 'a' \\u0000", NOW_MS)))
+    found = process.store.workflows(["w", "other"])
+    assert (found["w"].status, found["w"].executor_id) == (Status.PENDING, None)
+    [stuck] = found["w"].stuck
+    assert stuck == Stuck(VERSION, "operation 2\ufffd?", "it calls \"b\", not 'a' \\u0000", NOW_MS)
+    assert found["other"].stuck == ()
+    assert heir.claim() == heir.claim(reserved=()) == []
+    assert heir.claim(app_version="v2") == [], "only this version"
+    assert heir.claim(app_version="v2", reserved=[VERSION]) == ["w"], "its version lives, but could not continue it"
+    heir.commit(Unit("w", 2, stuck=Stuck("v2", "operation 1", "nor this one", NOW_MS)))
+    assert heir.claim(app_version="v2", reserved=()) == heir.claim(reserved=()) == []
+    assert [each.version for each in heir.store.workflows(["w"])["w"].stuck] == [VERSION, "v2"]
+
+
+def test_other_versions_are_taken_over_unless_they_are_reserved(process: Process) -> None:
+    heir = Process(process.store, "heir")
+    for version in ("v1", "v2", "v3"):
+        process.start(f"of {version}", app_version=version)
+    assert heir.claim(process.executor_id, app_version="v9") == []
+    assert heir.claim(process.executor_id, app_version="v9", reserved=["v2"]) == ["of v1", "of v3"]
+    assert {each: record.app_version for each, record in heir.store.workflows(["of v1", "of v2"]).items()} == {
+        "of v1": "v9",
+        "of v2": "v2",
+    }
 
 
 def test_a_recovery_is_noted_under_its_epoch_alone(process: Process) -> None:

@@ -462,7 +462,7 @@ def test_a_schema_of_the_future_is_refused(path: Path, store: SqliteStore) -> No
         future.commit()
     for start in (store.migrate, store.connect):
         with pytest.raises(
-            DBOSInitializationError, match=r"schema version \d is newer than this library's \d: upgrade"
+            DBOSInitializationError, match=r"schema version \d+ is newer than this library's \d+: upgrade"
         ):
             start()
 
@@ -614,11 +614,15 @@ def test_steps_are_listed_by_the_number_of_their_workflow(store: SqliteStore) ->
 
 
 def test_large_values_stand_last_in_their_rows(store: SqliteStore) -> None:
-    """A row is read from its beginning, so what stands before them is read without them."""
+    """A row is read from its beginning, so what stands before them is read without them.
+
+    `stuck` is nearly always NULL, which the head of the row shows.
+    """
     last = {"workflows": {"error", "output", "inputs"}, "entries": {"error", "output"}, "messages": {"body"}}
     last |= {"events": {"value"}, "stream_items": {"value"}}
     for table, values in last.items():
         columns = [row[1] for row in reading_connection(store).execute(f"pragma table_info(tidings_{table})")]
+        columns = [each for each in columns if each != "stuck"]
         assert set(columns[-len(values) :]) == values
 
 

@@ -220,9 +220,15 @@ class FaultyStore:
         return self._read("refence", lambda: self.inner.refence(executor_id))
 
     def claim(
-        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+        self,
+        executor: Executor,
+        dead: Collection[str],
+        names: Collection[str],
+        app_version: str,
+        limit: int,
+        reserved: Collection[str] | None = None,
     ) -> list[WorkflowRecord]:
-        return self._write("claim", lambda: self.inner.claim(executor, dead, names, app_version, limit))
+        return self._write("claim", lambda: self.inner.claim(executor, dead, names, app_version, limit, reserved))
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         return self._write("reclaim", lambda: self.inner.reclaim(executor, workflow_ids))

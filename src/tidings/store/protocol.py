@@ -227,7 +227,13 @@ class Store(Protocol):
         """
 
     def claim(
-        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+        self,
+        executor: Executor,
+        dead: Collection[str],
+        names: Collection[str],
+        app_version: str,
+        limit: int,
+        reserved: Collection[str] | None = None,
     ) -> list[WorkflowRecord]:
         """Take over up to `limit` pending workflows, oldest first, that belong to dead executors or to none.
 
@@ -239,9 +245,10 @@ class Store(Protocol):
            changes nothing.
         3. Raise each run's epoch, and count a recovery attempt for each run that a dead executor owned.
 
-        Takes only workflows with these `names`, this `app_version` and the executor's program. A workflow without a
-        version or a program gets this one's. Also removes the rows of dead executors that own nothing pending, a day
-        after their lease ended.
+        Takes only workflows with these `names` and of the executor's program, never one that this `app_version` could
+        not continue. Of other versions it takes those that are not in `reserved`, and those that some version could not
+        continue; none with `reserved=None`. What it takes has this version from now on, and this program. Also removes
+        the rows of dead executors that own nothing pending, a day after their lease ended.
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from msgspec.structs import replace
+import msgspec
+from msgspec.structs import asdict, replace
 
 from tidings.model import (
     SET_EVENT,
@@ -28,6 +29,7 @@ from tidings.model import (
     Status,
     StoredMessage,
     StreamPage,
+    Stuck,
     Taken,
     WorkflowRecord,
 )
@@ -115,11 +117,12 @@ def _shown(value: object) -> str:
 _WORKFLOW: Final = _Shape(
     "workflow_id:text status:text name:text inputs:text? output:text? error:text? serialization:text epoch:count "
     "executor_id:text? app_version:text parent_id:text? created_at_ms:int updated_at_ms:int class_name:text? "
-    "config_name:text? timeout_ms:int? deadline_ms:int? recovery_attempts:int progress:int program:text?"
+    "config_name:text? timeout_ms:int? deadline_ms:int? recovery_attempts:int progress:int program:text? "
+    "stuck:text?"
 )
 _ENTRY: Final = _Shape(
     "branch:text position:count ordinal:count name:text state:text output:text? error:text? child_workflow_id:text? "
-    "deadline_ms:int? started_at_ms:int? completed_at_ms:int? finished:count? begun:count?"
+    "deadline_ms:int? started_at_ms:int? completed_at_ms:int? finished:count? begun:count? target:text?"
 )
 _MESSAGE: Final = _Shape("seq:int body:text topic:text? sender_id:text? sent_at_ms:int")
 _PLACE: Final = _Shape("branch:text position:count ordinal:count at_ms:int")
@@ -143,11 +146,12 @@ def workflow_of(row: Row) -> WorkflowRecord:
     damage = _WORKFLOW.damage(row)
     status = Status.of(row[1])
     if damage is None and status.is_known:
-        return WorkflowRecord(row[0], status, *row[2:])
+        found = WorkflowRecord(row[0], status, *row[2:20])
+        return found if row[20] is None else replace(found, stuck=_stuck_of(row[20]))
     damage = damage or f"its status is {_shown(row[1])}, which this version of tidings does not know"
     mended = _WORKFLOW.mended(row)
     report(mended[0], damage)
-    return replace(WorkflowRecord(mended[0], status, *mended[2:]), damage=damage)
+    return replace(WorkflowRecord(mended[0], status, *mended[2:20]), stuck=_stuck_of(row[20]), damage=damage)
 
 
 def end_of(row: Row) -> End | None:
@@ -159,6 +163,27 @@ def end_of(row: Row) -> End | None:
 def workflows_by_id(found: Iterable[Row]) -> dict[str, WorkflowRecord]:
     """Build workflows from rows of `read_workflows`."""
     return {row[0]: workflow_of(row) for row in found}
+
+
+def text_of_stuck(stuck: Stuck) -> str:
+    """Return what is stored of a version that could not continue a workflow: an element of a JSON array."""
+    fields = {name: _plain(value) if isinstance(value, str) else value for name, value in asdict(stuck).items()}
+    return str(msgspec.json.encode(fields), "utf-8")
+
+
+def _plain(text: str) -> str:
+    """Replace what PostgreSQL refuses in JSON: half characters and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _stuck_of(stored: object) -> tuple[Stuck, ...]:
+    """Return the versions that could not continue a workflow, the last one last. A damaged text counts as none."""
+    if not isinstance(stored, str):
+        return ()
+    try:
+        return msgspec.json.decode(stored, type=tuple[Stuck, ...])
+    except (msgspec.DecodeError, UnicodeError):
+        return ()
 
 
 # --- histories ---------------------------------------------------------------------------------------
@@ -255,7 +280,7 @@ def _step_of(row: Row) -> RecordedEntry:
 
 def _entry_of(row: Row) -> RecordedEntry:
     """Build an entry from its columns, the number of the message it took, and that message's columns."""
-    columns, message_seq, message = row[:13], row[13], row[14:]
+    columns, message_seq, message = row[:14], row[14], row[15:]
     damage = _ENTRY.damage(columns)
     branch, position, ordinal, name, state, *rest = columns if damage is None else _ENTRY.mended(columns)
     if damage is None and state not in _STATES:

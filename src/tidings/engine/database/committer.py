@@ -498,7 +498,7 @@ def _wake_keys(units: Iterable[Unit]) -> list[WakeKey]:
                 others.add(stream_key(workflow_id, unit.item.key))
             if unit.closes:
                 others.update(stream_key(workflow_id, key) for key in unit.closes)
-            if unit.outcome is not None:
+            if unit.outcome is not None or unit.stuck is not None:
                 others.add(end_key(workflow_id))
         others.update(map(end_key, unit.cancels))
     return [*messages, *others]

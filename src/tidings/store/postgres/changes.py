@@ -16,6 +16,7 @@ from tidings.store import refusals
 from tidings.store.postgres.arrays import bigints, texts
 from tidings.store.postgres.statements import StatementCall, Value
 from tidings.store.protocol import Batch
+from tidings.store.rows import text_of_stuck
 
 Units = Sequence[Unit]
 
@@ -41,7 +42,11 @@ def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[StatementCall
     epoch. If the batch itself starts or ends that run, the other statements check it, and no extra check is made.
     A single row that is only changed needs no locking order.
     """
-    ids = {unit.workflow_id for unit in units if unit.workflow_id is not None and (unit.outcome or unit.recovery)}
+    ids = {
+        unit.workflow_id
+        for unit in units
+        if unit.workflow_id is not None and (unit.outcome or unit.recovery or unit.stuck)
+    }
     ids.update(each for unit in units for each in unit.cancels)
     needed = refusals.published_for(units) | refusals.parents(units)
     if all_or_nothing and needed:
@@ -68,6 +73,7 @@ def write(units: Units, batch: Batch) -> Iterator[StatementCall]:
     yield from _end(units)
     yield from _cancel(units, batch.now_ms)
     yield from _note_recoveries(units)
+    yield from _note_stuck(units)
     yield from _check_destinations(units)
     yield from _send(units)
     yield from _take_seen(units)
@@ -147,6 +153,20 @@ def _note_recoveries(units: Units) -> Iterator[StatementCall]:
                 "epoch": bigints(unit.epoch for unit, _ in noted),
                 "attempts": bigints(recovery.attempts for _, recovery in noted),
                 "progress": bigints(recovery.progress for _, recovery in noted),
+            },
+        )
+
+
+def _note_stuck(units: Units) -> Iterator[StatementCall]:
+    noted = [(unit, unit.stuck) for unit in units if unit.stuck is not None]
+    if noted:
+        yield StatementCall(
+            "note_stuck",
+            {
+                "workflow_id": texts(unit.workflow_id for unit, _ in noted),
+                "pending": Status.PENDING,
+                "epoch": bigints(unit.epoch for unit, _ in noted),
+                "stuck": texts(text_of_stuck(stuck) for _, stuck in noted),
             },
         )
 
@@ -312,6 +332,7 @@ def _columns_of_entries(entries: Sequence[tuple[str | None, Entry]]) -> dict[str
         "completed_at_ms": bigints([each.completed_at_ms for _, each in entries]),
         "finished": bigints([each.finished for _, each in entries]),
         "begun": bigints([each.begun for _, each in entries]),
+        "target": texts([each.target for _, each in entries]),
     }
 
 

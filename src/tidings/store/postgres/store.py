@@ -126,7 +126,13 @@ class PostgresStore(ReadingSide):
 
     @again_if_mixed_up
     def claim(
-        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+        self,
+        executor: Executor,
+        dead: Collection[str],
+        names: Collection[str],
+        app_version: str,
+        limit: int,
+        reserved: Collection[str] | None = None,
     ) -> list[WorkflowRecord]:
         """See `Store.claim`."""
         others = set(dead) - {executor.executor_id}
@@ -135,6 +141,8 @@ class PostgresStore(ReadingSide):
             "dead": gone,
             "names": texts(names),
             "app_version": app_version,
+            "any_version": reserved is not None,
+            "reserved": texts(reserved or ()),
             "program": executor.program,
             "limit": limit,
         }

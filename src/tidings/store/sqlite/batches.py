@@ -13,7 +13,7 @@ from tidings.model import NOTHING, Answer, Take, Taken, Unit
 from tidings.store import refusals
 from tidings.store.protocol import Batch, DataError
 from tidings.store.refusals import BatchDecision
-from tidings.store.rows import Row, taken_of
+from tidings.store.rows import Row, taken_of, text_of_stuck
 from tidings.store.sqlite import rows, schema
 from tidings.store.sqlite.reading import read_workflows, utf8_length
 
@@ -23,7 +23,7 @@ Numbered = list[tuple[int, Unit]]  # units that apply, with their index in the b
 
 
 def write_workflows(db: sqlite3.Connection, units: Numbered, batch: Batch) -> None:
-    """Start, end and cancel workflows, and note recoveries."""
+    """Start, end and cancel workflows, and note recoveries and which are stuck."""
     starts = [rows.row_of_start(unit.start, batch.executor_id) for _, unit in units if unit.start is not None]
     ends = [
         (end.status.value, end.output, end.error, end.at_ms, unit.workflow_id)
@@ -40,6 +40,10 @@ def write_workflows(db: sqlite3.Connection, units: Numbered, batch: Batch) -> No
     _write_all(db, "end_workflow", ends)
     _write_all(db, "cancel_workflow", cancels)
     _write_all(db, "note_recovery", recoveries)
+    stuck = [
+        (text_of_stuck(gone), unit.workflow_id, unit.epoch) for _, unit in units if (gone := unit.stuck) is not None
+    ]
+    _write_all(db, "note_stuck", stuck)
 
 
 def send(db: sqlite3.Connection, units: Numbered) -> None:

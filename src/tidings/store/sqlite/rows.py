@@ -59,6 +59,7 @@ def row_of_entry(workflow_id: str | None, entry: Entry, message_seq: int | None,
         entry.completed_at_ms,
         entry.finished,
         entry.begun,
+        entry.target,
         anyway,
     )
 

@@ -149,7 +149,13 @@ class SqliteStore(ReadingSide):
             return ExecutorState(row[0], row[1], dict(db.execute(_SQL["owned_workflows"], (executor_id,)).fetchall()))
 
     def claim(
-        self, executor: Executor, dead: Collection[str], names: Collection[str], app_version: str, limit: int
+        self,
+        executor: Executor,
+        dead: Collection[str],
+        names: Collection[str],
+        app_version: str,
+        limit: int,
+        reserved: Collection[str] | None = None,
     ) -> list[WorkflowRecord]:
         """See `Store.claim`."""
         with self._writing() as db:
@@ -161,6 +167,8 @@ class SqliteStore(ReadingSide):
                 "dead": gone,
                 "names": many(list(names)),
                 "app_version": app_version,
+                "any_version": reserved is not None,
+                "reserved": many(list(reserved or ())),
                 "program": executor.program,
                 "limit": limit,
             }

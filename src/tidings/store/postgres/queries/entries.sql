@@ -1,12 +1,12 @@
 -- part: entry_columns
 -- What an `Entry` holds.
 branch, position, ordinal, name, state, output, error, child_workflow_id, deadline_ms, started_at_ms, completed_at_ms,
-finished, begun
+finished, begun, target
 
 -- part: entry_values
 :branch::text[], :position::bigint[], :ordinal::bigint[], :name::text[], :state::text[], :output::text[],
 :error::text[], :child_workflow_id::text[], :deadline_ms::bigint[], :started_at_ms::bigint[],
-:completed_at_ms::bigint[], :finished::bigint[], :begun::bigint[]
+:completed_at_ms::bigint[], :finished::bigint[], :begun::bigint[], :target::text[]
 
 -- part: entry_upsert
 -- An entry replaces an open one at its position, and no other. The message is that of the new entry, if any.
@@ -22,7 +22,8 @@ on conflict (workflow_id, branch, position) do update set
     started_at_ms = excluded.started_at_ms,
     completed_at_ms = excluded.completed_at_ms,
     finished = excluded.finished,
-    begun = excluded.begun
+    begun = excluded.begun,
+    target = excluded.target
 where e.state = 'OPEN'
 
 -- name: write_entries
@@ -41,7 +42,7 @@ where e.workflow_id = p.workflow_id and e.branch = p.branch and e.position = p.p
 -- name: read_entries
 select
     e.workflow_id, e.branch, e.position, e.ordinal, e.name, e.state, e.output, e.error,
-    e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun,
+    e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun, e.target,
     e.message_seq, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from {schema}.entries as e
 left join {schema}.messages as m on m.seq = e.message_seq
@@ -54,7 +55,7 @@ where e.workflow_id = any(:workflow_ids::text[]);
 select
     page.branch, page.position, page.ordinal, page.name, page.state, page.output, page.error,
     page.child_workflow_id, page.deadline_ms, page.started_at_ms, page.completed_at_ms, page.finished, page.begun,
-    page.message_seq, m.seq, case when :with_outputs::boolean then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
+    page.target, page.message_seq, m.seq, case when :with_outputs::boolean then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
     page.event_key, page.stream_key
 from {schema}.workflows as w
 left join lateral (
@@ -63,18 +64,20 @@ left join lateral (
             branch, position, ordinal, name, state,
             case when :with_outputs::boolean then output end as output,
             case when :with_outputs::boolean then error end as error,
-            child_workflow_id, deadline_ms, started_at_ms, completed_at_ms, finished, begun, message_seq,
+            child_workflow_id, deadline_ms, started_at_ms, completed_at_ms, finished, begun, target, message_seq,
             null::text as event_key, null::text as stream_key
         from {schema}.entries
         where workflow_id = w.workflow_id
         union all
         select
-            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, key, null
+            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, null, key,
+            null
         from {schema}.events
         where workflow_id = w.workflow_id and branch is not null
         union all
         select
-            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, null, key
+            branch, position, ordinal, null, null, null, null, null, null, at_ms, at_ms, null, null, null, null, null,
+            key
         from {schema}.stream_items
         where workflow_id = w.workflow_id and attempt is null
     ) as recorded

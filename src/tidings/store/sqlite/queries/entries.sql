@@ -3,9 +3,9 @@
 -- back). A workflow that does not exist has no number: the insert then fails, because the column is not null.
 insert into tidings_entries (
     workflow_seq, branch, position, ordinal, name, state, output, error, child_workflow_id, message_seq,
-    deadline_ms, started_at_ms, completed_at_ms, finished, begun
+    deadline_ms, started_at_ms, completed_at_ms, finished, begun, target
 ) values (
-    (select seq from tidings_workflows where workflow_id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    (select seq from tidings_workflows where workflow_id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 on conflict (workflow_seq, branch, position) do update set
     ordinal = excluded.ordinal,
@@ -19,14 +19,15 @@ on conflict (workflow_seq, branch, position) do update set
     started_at_ms = excluded.started_at_ms,
     completed_at_ms = excluded.completed_at_ms,
     finished = excluded.finished,
-    begun = excluded.begun
+    begun = excluded.begun,
+    target = excluded.target
 where tidings_entries.state = 'OPEN' or ?;
 
 -- name: read_entries
 -- CROSS JOIN makes SQLite read the tables in this order: a few workflows first, not all entries.
 select
     w.workflow_id, e.branch, e.position, e.ordinal, e.name, e.state, e.output, e.error,
-    e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun,
+    e.child_workflow_id, e.deadline_ms, e.started_at_ms, e.completed_at_ms, e.finished, e.begun, e.target,
     e.message_seq, m.seq, m.body, m.topic, m.sender_id, m.sent_at_ms
 from json_each(?) as ids
 cross join tidings_workflows as w on w.workflow_id = ids.value
@@ -59,6 +60,7 @@ select
     case when :with_outputs then e.error end,
     e.child_workflow_id, e.deadline_ms,
     coalesce(e.started_at_ms, v.at_ms, i.at_ms), coalesce(e.completed_at_ms, v.at_ms, i.at_ms), e.finished, e.begun,
+    e.target,
     e.message_seq, m.seq, case when :with_outputs then m.body else '' end, m.topic, m.sender_id, m.sent_at_ms,
     v.key, i.key
 from workflow

@@ -4,7 +4,7 @@ workflow_id, status, name, inputs, output, error, {workflow_fields}
 
 -- part: workflow_fields
 serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms, class_name, config_name,
-timeout_ms, deadline_ms, recovery_attempts, progress, program
+timeout_ms, deadline_ms, recovery_attempts, progress, program, stuck
 
 -- name: start_workflow
 -- The workflow gets epoch 1 and the committing executor as its owner. Its id is free: that was checked before.
@@ -66,7 +66,14 @@ where seq in (
         where status = 'PENDING' and executor_id in (select value from json_each(:dead))
     )
     and name in (select value from json_each(:names))
-    and app_version in (:app_version, '')
+    and (
+        app_version in (:app_version, '')
+        or (:any_version and (stuck is not null or app_version not in (select value from json_each(:reserved))))
+    )
+    and (
+        stuck is null
+        or not exists (select 1 from json_each(stuck) where json_extract(value, '$.version') = :app_version)
+    )
     and (program is null or program = :program)
 order by seq
 limit :limit;
@@ -87,7 +94,7 @@ update tidings_workflows
 set epoch = epoch + (epoch < 9223372036854775807),
     executor_id = :executor_id,
     program = coalesce(program, :program),
-    app_version = coalesce(nullif(app_version, ''), :app_version, app_version),
+    app_version = coalesce(:app_version, app_version),
     recovery_attempts = recovery_attempts
         + (executor_id <> :executor_id and executor_id is not null and recovery_attempts < 9223372036854775807)
 where seq = :seq
@@ -96,6 +103,12 @@ returning {workflow_columns};
 -- name: note_recovery
 -- Only under the epoch of this recovery: a later recovery has newer numbers.
 update tidings_workflows set recovery_attempts = ?, progress = ? where workflow_id = ? and epoch = ? and status = 'PENDING';
+
+-- name: note_stuck
+-- This version could not continue the workflow, which has no owner from now on. Only under the epoch of that run.
+update tidings_workflows
+set executor_id = null, stuck = json_insert(coalesce(stuck, '[]'), '$[#]', json(?))
+where workflow_id = ? and epoch = ? and status = 'PENDING';
 
 -- name: pending_groups
 -- The example is the oldest: for columns outside the group, SQLite takes the row that holds the minimum.
