@@ -185,19 +185,32 @@ class DBOSWorkflowFunctionNotFoundError(DBOSException):
 class DBOSUnexpectedStepError(DBOSException):
     """Replay met another operation than the recorded one: the code changed, or is not deterministic.
 
-    The workflow stays PENDING and its history unchanged. It continues when code that takes the recorded
-    path executes it.
+    The workflow stays PENDING and its history unchanged. It continues when another version of the code that takes the
+    recorded path is running.
+
+    Attributes:
+        workflow_id: the id of the workflow.
+        operation: where: "operation 3", or "operation 1 of branch 2".
+        recorded: the operation that is recorded there.
+        called: what the code called instead.
+        version: the version of the code that called it; `None` if this process did.
     """
 
-    def __init__(self, workflow_id: str, where: str, recorded: str, called: str) -> None:
-        super().__init__(workflow_id, where, recorded, called)
+    def __init__(
+        self, workflow_id: str, operation: str, recorded: str, called: str, version: str | None = None
+    ) -> None:
+        super().__init__(workflow_id, operation, recorded, called, version)
         self.workflow_id = workflow_id
+        self.operation = operation
+        self.recorded = recorded
+        self.called = called
+        self.version = version
 
     def __str__(self) -> str:
-        workflow_id, where, recorded, called = self.args
+        code = "the code now" if self.version is None else f"version {self.version!r} of the code"
         return (
-            f"workflow {workflow_id!r} was recorded with {recorded} at {where}, but the code now "
-            f"calls {called}; nothing was recorded. Run it with the code that started it, or make "
+            f"workflow {self.workflow_id!r} was recorded with {self.recorded} at {self.operation}, but {code} "
+            f"calls {self.called}; nothing was recorded. Run it with the code that started it, or make "
             "the workflow deterministic: read the time, random numbers, files and the network in steps"
         )
 

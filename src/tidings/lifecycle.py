@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tidings.model import Status
+from tidings.model import Status, Stuck, WorkflowRecord
 
 TRANSITIONS: Final[dict[Status, frozenset[Status]]] = {
     Status.PENDING: frozenset({Status.SUCCESS, Status.ERROR, Status.CANCELLED, Status.MAX_RECOVERY_ATTEMPTS_EXCEEDED}),
@@ -40,3 +40,9 @@ def has_ended(status: Status) -> bool:
     would never return.
     """
     return not TRANSITIONS.get(status)
+
+
+def stuck_now(workflow: WorkflowRecord) -> Stuck | None:
+    """Return why no process executes a pending workflow, if the last version that tried could not continue it."""
+    is_left = workflow.status is Status.PENDING and workflow.executor_id is None
+    return workflow.stuck[-1] if is_left and workflow.stuck else None

@@ -184,7 +184,8 @@ class Stuck(Struct, frozen=True, gc=False):
 
     version: str
     operation: str  # where: "operation 3 of branch 1"
-    reason: str
+    recorded: str  # what is recorded there
+    called: str  # what the code called instead
     at_ms: int
 
 
@@ -338,6 +339,7 @@ class WorkflowFilter(Struct, frozen=True):
     app_version: str | None = None
     parent_id: str | None = None
     executor_id: str | None = None
+    is_stuck: bool | None = None  # whether some version could not continue it, and none does now
     id_prefix: str | None = None  # case-sensitive; no character is a wildcard
     limit: int | None = None
     offset: int = 0
@@ -436,7 +438,10 @@ class ExecutorState(Struct, frozen=True):
 
 
 class PendingGroup(Struct, frozen=True):
-    """The number of pending workflows of one name, app version and program that one executor, or none, owns."""
+    """The number of pending workflows of one name, app version and program that one executor, or none, owns.
+
+    All of them were stuck under the same versions, if any.
+    """
 
     name: str
     app_version: str
@@ -444,3 +449,4 @@ class PendingGroup(Struct, frozen=True):
     count: int
     example_id: str
     program: str | None = None
+    stuck: tuple[Stuck, ...] = ()

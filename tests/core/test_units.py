@@ -30,7 +30,7 @@ def test_a_unit_keeps_all_that_it_is_given_at_once() -> None:
     put_back = Taken(seq=9, body="1", topic="late", sender_id=None, sent_at_ms=1)
     unit = run.unit(entry, put_back=put_back, **given)
     assert unit == Unit(workflow_id="w", epoch=7, entry=entry, put_back=9, put_back_topic="late", **given)
-    left = {"messages", "start", "recovery"}
+    left = {"messages", "start", "recovery", "stuck"}
     assert set(msgspec.structs.asdict(unit)) - left == {
         *given,
         "workflow_id",

@@ -15,6 +15,7 @@ from msgspec.structs import astuple, replace
 
 from tests.store.driver import NOW_MS
 from tidings.limits import MAX_AHEAD_BYTES
+from tidings.lifecycle import stuck_now
 from tidings.model import (
     APPLIED,
     NOTHING,
@@ -608,14 +609,14 @@ class ModelStore:
 
     def pending_groups(self) -> list[PendingGroup]:
         """What is pending, by name, version, owner and program."""
-        groups: dict[tuple[str, str, str | None, str | None], list[str]] = {}
+        groups: dict[tuple[str, str, str | None, str | None, tuple[Stuck, ...]], list[str]] = {}
         for each in self.records.workflows.values():
             if each.status is Status.PENDING:
-                group = each.name, each.app_version, each.executor_id, each.program
+                group = each.name, each.app_version, each.executor_id, each.program, each.stuck
                 groups.setdefault(group, []).append(each.workflow_id)
         return [
-            PendingGroup(name, version, owner, len(ids), ids[0], program)
-            for (name, version, owner, program), ids in groups.items()
+            PendingGroup(name, version, owner, len(ids), ids[0], program, stuck)
+            for (name, version, owner, program, stuck), ids in groups.items()
         ]
 
 
@@ -633,6 +634,8 @@ def matches(workflow: WorkflowRecord, wanted: WorkflowFilter) -> bool:
         all(accepted is None or value in accepted for value, accepted in exact)
         and workflow.workflow_id.startswith(wanted.id_prefix or "")
         and (wanted.from_ms is None or wanted.from_ms <= workflow.created_at_ms)
+        and wanted.is_stuck
+        in (None, stuck_now(workflow) is not None)
         and (wanted.until_ms is None or workflow.created_at_ms <= wanted.until_ms)
     )
 

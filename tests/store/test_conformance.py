@@ -977,17 +977,17 @@ def test_a_version_that_could_not_continue_a_workflow_gives_it_up_for_good(proce
     heir = Process(process.store, "heir")
     process.start("w", "other")
     nul_and_half = "operation 2\0\ud800"
-    process.commit(Unit("w", 2, stuck=Stuck("v1", "operation 1", "of another epoch", 1)))
-    process.commit(Unit("w", 1, stuck=Stuck(VERSION, nul_and_half, "it calls \"b\", not 'a' \\u0000", NOW_MS)))
+    process.commit(Unit("w", 2, stuck=Stuck("v1", "operation 1", "of another", "epoch", 1)))
+    process.commit(Unit("w", 1, stuck=Stuck(VERSION, nul_and_half, '"b"', "'a' \\u0000", NOW_MS)))
     found = process.store.workflows(["w", "other"])
     assert (found["w"].status, found["w"].executor_id) == (Status.PENDING, None)
     [stuck] = found["w"].stuck
-    assert stuck == Stuck(VERSION, "operation 2\ufffd?", "it calls \"b\", not 'a' \\u0000", NOW_MS)
+    assert stuck == Stuck(VERSION, "operation 2\ufffd?", '"b"', "'a' \\u0000", NOW_MS)
     assert found["other"].stuck == ()
     assert heir.claim() == heir.claim(reserved=()) == []
     assert heir.claim(app_version="v2") == [], "only this version"
     assert heir.claim(app_version="v2", reserved=[VERSION]) == ["w"], "its version lives, but could not continue it"
-    heir.commit(Unit("w", 2, stuck=Stuck("v2", "operation 1", "nor this one", NOW_MS)))
+    heir.commit(Unit("w", 2, stuck=Stuck("v2", "operation 1", "nor", "this one", NOW_MS)))
     assert heir.claim(app_version="v2", reserved=()) == heir.claim(reserved=()) == []
     assert [each.version for each in heir.store.workflows(["w"])["w"].stuck] == [VERSION, "v2"]
 

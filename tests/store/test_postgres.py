@@ -148,7 +148,7 @@ SCANS = {"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Index Scan"}
 READ_ALL = {"numbers_amiss", "read_executors", "pending_groups", "schema_version", "set_schema_version"}
 
 # They walk through an index until their page is full, or look at all that is pending. See their test below.
-WALKS = {"list_newest", "list_oldest", "list_pending"}
+WALKS = {"list_newest", "list_oldest", "list_pending", "list_stuck"}
 
 # While the tables are empty, reading all that is pending is as good. See the test of claims below.
 SETTLE_LATER = {"claim_workflows", "remove_idle_executors"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
-from typing import TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from tidings import store as stores
 from tidings.api.logs import level_from
@@ -39,6 +39,9 @@ class DBOSConfig(_Required, total=False):
         dbos_system_schema: the PostgreSQL schema that holds the tables; "tidings" by default.
         application_version: the version of the code, by which recovery chooses workflows; a hash of the code by
             default. Environment: `DBOS__APPVERSION`.
+        recover_versions: which workflows of ended processes this process continues. "compatible", the default: also
+            those of another version of the code, once no living process has that version. "same": only those of its
+            own version.
         executor_id: a label for this process. Environment: `DBOS__VMID`.
         run_migrations: whether `launch` brings the schema up to date; True by default.
         max_executor_threads: how many blocking workflows and steps run at once; those that wait do not count.
@@ -56,6 +59,7 @@ class DBOSConfig(_Required, total=False):
     system_database_url: stores.DatabaseURL
     dbos_system_schema: str
     application_version: str
+    recover_versions: Literal["compatible", "same"]
     executor_id: str
     run_migrations: bool
     max_executor_threads: int
@@ -69,6 +73,7 @@ _TYPES: dict[str, type] = {
     "name": str,
     "dbos_system_schema": str,
     "application_version": str,
+    "recover_versions": str,
     "executor_id": str,
     "run_migrations": bool,
     "max_executor_threads": int,
@@ -124,6 +129,7 @@ def settings_from(config: DBOSConfig) -> Settings:
         run_migrations=config.get("run_migrations", True),
         max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
         serializer=config.get("serializer") or JSONSerializer(),
+        takes_other_versions=config.get("recover_versions") != "same",
     )
 
 
@@ -169,6 +175,11 @@ def _check(config: dict[str, object]) -> None:
         raise DBOSInitializationError(
             "the configuration's 'notification_listener_polling_interval_sec' must be more than 0 and at most "
             f"{_LONGEST_POLLING_SECONDS} seconds, not {interval}"
+        )
+    versions = config.get("recover_versions")
+    if versions is not None and versions not in ("compatible", "same"):
+        raise DBOSInitializationError(
+            f"the configuration's 'recover_versions' must be 'compatible' or 'same', not {versions!r}"
         )
     level_from(config.get("log_level"))
     serializer = config.get("serializer")

@@ -25,6 +25,8 @@ class WorkflowFilters(TypedDict, total=False):
         name: only workflows of the function with this name, or of one of several functions.
         app_version: only workflows started by this version of the code.
         parent_workflow_id: only the children of this workflow.
+        stuck: True lists only workflows that no process executes because a version of the code could not continue them;
+            False leaves these out.
         workflow_id_prefix: only workflows whose id begins with this text; no character is a wildcard.
         executor_id: only workflows that this process runs or ran.
         limit: the greatest number of workflows to list; all by default.
@@ -41,6 +43,7 @@ class WorkflowFilters(TypedDict, total=False):
     name: str | Sequence[str] | None
     app_version: str | None
     parent_workflow_id: str | None
+    stuck: bool | None
     workflow_id_prefix: str | None
     executor_id: str | None
     limit: int | None
@@ -73,6 +76,7 @@ def filter_from(filters: WorkflowFilters) -> WorkflowFilter:
         app_version=_text(filters.get("app_version"), "app_version"),
         parent_id=_text(filters.get("parent_workflow_id"), "parent_workflow_id"),
         executor_id=_text(filters.get("executor_id"), "executor_id"),
+        is_stuck=None if filters.get("stuck") is None else _flag(filters.get("stuck"), "stuck", default=False),
         id_prefix=_text(filters.get("workflow_id_prefix"), "workflow_id_prefix"),
         limit=count(filters.get("limit"), "limit"),
         offset=count(filters.get("offset"), "offset") or 0,

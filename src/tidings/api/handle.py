@@ -15,6 +15,7 @@ from tidings.engine.caller import Caller
 from tidings.engine.ownership.progress import who_executes
 from tidings.engine.runs import scope as scopes
 from tidings.error import DBOSContextError, DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError
+from tidings.lifecycle import stuck_now
 from tidings.limits import Seconds, check_timeout
 from tidings.model import WorkflowRecord
 from tidings.serialization import Serializer, show, show_error
@@ -22,6 +23,25 @@ from tidings.serialization import Serializer, show, show_error
 R = TypeVar("R")
 
 GET_STATUS = "DBOS.get_status"
+
+
+@dataclass(frozen=True, slots=True)
+class StuckInfo:
+    """Why a version of the code could not continue a workflow.
+
+    Attributes:
+        version: that version.
+        operation: where its code left the recorded path: "operation 3", or "operation 1 of branch 2".
+        recorded: the operation that is recorded there.
+        called: what the code called instead.
+        at_epoch_ms: when, in ms since the epoch.
+    """
+
+    version: str
+    operation: str
+    recorded: str
+    called: str
+    at_epoch_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,7 @@ class WorkflowStatus:
             `DBOSRecordedError` shows the exception.
         created_at, updated_at: when it was started, and when its status last changed.
         executor_id: the process that runs or ran it.
-        app_version: the version of the code that started it.
+        app_version: the version of the code that started it, or that last continued it.
         workflow_timeout_ms: how long it may take from its start, if a limit was set for it.
         workflow_deadline_epoch_ms: when it is cancelled if it has not ended, by its own timeout or
             its parent's.
@@ -50,6 +70,8 @@ class WorkflowStatus:
         recovery_attempts: how many processes died while they executed it, since it last recorded something new.
         program: the configured `name` of its program; only that program's processes execute it. `None` if it was
             started by an early version of tidings, which did not record it.
+        stuck: why no process executes it, although it is PENDING: the last version of the code that could not continue
+            it, and where. `None` otherwise.
     """
 
     workflow_id: str
@@ -69,6 +91,7 @@ class WorkflowStatus:
     parent_workflow_id: str | None
     recovery_attempts: int
     program: str | None
+    stuck: StuckInfo | None = None
 
 
 class _Handle(Generic[R]):
@@ -240,4 +263,12 @@ def status_of(serializer: Serializer, found: WorkflowRecord) -> WorkflowStatus:
         parent_workflow_id=found.parent_id,
         recovery_attempts=found.recovery_attempts,
         program=found.program,
+        stuck=_stuck_info(found),
     )
+
+
+def _stuck_info(found: WorkflowRecord) -> StuckInfo | None:
+    stuck = stuck_now(found)
+    if stuck is None:
+        return None
+    return StuckInfo(stuck.version, stuck.operation, stuck.recorded, stuck.called, stuck.at_ms)

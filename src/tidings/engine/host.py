@@ -99,6 +99,7 @@ class Host:
             self.app_version,
             settings.name,
             engine.connection.lease_ms,
+            takes_other_versions=settings.takes_other_versions,
         )
 
     def admit(self) -> None:

@@ -32,3 +32,5 @@ class Settings:
     run_migrations: bool
     max_executor_threads: int
     serializer: Serializer
+    # Whether it continues workflows of other versions that no living process has.
+    takes_other_versions: bool = True

@@ -47,6 +47,7 @@ def search_for(wanted: WorkflowFilter) -> Search | None:
         "limit": narrowed.limit,
         "offset": narrowed.offset,
         # An integer, because the program may have registered its own adapter for `bool` in Python's `sqlite3`.
+        "is_stuck": None if narrowed.is_stuck is None else int(narrowed.is_stuck),
         "newest_first": int(narrowed.newest_first),
         "with_inputs": int(narrowed.with_inputs),
         "with_outputs": int(narrowed.with_outputs),
@@ -74,6 +75,8 @@ def _way_in(wanted: WorkflowFilter, id_before: str | None) -> str:
         return "list_by_parent"
     if id_before is not None:
         return "list_by_prefix"
+    if wanted.is_stuck:
+        return "list_stuck"
     if wanted.statuses is not None and set(wanted.statuses) == {Status.PENDING}:
         return "list_pending"
     return "list_newest" if wanted.newest_first else "list_oldest"

@@ -135,7 +135,9 @@ _EXECUTOR: Final = _Shape(
     "executor_id:text label:text lease_until_ms:int fence:int lease_ms:int host:text pid:int started_at_ms:int "
     "app_version:text? program:text?"
 )
-_GROUP: Final = _Shape("name:text app_version:text executor_id:text? count:int example_id:text program:text?")
+_GROUP: Final = _Shape(
+    "name:text app_version:text executor_id:text? count:int example_id:text program:text? stuck:text?"
+)
 
 
 # --- workflows ---------------------------------------------------------------------------------------
@@ -343,4 +345,6 @@ def executor_of(row: Row) -> Executor:
 
 def group_of(row: Row) -> PendingGroup:
     """Build a group of pending workflows."""
-    return PendingGroup(*(row if _GROUP.damage(row) is None else _GROUP.mended(row)))
+    sound = row if _GROUP.damage(row) is None else _GROUP.mended(row)
+    name, app_version, executor_id, count, example_id, program, stuck = sound
+    return PendingGroup(name, app_version, executor_id, count, example_id, program, _stuck_of(stuck))

@@ -50,9 +50,10 @@ from tidings.error import (
     DBOSRunEndedError,
     DBOSSerializationError,
     DBOSShutdownError,
+    DBOSUnexpectedStepError,
     DBOSWorkflowCancelledError,
 )
-from tidings.lifecycle import has_ended
+from tidings.lifecycle import has_ended, stuck_now
 from tidings.model import (
     Applied,
     Executor,
@@ -96,8 +97,8 @@ def start(new: NewWorkflow, tell: Tell | None = None) -> Operation[Any]:
         case Applied():
             return Started(new.workflow_id, new)
         case InUse(found):
-            conflict = _conflict(found, new)
-            return Failed(conflict) if conflict else Started(new.workflow_id, found=found)
+            refused = _conflict(found, new) or _stuck_error(found)
+            return Failed(refused) if refused else Started(new.workflow_id, found=found)
         case Stale() | NoSuchWorkflow():
             raise _ended(new.parent_id or "", answer)
         case _:
@@ -162,8 +163,13 @@ _EXPLAINED_SECONDS = 1.0
 def get_result(
     serializer: Serializer, workflow_id: str, timeout_seconds: float | None, explain: Explain
 ) -> Operation[Any]:
-    """Await the result of a workflow from a step or from outside any workflow."""
-    ended = yield from _await_end(workflow_id, within(timeout_seconds), None)
+    """Await the result of a workflow from a step or from outside any workflow.
+
+    Raises:
+        DBOSUnexpectedStepError: no version of the code that tried could continue it. In a workflow this is no outcome,
+            and the wait goes on.
+    """
+    ended = yield from _await_end(workflow_id, within(timeout_seconds), None, may_be_stuck=False)
     if ended is None:
         return Failed((yield from _timed_out(workflow_id, timeout_seconds, explain)))
     return (yield from patiently(_result_of, serializer, ended))
@@ -201,16 +207,28 @@ def _get_result_recorded(
     return result
 
 
-def _await_end(workflow_id: str, due: Due | None, on_waiting: Unit | None) -> Operation[WorkflowRecord | None]:
+def _await_end(
+    workflow_id: str, due: Due | None, on_waiting: Unit | None, *, may_be_stuck: bool = True
+) -> Operation[WorkflowRecord | None]:
     """Wait until the workflow has ended; `None` when the time is up."""
 
     def look() -> Operation[WorkflowRecord | None]:
         found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
         if found is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
+        stuck = None if may_be_stuck else _stuck_error(found)
+        if stuck is not None:
+            raise stuck
         return found if has_ended(found.status) else None
 
     return (yield from await_until((end_key(workflow_id),), look, due, on_waiting))
+
+
+def _stuck_error(found: WorkflowRecord) -> DBOSUnexpectedStepError | None:
+    stuck = stuck_now(found)
+    if stuck is None:
+        return None
+    return DBOSUnexpectedStepError(found.workflow_id, stuck.operation, stuck.recorded, stuck.called, stuck.version)
 
 
 def _result_of(serializer: Serializer, ended: WorkflowRecord) -> Any:

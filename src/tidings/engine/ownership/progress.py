@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from msgspec import Struct
 
 from tidings.engine.lock_files import has_died_here
+from tidings.lifecycle import stuck_now
 from tidings.model import ANY_VERSION, Executor, WorkflowRecord
 
 
@@ -85,18 +86,28 @@ def _of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Execut
 
 
 def _heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
-    """Return the executors that may take the workflow over, if a function of its name is registered there."""
-    return [each for each in _of_program(found, alive) if found.app_version in (ANY_VERSION, each.app_version)]
+    """Return the executors that may take the workflow over, if a function of its name is registered there.
+
+    Those of its own version come first. Others may be configured to continue no other version.
+    """
+    tried = {each.version for each in found.stuck}
+    able = [each for each in _of_program(found, alive) if each.app_version not in tried]
+    return [each for each in able if found.app_version in (ANY_VERSION, each.app_version)] or able
 
 
 def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
     program = "" if found.program is None else f" of the program {found.program!r}"
     if found.app_version == ANY_VERSION:  # It was started by a process that executes nothing.
         return f"no process executes it: no process{program} that executes workflows is running. Start one"
+    stuck = stuck_now(found)
+    if stuck is not None:
+        return (
+            f"no process executes it: version {stuck.version!r} of the code calls {stuck.called} at {stuck.operation}, "
+            f"where {stuck.recorded} is recorded. Run a version that calls what is recorded"
+        )
     others = sorted({str(each.app_version) for each in _of_program(found, alive)})
     runs = f" (running: version {' and '.join(map(repr, others))})" if others else ""
     return (
-        f"no process executes it: its process has ended, and no running process has version {found.app_version!r} of "
-        f"the code{program}{runs}. Start that version again; or, if the new code makes the same calls, set "
-        f"'application_version' to {found.app_version!r}"
+        f"no process executes it: its process has ended, and no running process may continue version "
+        f"{found.app_version!r} of the code{program}{runs}. Start that version again, or one that makes the same calls"
     )

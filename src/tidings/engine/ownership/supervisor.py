@@ -77,6 +77,8 @@ class Supervisor:
         app_version: str,
         program: str,
         lease_ms: int,
+        *,
+        takes_other_versions: bool,
     ) -> None:
         self._parts = parts
         self._runner = runner
@@ -91,7 +93,15 @@ class Supervisor:
         self._detached: list[LiveRun] = []
         self._has_news = False
         self._round_at_ms = parts.clock.own_ms()  # When the next whole round is due.
-        self._takeover = Takeover(parts, registry, app_version, program, lease_ms, self._claim_of_others)
+        self._takeover = Takeover(
+            parts,
+            registry,
+            app_version,
+            program,
+            lease_ms,
+            self._claim_of_others,
+            takes_other_versions=takes_other_versions,
+        )
         self._unattended: set[str] = set()
         self._outage: Outage | None = None  # A shortage in which claimed runs cannot be prepared.
         self._lacks = ""  # The database right that was missing at the last look.
@@ -197,10 +207,12 @@ class Supervisor:
         if self._parts.clock.own_ms() - committer.last_commit_ms >= self._lease_ms // 3:
             Chain(committer).commit(Unit()).result()
 
-    def _claim_of_others(self, dead: Collection[str], names: Collection[str], limit: int) -> int:
-        """Claim workflows that these dead executors own, and workflows without an owner."""
+    def _claim_of_others(
+        self, dead: Collection[str], names: Collection[str], reserved: Collection[str] | None, limit: int
+    ) -> int:
+        """Claim workflows that these dead executors own, and workflows without an owner; see `Store.claim`."""
         return self._claim(
-            lambda store: store.claim(self._parts.committer.executor, dead, names, self._app_version, limit)
+            lambda store: store.claim(self._parts.committer.executor, dead, names, self._app_version, limit, reserved)
         )
 
     def _resume_detached(self) -> None:
@@ -398,7 +410,7 @@ class Supervisor:
                 reason = (
                     f"{they} {were} started by version {each.app_version!r} of the code, and this is "
                     f"{self._app_version!r}; run that version until {they} {have} ended, or, if the new code makes the "
-                    "same calls, set 'application_version' to that version"
+                    "same calls, leave 'recover_versions' out of the configuration"
                 )
             else:
                 reason = str(DBOSWorkflowFunctionNotFoundError(each.example_id, each.name))

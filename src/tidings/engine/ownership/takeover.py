@@ -3,13 +3,16 @@
 Survivors share. At its first look each claims its share of what it finds. At its next look, when the other survivors
 have looked too, it claims all that is left. So the workflows of one dead process do not all go to the process that
 looked first. And if other processes cannot take their shares, no workflow is left.
+
+A workflow stays with its version of the code while a living process has that version. After that, any process of its
+program continues it, unless `recover_versions` is "same". A version that could not continue it does not try again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -25,20 +28,36 @@ logger = logging.getLogger("tidings")
 
 CLAIM_TOGETHER: Final = 200
 
-# (dead owners, names of workflows, limit) -> how many were claimed
-Claim = Callable[[Collection[str], Collection[str], int], int]
+# (dead owners, names of workflows, reserved versions, limit) -> how many were claimed; see `Store.claim`
+Claim = Callable[[Collection[str], Collection[str], Collection[str] | None, int], int]
+
+
+class _Rules(NamedTuple):
+    """Which workflows this process may take now."""
+
+    names: Collection[str]
+    reserved: Collection[str] | None  # Other versions that living processes have; None: only this version is taken.
 
 
 class Takeover:
     """Finds workflows whose owner is dead or missing, and claims this process's share of them."""
 
     def __init__(
-        self, parts: Parts, registry: Registry, app_version: str, program: str, lease_ms: int, claim: Claim
+        self,
+        parts: Parts,
+        registry: Registry,
+        app_version: str,
+        program: str,
+        lease_ms: int,
+        claim: Claim,
+        *,
+        takes_other_versions: bool,
     ) -> None:
         self._parts = parts
         self._registry = registry
         self._app_version = app_version
         self._program = program
+        self._takes_other_versions = takes_other_versions
         self._claim = claim
         self._watch = LeaseObserver(lease_ms)
         self._known_dead: dict[
@@ -63,20 +82,20 @@ class Takeover:
         news = [each for each in dead.values() if self._is_news(each, clock.now_ms())]
         if not (news or thorough or self._left_some):
             return
-        names = self._registry.workflow_names()
+        rules = self._rules([each for each in executors if each.executor_id not in dead])
         # A row may have been deleted by hand, even that of a living process, whose batches are then refused.
         gone = {each.executor_id for each in groups} - {each.executor_id for each in executors} - {me}
         orphans = [
             each
             for each in (groups if thorough else self._groups())
             if (each.executor_id is None or each.executor_id in dead or each.executor_id in gone)
-            and self._can_take(each, names)
+            and self._can_take(each, rules)
         ]
         owners = {each.executor_id for each in orphans if each.executor_id is not None}
         owners.update(each.executor_id for each in news)
         if orphans or news:
             survivors = sum(self._is_like_me(each) for each in executors if each.executor_id not in dead)
-            self._take(owners, names, sum(each.count for each in orphans), survivors)
+            self._take(owners, rules, sum(each.count for each in orphans), survivors)
         self._known_dead = {each: dead[each].lease_until_ms for each in dead}
 
     def _groups(self) -> list[PendingGroup]:
@@ -88,17 +107,17 @@ class Takeover:
         Workflows of another program are included only if no process of it is running, and a function of their name is
         registered here: this may be the same program under a new name.
         """
-        names = self._registry.workflow_names()
         me = self._parts.committer.executor.executor_id  # Its workflows were started since the launch.
         groups = self._groups()
         executors = self._parts.reader.ask(lambda store: store.executors()).result()
         now = self._parts.clock.now_ms()
-        running = {each.program for each in executors if each.lease_until_ms > now and not has_died_here(each)}
+        alive = [each for each in executors if each.lease_until_ms > now and not has_died_here(each)]
+        running, rules = {each.program for each in alive}, self._rules(alive)
         found: dict[tuple[str, str, str | None], PendingGroup] = {}
         for each in groups:
-            if each.executor_id == me or self._can_take(each, names):
+            if each.executor_id == me or self._can_take(each, rules) or self._is_said(each, rules):
                 continue
-            if not self._is_mine(each.program) and (each.program in running or each.name not in names):
+            if not self._is_mine(each.program) and (each.program in running or each.name not in rules.names):
                 continue
             kind = (each.name, each.app_version, each.program)
             same = found.setdefault(kind, each)
@@ -106,10 +125,27 @@ class Takeover:
                 found[kind] = replace(same, count=same.count + each.count)
         return list(found.values())
 
-    def _can_take(self, group: PendingGroup, names: Collection[str]) -> bool:
-        """Tell whether these workflows may be executed here."""
-        is_my_version = group.app_version in (self._app_version, ANY_VERSION)
-        return self._is_mine(group.program) and group.name in names and is_my_version
+    def _rules(self, alive: Collection[Executor]) -> _Rules:
+        reserved = None
+        if self._takes_other_versions:
+            mine = (each for each in alive if each.program == self._program and each.app_version is not None)
+            reserved = {str(each.app_version) for each in mine} - {self._app_version}
+        return _Rules(self._registry.workflow_names(), reserved)
+
+    def _can_take(self, group: PendingGroup, rules: _Rules) -> bool:
+        """Tell whether these workflows may be executed here; a claim decides the same."""
+        if not self._is_mine(group.program) or group.name not in rules.names or self._was_stuck_here(group):
+            return False
+        if group.app_version in (self._app_version, ANY_VERSION):
+            return True
+        return rules.reserved is not None and bool(group.stuck or group.app_version not in rules.reserved)
+
+    def _was_stuck_here(self, group: PendingGroup) -> bool:
+        return any(each.version == self._app_version for each in group.stuck)
+
+    def _is_said(self, group: PendingGroup, rules: _Rules) -> bool:
+        """Tell whether nothing need be said of these workflows: others have them, or their reason was logged before."""
+        return self._was_stuck_here(group) or (rules.reserved is not None and group.app_version in rules.reserved)
 
     def _is_mine(self, program: str | None) -> bool:
         """Tell whether a workflow may be this program's. Rows from before programs were recorded have `None`."""
@@ -117,20 +153,22 @@ class Takeover:
 
     def _is_like_me(self, executor: Executor) -> bool:
         """Tell whether an executor may take over the same workflows as this one."""
-        return executor.app_version == self._app_version and executor.program == self._program
+        is_my_version = executor.app_version == self._app_version
+        is_executing = self._takes_other_versions and executor.app_version is not None
+        return executor.program == self._program and (is_my_version or is_executing)
 
     def _is_news(self, dead: Executor, now_ms: int) -> bool:
         """Tell whether this death is new, or so long ago that the row may be removed: a claim removes it."""
         is_known = self._known_dead.get(dead.executor_id) == dead.lease_until_ms
         return not is_known or dead.lease_until_ms + KEEP_EXECUTORS_MS < now_ms
 
-    def _take(self, owners: Collection[str], names: Collection[str], orphans: int, survivors: int) -> None:
+    def _take(self, owners: Collection[str], rules: _Rules, orphans: int, survivors: int) -> None:
         share = orphans if self._left_some else share_of(orphans, survivors)
         self._left_some = share < orphans
         total = 0
         while True:
             together = min(CLAIM_TOGETHER, share - total)
-            count = self._claim(owners, names, together)
+            count = self._claim(owners, rules.names, rules.reserved, together)
             total += count
             if count < together or total == share:
                 break

@@ -52,8 +52,8 @@ from tidings.engine.runs.starts import Starts
 from tidings.engine.runs.tasks import root_task
 from tidings.engine.runs.turns import Turns
 from tidings.engine.runs.workers import Workers
-from tidings.error import DBOSException, DBOSRunEndedError, DBOSWorkflowCancelledError
-from tidings.model import Answer, Applied, Unit
+from tidings.error import DBOSException, DBOSRunEndedError, DBOSUnexpectedStepError, DBOSWorkflowCancelledError
+from tidings.model import Answer, Applied, Stuck, Unit
 
 logger = logging.getLogger("tidings")
 
@@ -552,11 +552,26 @@ class Runner:
         broken = live.run.broken
         if isinstance(error, DBOSException) and broken is not None:
             logger.error("%s", broken, extra={"workflow_id": workflow_id})
-            self._parts.waiters.fail(end_key(workflow_id), broken)
+            if isinstance(broken, DBOSUnexpectedStepError):
+                self._give_back_stuck(live, broken)
+            else:
+                self._parts.waiters.fail(end_key(workflow_id), broken)
         live.ended.settle(value, error)
         self._parts.hooks.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
             self._detached(live)
+
+    def _give_back_stuck(self, live: LiveRun, broken: DBOSUnexpectedStepError) -> None:
+        """Record that this version cannot continue the workflow. It is nobody's then; another version may take it."""
+        stuck = Stuck(
+            version=self._parts.committer.executor.app_version or "",
+            operation=broken.operation,
+            recorded=broken.recorded,
+            called=broken.called,
+            at_ms=self._parts.clock.now_ms(),
+        )
+        unit = Unit(live.run.workflow_id, live.run.epoch, stuck=stuck)
+        _ = Chain(self._parts.committer).commit(unit)  # If it fails, the workflow stays this process's.
 
 
 def _say_time_is_up(workflow_id: str, name: str, answer: Answer | None) -> None:

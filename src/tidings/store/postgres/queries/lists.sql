@@ -20,6 +20,11 @@ and (:parent_id::text is null or parent_id = :parent_id::text)
 and (:executor_id::text is null or executor_id = :executor_id::text)
 and (:id_from::text is null or workflow_id >= :id_from::text)
 and (:id_before::text is null or workflow_id < :id_before::text)
+and (:is_stuck::boolean is null or :is_stuck::boolean = ({stuck_now}))
+
+-- part: stuck_now
+-- Some version could not continue it, and nobody does now.
+stuck is not null and status = 'PENDING' and executor_id is null
 
 -- part: in_order
 order by case when :newest_first::boolean then -seq else seq end
@@ -53,6 +58,14 @@ where workflow_id >= :id_from::text and workflow_id < :id_before::text and {matc
 select {listed_columns}
 from {schema}.workflows
 where status = 'PENDING' and {matching}
+{in_order}
+{page};
+
+-- name: list_stuck
+-- Few, and in an index of their own.
+select {listed_columns}
+from {schema}.workflows
+where stuck is not null and status = 'PENDING' and {matching}
 {in_order}
 {page};
 

@@ -229,8 +229,8 @@ from unnest(:workflow_id::text[], :epoch::bigint[], :stuck::text[]) as n (workfl
 where w.workflow_id = n.workflow_id and w.epoch = n.epoch and w.status = :pending::text;
 
 -- name: pending_groups
-select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1], program
+select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1], program, stuck
 from {schema}.workflows
 where status = 'PENDING'
-group by name, app_version, executor_id, program
+group by name, app_version, executor_id, program, stuck
 order by name, app_version, executor_id, program;

@@ -24,6 +24,11 @@ and (:parent_id is null or parent_id = :parent_id)
 and (:executor_id is null or executor_id = :executor_id)
 and (:id_from is null or workflow_id >= :id_from)
 and (:id_before is null or workflow_id < :id_before)
+and (:is_stuck is null or :is_stuck = ({stuck_now}))
+
+-- part: stuck_now
+-- Some version could not continue it, and nobody does now.
+stuck is not null and status = 'PENDING' and executor_id is null
 
 -- part: in_order
 order by case when :newest_first then -seq else seq end
@@ -67,6 +72,17 @@ where seq in (
 where seq in (
     select seq from tidings_workflows
     where status = 'PENDING' and {matching}
+    {in_order}
+    {page}
+)
+{in_order};
+
+-- name: list_stuck
+-- Few, and in an index of their own.
+{listed}
+where seq in (
+    select seq from tidings_workflows
+    where stuck is not null and status = 'PENDING' and {matching}
     {in_order}
     {page}
 )

@@ -112,8 +112,8 @@ where workflow_id = ? and epoch = ? and status = 'PENDING';
 
 -- name: pending_groups
 -- The example is the oldest: for columns outside the group, SQLite takes the row that holds the minimum.
-select name, app_version, executor_id, count(*), workflow_id, program, min(seq)
+select name, app_version, executor_id, count(*), workflow_id, program, stuck, min(seq)
 from tidings_workflows
 where status = 'PENDING'
-group by name, app_version, executor_id, program
+group by name, app_version, executor_id, program, stuck
 order by name, app_version, executor_id, program;
