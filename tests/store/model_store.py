@@ -14,8 +14,8 @@ from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from tests.store.driver import NOW_MS
-from tidings.limits import MAX_AHEAD_BYTES
 from tidings.lifecycle import stuck_now
+from tidings.limits import MAX_AHEAD_BYTES
 from tidings.model import (
     APPLIED,
     NOTHING,
@@ -634,8 +634,7 @@ def matches(workflow: WorkflowRecord, wanted: WorkflowFilter) -> bool:
         all(accepted is None or value in accepted for value, accepted in exact)
         and workflow.workflow_id.startswith(wanted.id_prefix or "")
         and (wanted.from_ms is None or wanted.from_ms <= workflow.created_at_ms)
-        and wanted.is_stuck
-        in (None, stuck_now(workflow) is not None)
+        and wanted.is_stuck in (None, stuck_now(workflow) is not None)
         and (wanted.until_ms is None or workflow.created_at_ms <= wanted.until_ms)
     )
 

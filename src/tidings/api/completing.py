@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from tidings.api.caller import Face, refuse_running_loop, shared
 from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, refuse_own_end
+from tidings.core import targets
 from tidings.core.effects import Operation
 from tidings.core.operations import completion as operations
 from tidings.core.operations.completion import AS_COMPLETED, WAIT_FIRST, Completion
@@ -112,7 +113,9 @@ def _wait_first(caller: Caller, workflow_ids: tuple[str, ...]) -> Operation[Any]
     refuse_own_end(workflow_ids)
     if caller.workflow is None:
         return operations.wait_first(workflow_ids)
-    return operations.wait_first_recorded(caller.workflow.begin(WAIT_FIRST), workflow_ids)
+    return operations.wait_first_recorded(
+        caller.workflow.begin(WAIT_FIRST, target=targets.of_workflows(workflow_ids)), workflow_ids
+    )
 
 
 def _some_by_id(handles: Iterable[H]) -> dict[str, H]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidings.api.caller import Face, shared
+from tidings.core import targets
 from tidings.core.effects import Operation
 from tidings.core.operations import events
 from tidings.engine.caller import Caller, outside_of_workflows
@@ -112,7 +113,7 @@ def _get(caller: Caller, workflow_id: str, key: str, timeout_seconds: Seconds | 
     check_key(key, "event key")
     timeout = check_timeout(timeout_seconds)
     if caller.workflow is not None:
-        slot = caller.workflow.begin(events.GET_EVENT)
+        slot = caller.workflow.begin(events.GET_EVENT, target=targets.of_key(key, workflow_id, timeout))
         return events.read_recorded(slot, workflow_id, key, timeout, default)
     return events.read(caller.serializer, workflow_id, key, timeout, default)
 

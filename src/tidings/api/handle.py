@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from tidings.api.caller import Face, refuse_running_loop
 from tidings.api.naming import as_users_write_it
+from tidings.core import targets
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
 from tidings.engine.caller import Caller
@@ -189,7 +190,7 @@ def get_result(caller: Caller, workflow_id: str, timeout_seconds: Seconds | None
     timeout = check_timeout(timeout_seconds)
     refuse_own_end({workflow_id})
     if caller.workflow is not None:
-        slot = caller.workflow.begin(results.GET_RESULT)
+        slot = caller.workflow.begin(results.GET_RESULT, target=targets.of_workflow(workflow_id, timeout))
         return results.get_result_recorded(slot, workflow_id, timeout, who_executes)
     return results.get_result(caller.serializer, workflow_id, timeout, who_executes)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidings.api.caller import Face, shared
 from tidings.api.naming import as_users_write_it
+from tidings.core import targets
 from tidings.core.effects import Failed, Operation
 from tidings.core.operations import messages as operations
 from tidings.core.operations.messages import Letter, Message
@@ -162,7 +163,8 @@ def _send(caller: Caller, name: str, bulk: Sequence[SendMessage]) -> Operation[N
         letters.append((yield from patiently(_letter, caller, each, index if name == operations.SEND_BULK else None)))
     _refuse_repeated_keys([(each.destination_id, each.idempotency_key) for each in letters])
     if caller.workflow is not None:
-        ended = yield from operations.send(caller.workflow.begin(name), letters)
+        target = targets.of_messages([(each.destination_id, each.topic) for each in letters])
+        ended = yield from operations.send(caller.workflow.begin(name, target=target), letters)
     else:
         caller.check_attempt()  # Again: dumping a large message takes time.
         ended = yield from operations.send_unrecorded(letters, caller.workflow_id)
@@ -204,4 +206,5 @@ def _receive(
 ) -> Operation[Message | None]:
     topic = check_topic(topic)
     timeout = check_timeout(timeout_seconds)
-    return operations.receive(caller.begin_in_workflow(operations.RECV, called), topic, timeout)
+    slot = caller.begin_in_workflow(operations.RECV, called, targets.of_topic(topic, timeout))
+    return operations.receive(slot, topic, timeout)

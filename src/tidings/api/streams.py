@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from tidings.api.caller import Face, refuse_running_loop, shared
+from tidings.core import targets
 from tidings.core.effects import Operation, ReadStream
 from tidings.core.operations import streams
 from tidings.engine.caller import Caller, outside_of_workflows
@@ -200,6 +201,7 @@ class _Reading:
         self._key = check_key(key, "stream key")
         self._offset = check_offset(offset)
         self._timeout = check_timeout(timeout_seconds)
+        self._target = targets.of_key(key, workflow_id, self._timeout)
         self._asked: Ticket | None = None
         self.is_over = False
 
@@ -210,7 +212,7 @@ class _Reading:
         """Read the next page."""
         query = streams.next_page(self._workflow_id, self._key, self._offset)
         if caller.workflow is not None:
-            slot = caller.workflow.begin(streams.READ_STREAM)
+            slot = caller.workflow.begin(streams.READ_STREAM, target=self._target)
             page = yield from streams.read_recorded(slot, query, self._timeout)
         else:
             page = yield from streams.read(caller.serializer, query, self._timeout, self._asked)
@@ -225,7 +227,8 @@ class _Reading:
         """Read one value."""
         query = ReadStream(self._workflow_id, self._key, self._offset, 1)
         if caller.workflow is not None:
-            return streams.read_offset_recorded(caller.workflow.begin(streams.READ_OFFSET), query, self._timeout)
+            slot = caller.workflow.begin(streams.READ_OFFSET, target=self._target)
+            return streams.read_offset_recorded(slot, query, self._timeout)
         return streams.read_offset(caller.serializer, query, self._timeout)
 
 
@@ -242,7 +245,7 @@ def _close(caller: Caller, called: str, key: str) -> Operation[Any]:
     scope = _scope(caller, called, key)
     if scope.attempt is not None:
         return streams.close_in_step(scope.attempt.slot, key)
-    return streams.close(scope.begin(streams.CLOSE_STREAM), key)
+    return streams.close(scope.begin(streams.CLOSE_STREAM, target=targets.of_stream(key)), key)
 
 
 def _scope(caller: Caller, called: str, key: str) -> Scope:

@@ -85,11 +85,13 @@ class Run(Replay):
         self._stream_lengths: dict[str, int] = {} if history is None else dict(history.stream_lengths)
         self._closed_streams = NOTHING_CLOSED if history is None else frozenset(history.closed_streams)
 
-    def begin(self, branch: Branch, name: str, *, key: str | None = None, child: bool = False) -> Slot:
+    def begin(
+        self, branch: Branch, name: str, *, key: str | None = None, child: bool = False, target: str | None = None
+    ) -> Slot:
         """Take the next place in `branch` for the operation `name`.
 
-        An operation is identified by its name and by the key of the event or stream that it writes to.
-        `child` distinguishes the start of a child workflow from a step of the same name.
+        An operation is identified by its name, by the key of the event or stream that it writes to, and by its
+        `target` (see `core.targets`). `child` distinguishes the start of a child workflow from a step of the same name.
 
         Raises:
             DBOSUnexpectedStepError: another operation is recorded there. From then on the run
@@ -102,7 +104,7 @@ class Run(Replay):
         self.begun += 1
         recorded = self._recorded.pop(Place(branch.path, number), None) if self._recorded else None
         if recorded is None:
-            return Slot(self, branch.path, number, self._next_ordinal(), name, None)
+            return Slot(self, branch.path, number, self._next_ordinal(), name, None, target)
         if self.branches_left and self._is_left(Place(branch.path, number)):
             self.branches_left -= 1
         found, called = title(recorded), title_of(name, key, child)
@@ -110,7 +112,10 @@ class Run(Replay):
         is_bare = recorded.entry.state is EntryState.ABANDONED or (key is not None and recorded.key is None)
         if found != called and not (is_bare and recorded.entry.name == name):
             raise self.diverge(branch.path, number, found, called)
-        return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded)
+        aim = recorded.entry.target
+        if aim != target and aim is not None:  # None: recorded by an earlier tidings, or by an operation without one.
+            raise self.diverge(branch.path, number, f"{found} {aim}", f"{called} {target or ''}".rstrip())
+        return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded, target)
 
     def diverge(self, branch: str, number: int, recorded: str, called: str) -> DBOSUnexpectedStepError:
         """Note that the code left the recorded path, and return the error that says so."""
@@ -215,10 +220,17 @@ class Run(Replay):
 class Slot:
     """The place of one operation in its run, and what is recorded there."""
 
-    __slots__ = ("branch", "closes", "finished", "name", "number", "ordinal", "recorded", "run")
+    __slots__ = ("branch", "closes", "finished", "name", "number", "ordinal", "recorded", "run", "target")
 
     def __init__(
-        self, run: Run, branch: str, number: int, ordinal: int, name: str, recorded: RecordedEntry | None
+        self,
+        run: Run,
+        branch: str,
+        number: int,
+        ordinal: int,
+        name: str,
+        recorded: RecordedEntry | None,
+        target: str | None,
     ) -> None:
         self.run = run
         self.branch = branch
@@ -226,6 +238,7 @@ class Slot:
         self.ordinal = ordinal
         self.name = name
         self.recorded = recorded
+        self.target = target
         self.closes: frozenset[str] = NOTHING_CLOSED  # Streams that this try of a step has closed.
         self.finished: int | None = None  # The number of the operation's result, until the code has it.
 
@@ -299,4 +312,5 @@ class Slot:
             completed_at_ms=completed_at_ms,
             finished=self.finished if is_over else None,
             begun=self.run.begun if is_over else None,
+            target=self.target,
         )

@@ -64,7 +64,7 @@ class Caller:
         """Return an operation that has no record of its own, recorded as `name` if a workflow itself calls it."""
         return body if self.workflow is None else observed(self.workflow.begin(name), body, what)
 
-    def begin_in_workflow(self, name: str, called: str) -> Slot:
+    def begin_in_workflow(self, name: str, called: str, target: str) -> Slot:
         """Take the next place in the caller's workflow, for an operation that is recorded as `name`.
 
         Raises:
@@ -72,7 +72,7 @@ class Caller:
                 wrote it.
         """
         if self.workflow is not None:
-            return self.workflow.begin(name)
+            return self.workflow.begin(name, target=target)
         if self.attempt is None:
             raise outside_of_workflows(called, "only the code of a workflow itself may call it")
         raise DBOSContextError(

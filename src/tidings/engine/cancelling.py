@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from tidings.core import targets
 from tidings.core.effects import Operation
 from tidings.core.operations import cancelling as operations
 from tidings.core.operations.cancelling import Cancellation, Order
@@ -20,7 +21,7 @@ def cancel(caller: Caller, name: str, order: Order) -> Operation[Any]:
     if caller.workflow is None:
         report = yield from operations.cancel(order)
     else:
-        slot = caller.workflow.begin(name)
+        slot = caller.workflow.begin(name, target=targets.of_workflows(order.named))
         is_replay = slot.is_finished
         report = yield from operations.cancel_recorded(slot, order)
         if is_replay:

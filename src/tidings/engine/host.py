@@ -81,7 +81,15 @@ class Host:
         self.step_parts = StepParts(
             workers=self.workers, coroutines=self.coroutines, timers=engine.timers, loop_closes=self._loop_closes
         )
-        self.runner = Runner(engine.parts, self.workers, self._callers, self._home, self._background, self._take_up)
+        self.runner = Runner(
+            engine.parts,
+            self.workers,
+            self._callers,
+            self._home,
+            self._background,
+            self._take_up,
+            gives_back_stuck=settings.takes_other_versions,
+        )
         self.starter = Starter(
             self.runner,
             registry,

@@ -410,7 +410,7 @@ class Supervisor:
                 reason = (
                     f"{they} {were} started by version {each.app_version!r} of the code, and this is "
                     f"{self._app_version!r}; run that version until {they} {have} ended, or, if the new code makes the "
-                    "same calls, leave 'recover_versions' out of the configuration"
+                    "same calls, set 'recover_versions' to 'compatible'"
                 )
             else:
                 reason = str(DBOSWorkflowFunctionNotFoundError(each.example_id, each.name))

@@ -76,6 +76,8 @@ class Runner:
         home: HomeLoop,
         background: BackgroundLoop,
         detached: Callable[[LiveRun], None],
+        *,
+        gives_back_stuck: bool = False,
     ) -> None:
         self._parts = parts
         self._workers = workers
@@ -83,6 +85,7 @@ class Runner:
         self._home = home
         self._background = background
         self._detached = detached
+        self._gives_back_stuck = gives_back_stuck  # Whether other versions may take what this one cannot continue.
         self._lock = threading.Lock()
         self._live: dict[str, LiveRun] = {}
         self._starts = Starts()
@@ -552,7 +555,7 @@ class Runner:
         broken = live.run.broken
         if isinstance(error, DBOSException) and broken is not None:
             logger.error("%s", broken, extra={"workflow_id": workflow_id})
-            if isinstance(broken, DBOSUnexpectedStepError):
+            if self._gives_back_stuck and isinstance(broken, DBOSUnexpectedStepError):
                 self._give_back_stuck(live, broken)
             else:
                 self._parts.waiters.fail(end_key(workflow_id), broken)

@@ -75,12 +75,12 @@ class Scope:
         self.branch = branch
         self.attempt = attempt
 
-    def begin(self, name: str, *, key: str | None = None, child: bool = False) -> Slot:
+    def begin(self, name: str, *, key: str | None = None, child: bool = False, target: str | None = None) -> Slot:
         """Take the next place on this branch; see `Run.begin`."""
         dead = self.port.chain.dead
         if dead is not None:
             raise dead
-        slot = self.run.begin(self.branch, name, key=key, child=child)
+        slot = self.run.begin(self.branch, name, key=key, child=child, target=target)
         if self.port.turns is not None and self.run.has_turns:
             self.port.turns.look()
         return slot

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
+from tidings.core import targets
 from tidings.core.effects import Failed, Operation
 from tidings.core.history import Run
 from tidings.core.operations.patience import patiently
@@ -140,7 +141,8 @@ class Starter:
 
         with _Plan(self._runner, lambda made: self._plan(made, function, receiver, loop)) as plan:
             if in_workflow is not None:
-                slot = in_workflow.begin(function.name, child=True)
+                target = None if workflow_id is None else targets.of_child(workflow_id)
+                slot = in_workflow.begin(function.name, child=True, target=target)
                 started = yield from start_child(slot, lambda now_ms: plan.of(new(now_ms)), plan.tell)
             elif workflow_id is not None or scope is not None:
                 started = yield from start((yield from patiently(plan.of, new(self._clock.now_ms()))), plan.tell)
