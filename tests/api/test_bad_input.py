@@ -1334,7 +1334,7 @@ async def test_workflows_of_another_version_are_reported_and_left_alone(app: App
     [message] = [message for message in log.seen if "not recovered here" in message]
     assert message.startswith("2 pending workflows of 'order' are not recovered here, for example 'w")
     assert "started by version '1' of the code, and this is '2'; run that version until" in message
-    assert "set 'application_version' to that version" in message
+    assert "set 'recover_versions' to 'compatible'" in message
     await DBOS.destroy_async()
     assert (app.rows.run("select * from {workflows} order by seq"), _history(app)) == before
     await app.launch(application_version="1")

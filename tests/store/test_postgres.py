@@ -197,7 +197,7 @@ def test_a_list_goes_by_an_index_and_sorts_at_most_what_is_pending(
         )
         admin.execute("analyze workflows")
         made_for_a_full_table = plan_of(connection, name)
-    index = "workflows_pending" if name == "list_pending" else "workflows_in_order"
+    index = {"list_pending": "workflows_pending", "list_stuck": "workflows_stuck"}.get(name, "workflows_in_order")
     direction = "Backward" if name == "list_newest" else "Forward"
     for plan in (made_for_an_empty_table, made_for_a_full_table):
         [scan] = [node for node in plan if node["Node Type"] in SCANS]

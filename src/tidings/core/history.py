@@ -20,6 +20,7 @@ from tidings.core.ahead import Ahead
 from tidings.core.effects import Due
 from tidings.core.places import ROOT, Branch, title, title_of, where
 from tidings.core.replay import Replay
+from tidings.core.targets import shown
 from tidings.error import DBOSException, DBOSStreamClosedError, DBOSUnexpectedStepError
 from tidings.model import (
     Entry,
@@ -114,7 +115,8 @@ class Run(Replay):
             raise self.diverge(branch.path, number, found, called)
         aim = recorded.entry.target
         if aim != target and aim is not None:  # None: recorded by an earlier tidings, or by an operation without one.
-            raise self.diverge(branch.path, number, f"{found} {aim}", f"{called} {target or ''}".rstrip())
+            first, now = shown(aim, target)
+            raise self.diverge(branch.path, number, f"{found} {first}", f"{called} {now}".rstrip())
         return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded, target)
 
     def diverge(self, branch: str, number: int, recorded: str, called: str) -> DBOSUnexpectedStepError:

@@ -55,6 +55,14 @@ def of_child(workflow_id: str) -> str:
     return f"as {workflow_id!r}"
 
 
+def shown(recorded: str, called: str | None) -> tuple[str, str]:
+    """Return two different targets for an error, without what they have in common."""
+    called = called or ""
+    if recorded.endswith(_LIMITED) and called.endswith(_LIMITED):
+        return recorded.removesuffix(_LIMITED), called.removesuffix(_LIMITED)
+    return recorded, called
+
+
 def _with(target: str, timeout_seconds: float | None) -> str:
     return target if timeout_seconds is None else target + _LIMITED
 

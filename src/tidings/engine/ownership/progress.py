@@ -88,11 +88,12 @@ def _of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Execut
 def _heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
     """Return the executors that may take the workflow over, if a function of its name is registered there.
 
-    Those of its own version come first. Others may be configured to continue no other version.
+    Those of its own version come first. A workflow that was stuck is one that other versions may take.
     """
     tried = {each.version for each in found.stuck}
     able = [each for each in _of_program(found, alive) if each.app_version not in tried]
-    return [each for each in able if found.app_version in (ANY_VERSION, each.app_version)] or able
+    own = [each for each in able if found.app_version in (ANY_VERSION, each.app_version)]
+    return own or (able if found.stuck else [])
 
 
 def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
@@ -108,6 +109,7 @@ def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
     others = sorted({str(each.app_version) for each in _of_program(found, alive)})
     runs = f" (running: version {' and '.join(map(repr, others))})" if others else ""
     return (
-        f"no process executes it: its process has ended, and no running process may continue version "
-        f"{found.app_version!r} of the code{program}{runs}. Start that version again, or one that makes the same calls"
+        f"no process executes it: its process has ended, and no running process has version {found.app_version!r} of "
+        f"the code{program}{runs}. Start that version again; or, if the new code makes the same calls, set "
+        f"'application_version' to {found.app_version!r}"
     )
