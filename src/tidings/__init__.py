@@ -15,7 +15,7 @@ from tidings.api.config import DBOSConfig
 from tidings.api.context import SetWorkflowID, SetWorkflowTimeout
 from tidings.api.dbos import DBOS
 from tidings.api.filters import WorkflowFilters
-from tidings.api.handle import WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
+from tidings.api.handle import StuckInfo, WorkflowHandle, WorkflowHandleAsync, WorkflowStatus
 from tidings.api.listing import ExecutorInfo, MessageInfo, StepInfo
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions, StepStatus
@@ -41,6 +41,7 @@ __all__ = [
     "StepInfo",
     "StepOptions",
     "StepStatus",
+    "StuckInfo",
     "UndecodedValue",
     "WorkflowFilters",
     "WorkflowHandle",
