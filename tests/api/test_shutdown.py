@@ -219,8 +219,8 @@ DBOS(config={"name": "term", "system_database_url": sys.argv[1], "application_ve
 DBOS.launch()
 with SetWorkflowID("w"):
     DBOS.start_workflow(flow)
-while True:
-    time.sleep(3600)
+while True:  # Python handles a signal that arrives just before a sleep only after it.
+    time.sleep(0.1)
 """
 
 

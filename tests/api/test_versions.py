@@ -8,7 +8,7 @@ import pytest
 from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Face
 from tidings import DBOS, SetWorkflowID
-from tidings.api.workflows import REGISTRY
+from tidings.engine.process import REGISTRY
 from tidings.error import DBOSUnexpectedStepError
 
 FOREVER = 3_600
