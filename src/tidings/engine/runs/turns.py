@@ -244,9 +244,9 @@ class Turns:
     def may_end(self, call: str) -> asyncio.Future[None] | None:
         """Return what the task of an ended call must wait for; `None` if the task may continue.
 
-        In a replay, that is a time limit that the call outlasted the first time.
+        In a replay, that is a time limit that the call outlasted the first time. In a run that is dead, it is nothing.
         """
-        if call not in self.calls or not self.run.outlasts_limit(call):
+        if self._chain.dead is not None or call not in self.calls or not self.run.outlasts_limit(call):
             return None
         self.waits_no_more_for(call)
         return self._at_rest(self._ending, call)
@@ -263,8 +263,8 @@ class Turns:
     def _let_threads_go_on(self) -> bool:
         """Let operations of threads begin, and tasks of ended calls continue, if nothing must come before them.
 
-        Tells whether any did. In a replay, unrecorded operations begin one by one: each may be the last that may begin
-        now.
+        Tells whether any did. Operations begin one by one: each may have a result at once, and be the last that may
+        begin now.
         """
         run = self.run
         ended = [
@@ -279,7 +279,7 @@ class Turns:
                 future
                 for future, (_, given) in self._beginning.items()
                 if not run.coming or self._given - given >= _MOST_RESULTS
-            ]
+            ][:1]
         for future in (*ended, *begun):
             _release(future)
             self._ending.pop(future, None)
