@@ -892,6 +892,7 @@ async def test_only_workflows_can_be_started(app: App, face: Face) -> None:
         ({"backoff_rate": "2"}, "backoff_rate must be a number, not '2'"),
         ({"backoff_rate": None}, "backoff_rate must be a number, not None"),
         ({"should_retry": ValueError("x")}, "should_retry must be a function"),
+        ({"should_retry": ValueError}, "write should_retry=lambda error: isinstance"),
         ({"retries_allowed": "yes"}, "retries_allowed must be True or False, not 'yes'"),
         ({"retries_allowed": 1}, "retries_allowed must be True or False, not 1"),
         ({"timeout_seconds": 0}, "timeout_seconds must be more than 0 seconds, or None for no limit; got 0"),

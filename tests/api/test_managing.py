@@ -91,7 +91,7 @@ async def test_w4_wait_first_of_other_workflows_than_were_recorded_is_noticed(ap
     await app.crash()
     names[0] = "c"
     await app.launch()
-    with pytest.raises(DBOSUnexpectedStepError, match=r"wait_first, which gave 'a', at .* DBOS.wait_first of 'c', 'b'"):
+    with pytest.raises(DBOSUnexpectedStepError, match=r"wait_first of 'a', 'b' at .* DBOS.wait_first of 'b', 'c'"):
         await face.get_result("race")
     names[0] = "a"
     await app.crash_and_restart()

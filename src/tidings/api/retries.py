@@ -77,6 +77,12 @@ def _check(what: str, allowed: object, attempts: object, backoff_rate: object, s
         raise TypeError(f"{what}backoff_rate must be a number, not {plainly(backoff_rate)}")
     if not 0 <= backoff_rate < math.inf:  # This refuses NaN too.
         raise ValueError(f"{what}backoff_rate must be 0 or more, and finite, not {backoff_rate}")
+    if isinstance(should_retry, type) and issubclass(should_retry, BaseException):
+        name = should_retry.__name__
+        raise TypeError(
+            f"{what}should_retry must be a function that gets the error, not the class {name}: write "
+            f"should_retry=lambda error: isinstance(error, {name})"
+        )
     if should_retry is not None and not callable(should_retry):
         raise TypeError(f"{what}should_retry must be a function, not {plainly(should_retry)}")
 

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Final
 
 _LIMITED: Final = " with a time limit"
+_MOST_NAMED: Final = 5
 
 
 def of_messages(addresses: Sequence[tuple[str, str | None]]) -> str:
@@ -20,7 +21,7 @@ def of_messages(addresses: Sequence[tuple[str, str | None]]) -> str:
     if len(addresses) == 1:
         [(destination_id, topic)] = addresses
         return f"to {destination_id!r}" if topic is None else f"to {destination_id!r} on {topic!r}"
-    return _many(f"{len(addresses)} messages", [repr(each) for each in addresses])
+    return f"of {len(addresses)} messages to {_all_of([destination_id for destination_id, _ in addresses])}"
 
 
 def of_topic(topic: str | None, timeout_seconds: float | None) -> str:
@@ -35,9 +36,7 @@ def of_workflow(workflow_id: str, timeout_seconds: float | None) -> str:
 
 def of_workflows(workflow_ids: Sequence[str]) -> str:
     """Name several workflows."""
-    if len(workflow_ids) == 1:
-        return f"of {workflow_ids[0]!r}"
-    return _many(f"{len(workflow_ids)} workflows", [repr(each) for each in workflow_ids])
+    return f"of {_all_of(workflow_ids)}"
 
 
 def of_key(key: str, workflow_id: str, timeout_seconds: float | None) -> str:
@@ -67,6 +66,10 @@ def _with(target: str, timeout_seconds: float | None) -> str:
     return target if timeout_seconds is None else target + _LIMITED
 
 
-def _many(what: str, named: Sequence[str]) -> str:
+def _all_of(ids: Sequence[str]) -> str:
+    """Name some ids, in any order: a program may keep them in a set, which has another order in each process."""
+    named = sorted(set(ids))
+    if len(named) <= _MOST_NAMED:
+        return ", ".join(map(repr, named)) or "nothing"
     digest = blake2b("\n".join(named).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"of {what}, the first {named[0] if named else 'missing'} ({digest})"
+    return f"{named[0]!r} and {len(named) - 1} others ({digest})"

@@ -190,7 +190,10 @@ def _advice(error: Exception, path: str) -> str:
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     directory = Path(path).parent
     if not directory.is_dir():
-        return f"there is no directory {directory}: create it first"
+        return (
+            f"there is no directory {directory}: create it first. (In a URL three slashes begin a path in the current "
+            "folder, and four an absolute one)"
+        )
     if Path(path).is_dir():
         return "this is a directory: name a file in it"
     if primary == sqlite3.SQLITE_NOTADB:
