@@ -22,6 +22,8 @@ PORT = "8000"  # In the pages; here it is one that is free.
 # Commands that come with a package. The environment of the tests need not be on the PATH.
 _MODULES = ("flask", "gunicorn", "pytest", "uvicorn")
 _LOGGED = re.compile(r"\d\d:\d\d:\d\d (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
+# A line of the log that another thread wrote between a printed text and its newline.
+_LOGGED_WITHIN = re.compile(r"^(.+?)(\d\d:\d\d:\d\d [A-Z]+ .*\n)", re.MULTILINE)
 _TIME = re.compile(r"\b\d\d:\d\d:\d\d\b")
 
 
@@ -179,7 +181,7 @@ class Job:
             assert is_there(), f"{self._command.where}\n{otherwise}; it has printed\n{self._printed}"
 
     def _printed_lines(self) -> list[str]:
-        printed = self._printed.replace(self._port, PORT)
+        printed = _LOGGED_WITHIN.sub(r"\2\1", self._printed.replace(self._port, PORT))
         return printed.rstrip("\n").split("\n") if printed.strip() else []
 
     def _read(self) -> None:

@@ -86,3 +86,9 @@ def test_a_block_that_is_not_closed_is_an_error(tmp_path: Path) -> None:
     page.write_text("```python\nprint(1)\n")
     with pytest.raises(ValueError, match="not closed"):
         blocks_of(page)
+
+
+def test_a_line_of_the_log_may_come_within_another_line(play: Play) -> None:
+    """As two threads write it: between a text and its newline."""
+    write = "import os; os.write(1, b'one'); os.write(2, b'12:00:00 INFO two\\n'); os.write(1, b'\\nthree\\n')"
+    play(FILE % write + "```console\n$ python a.py\n01:02:03 INFO two\none\nthree\n```\n")
