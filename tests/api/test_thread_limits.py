@@ -93,22 +93,7 @@ class Tools:
 async def test_w2_a_limit_around_a_thread_takes_the_same_path(app: App, limit: Code, colour: str) -> None:
     tools = Tools(limit)
 
-    @DBOS.workflow(name="order")
-    async def order() -> None:
-        await tools.run(12)
-        await DBOS.recv_async("go", FOREVER)
-
-    @DBOS.workflow(name="blocking order")
-    def blocking_order() -> None:
-        asyncio.run(tools.run(12))
-        DBOS.recv("go", FOREVER)
-
-    with SetWorkflowID("order"):
-        await DBOS.start_workflow_async(order if colour == "async" else blocking_order)
-    await app.waiting("message", "order", "go")
-    await app.crash_and_restart()
-    await DBOS.send_async("order", None, "go")
-    await DBOS.get_result_async("order", timeout_seconds=PATIENCE)
+    await app.play_twice(lambda: tools.run(12), colour)
     first, again = tools.told
     assert [each for each in again if each != "said"] == [each for each in first if each != "said"]
 

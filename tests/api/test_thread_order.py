@@ -5,7 +5,7 @@ import contextvars
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -143,27 +143,6 @@ class Beside:
         return seen
 
 
-async def played_twice(app: App, code: Callable[[], Coroutine[Any, Any, None]], colour: str) -> None:
-    """Run `code` as a workflow of this colour, and once more after a crash."""
-
-    @DBOS.workflow(name="order")
-    async def order() -> None:
-        await code()
-        await DBOS.recv_async("go", FOREVER)
-
-    @DBOS.workflow(name="blocking order")
-    def blocking_order() -> None:
-        asyncio.run(code())
-        DBOS.recv("go", FOREVER)
-
-    with SetWorkflowID("order"):
-        await DBOS.start_workflow_async(order if colour == "async" else blocking_order)
-    await app.waiting("message", "order", "go")
-    await app.crash_and_restart()
-    await DBOS.send_async("order", None, "go")
-    await DBOS.get_result_async("order", timeout_seconds=PATIENCE)
-
-
 @pytest.mark.parametrize("colour", ["async", "blocking"])
 async def test_w2_functions_in_threads_and_other_branches_end_in_the_same_order_after_a_crash(
     app: App, in_thread: InThread, colour: str
@@ -174,7 +153,7 @@ async def test_w2_functions_in_threads_and_other_branches_end_in_the_same_order_
     async def all_of_it() -> None:
         told.append(await beside.all())
 
-    await played_twice(app, all_of_it, colour)
+    await app.play_twice(all_of_it, colour)
     first, again = told
     assert again == first
     assert first[:2] == [["function", "step"]] * 2
@@ -204,7 +183,7 @@ async def test_w2_a_task_has_the_same_branch_whichever_thread_is_faster(
 
         told.append(tuple(await asyncio.gather(one("a"), one("b"))))
 
-    await played_twice(app, both, colour)
+    await app.play_twice(both, colour)
     assert told == [("a", "b")] * 2
 
 
@@ -231,7 +210,7 @@ async def test_w2_coroutines_that_threads_run_have_the_same_branch_whichever_is_
 
         told.append(tuple(await asyncio.gather(in_thread(function, "a"), in_thread(function, "b"))))
 
-    await played_twice(app, both, colour)
+    await app.play_twice(both, colour)
     assert told == [("a", "b")] * 2
 
 

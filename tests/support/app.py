@@ -6,16 +6,17 @@ written. The next launch finds a dead executor and recovers its workflows.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 from tests.support.face import off_loop
 from tests.support.rows import Rows
-from tidings import DBOS, DBOSConfig
+from tidings import DBOS, DBOSConfig, SetWorkflowID
 from tidings.engine.engine import Engine
 from tidings.engine.hooks import Hooks, Point
 from tidings.engine.host import Host
@@ -25,6 +26,9 @@ from tidings.model import Unit
 
 T = TypeVar("T")
 WaitKey = tuple[str | None, ...]
+
+_FOREVER = 3_600.0  # seconds: longer than the watchdog lets a test run
+_PATIENCE = 30.0
 
 
 class Crash(BaseException):
@@ -142,6 +146,31 @@ class App:
         await crash.until(bool)
         await self._bury()
         await self.launch()
+
+    async def play_twice(self, code: Callable[[], Coroutine[Any, Any, Any]], colour: str) -> None:
+        """Run `code` as a workflow, and once more after a crash at its end.
+
+        Args:
+            code: what the workflow does.
+            colour: "async", or "blocking" for a blocking workflow that runs `code` on a loop in its thread.
+        """
+
+        @DBOS.workflow(name="order")
+        async def order() -> None:
+            await code()
+            await DBOS.recv_async("go", _FOREVER)
+
+        @DBOS.workflow(name="blocking order")
+        def blocking_order() -> None:
+            asyncio.run(code())
+            DBOS.recv("go", _FOREVER)
+
+        with SetWorkflowID("order"):
+            await DBOS.start_workflow_async(order if colour == "async" else blocking_order)
+        await self.waiting("message", "order", "go")
+        await self.crash_and_restart()
+        await DBOS.send_async("order", None, "go")
+        await DBOS.get_result_async("order", timeout_seconds=_PATIENCE)
 
     async def crash_at_every_commit(self, point: Point, program: Callable[[str], Awaitable[None]]) -> int:
         """Run `program` repeatedly, crashing at the first commit, then at the second, and so on, until it runs through.

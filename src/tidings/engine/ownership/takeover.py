@@ -4,8 +4,8 @@ Survivors share. At its first look each claims its share of what it finds. At it
 have looked too, it claims all that is left. So the workflows of one dead process do not all go to the process that
 looked first. And if other processes cannot take their shares, no workflow is left.
 
-A workflow stays with its version of the code while a living process has that version. After that, any process of its
-program continues it, unless `recover_versions` is "same". A version that could not continue it does not try again.
+A workflow stays with its version of the code while a living process has that version. After that, a process of its
+program whose `recover_versions` is "compatible" continues it. A version that could not continue it does not try again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from tidings.core.recovery import share_of
-from tidings.engine.lock_files import has_died_here
 from tidings.engine.ownership.leases import LeaseObserver
+from tidings.engine.ownership.progress import alive_of
 from tidings.engine.runs.port import Parts
 from tidings.engine.runs.registry import Registry
 from tidings.model import ANY_VERSION, Executor, PendingGroup
@@ -111,7 +111,7 @@ class Takeover:
         groups = self._groups()
         executors = self._parts.reader.ask(lambda store: store.executors()).result()
         now = self._parts.clock.now_ms()
-        alive = [each for each in executors if each.lease_until_ms > now and not has_died_here(each)]
+        alive = alive_of(executors, now)
         running, rules = {each.program for each in alive}, self._rules(alive)
         found: dict[tuple[str, str, str | None], PendingGroup] = {}
         for each in groups:
