@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.app import App
 from tidings import DBOS, SetWorkflowID
+from tidings.engine.runs import thread_calls
 from tidings.error import DBOSSerializationError
 
 FOREVER = 3_600.0
@@ -163,3 +164,32 @@ async def test_a_loop_may_be_run_again_after_parallel_functions(app: App) -> Non
         return found
 
     assert await replayed(app, order) == ["a", "b", "later"]
+
+
+@pytest.mark.parametrize("publish", [DBOS.set_event, DBOS.write_stream])
+async def test_two_threads_never_run_at_the_same_time(
+    app: App, publish: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operation without a numbered result returns at once, but not while another thread runs the workflow's code."""
+    monkeypatch.setattr(thread_calls, "_MOST_LOOKS", 4)
+    has_result, runs_beside, is_done = (threading.Event() for _ in range(3))
+    found: list[bool] = []
+
+    def first() -> None:
+        DBOS.run_step({"name": "first"}, lambda: None)
+        has_result.set()
+        found.append(runs_beside.wait(0.05))
+        is_done.set()
+
+    def second() -> None:
+        has_result.wait(PATIENCE)  # Counts as slow meanwhile, so the other function gets its result.
+        publish("x", "published")
+        runs_beside.set()
+        assert is_done.is_set()
+
+    @DBOS.workflow(name="order")
+    async def order() -> None:
+        await asyncio.gather(asyncio.to_thread(first), asyncio.to_thread(second))
+
+    await asyncio.wait_for(order(), PATIENCE)
+    assert found == [False]

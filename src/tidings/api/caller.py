@@ -20,7 +20,7 @@ from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.drive import drive, drive_async
 from tidings.engine.runs.loops import running_loop
 from tidings.engine.runs.scope import Scope
-from tidings.engine.runs.thread_calls import call_here
+from tidings.engine.runs.thread_calls import Begins, call_here
 from tidings.shortage import is_shortage
 
 T = TypeVar("T")
@@ -76,12 +76,12 @@ class Face:
     _caller: Callable[[Callable[[], Scope | None]], Caller]
 
     @shared
-    def _block(cls, name: str, make: Callable[[Caller], Operation[T]]) -> T:
+    def _block(cls, name: str, make: Callable[[Caller], Operation[T]], begins: Begins = Begins.AT_REST) -> T:
         """Run an operation for the calling thread."""
         refuse_running_loop(f"{cls._called}.{name}")
         call = call_here()
         if call is not None:
-            return cast(T, call.perform(lambda: cls._await(make)))
+            return cast(T, call.perform(lambda: cls._await(make), begins))
         caller = cls._caller(scopes.of_thread)
         return drive(_made(make, caller), caller.port)
 

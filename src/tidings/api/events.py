@@ -9,6 +9,7 @@ from tidings.core import targets
 from tidings.core.effects import Operation
 from tidings.core.operations import events
 from tidings.engine.caller import Caller, outside_of_workflows
+from tidings.engine.runs.thread_calls import Begins
 from tidings.limits import Seconds, check_id, check_key, check_timeout
 from tidings.model import SET_EVENT
 from tidings.serialization import dump
@@ -89,7 +90,7 @@ class OwnEvents(Events):
         end. Events are published in order. Workflow code publishes exactly once: a replay publishes nothing. A step
         publishes once per try, before its result is recorded.
         """
-        cls._block("set_event", lambda caller: _set(caller, "DBOS.set_event", key, value))
+        cls._block("set_event", lambda caller: _set(caller, "DBOS.set_event", key, value), Begins.ALONE)
 
     @classmethod
     async def set_event_async(cls, key: str, value: Any) -> None:

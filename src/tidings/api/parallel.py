@@ -16,7 +16,7 @@ from tidings.engine.process import current_host
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.drive import drive
 from tidings.engine.runs.loops import made_loop, running_loop
-from tidings.engine.runs.thread_calls import call_here, call_together
+from tidings.engine.runs.thread_calls import Begins, call_here, call_together
 from tidings.engine.runs.workers import without_permit
 from tidings.slips import called_name, plainly
 
@@ -76,9 +76,8 @@ class Parallel:
                 )
         call = call_here()
         if call is not None:  # In a thread that an async workflow awaits: the workflow's loop runs these functions too.
-            return cast(
-                list[R], call.perform(partial(call_together, functions, current_host().workers), is_operation=False)
-            )
+            together = partial(call_together, functions, current_host().workers)
+            return cast(list[R], call.perform(together, Begins.AT_ONCE))
         caller = caller_in_app(scopes.of_thread)
         loop = drive(without(_LOOP, made_loop), caller.port)
         try:

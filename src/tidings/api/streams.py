@@ -11,6 +11,7 @@ from tidings.core.effects import Operation, ReadStream
 from tidings.core.operations import streams
 from tidings.engine.caller import Caller, outside_of_workflows
 from tidings.engine.runs.scope import Scope
+from tidings.engine.runs.thread_calls import Begins
 from tidings.engine.waiting.ticket import Ticket
 from tidings.limits import Seconds, check_id, check_key, check_offset, check_timeout
 from tidings.model import WRITE_STREAM
@@ -112,7 +113,7 @@ class OwnStreams(Streams):
         end. Values are written in order. Workflow code writes exactly once: a replay writes nothing. A step writes once
         per try, before its result is recorded; readers see the values of every try.
         """
-        cls._block("write_stream", lambda caller: _write(caller, "DBOS.write_stream", key, value))
+        cls._block("write_stream", lambda caller: _write(caller, "DBOS.write_stream", key, value), Begins.ALONE)
 
     @classmethod
     async def write_stream_async(cls, key: str, value: Any) -> None:

@@ -13,6 +13,7 @@ Decides, and waits for nothing: `engine.runs.turns` waits.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Final
 
 from tidings.core.order import Order
@@ -182,6 +183,11 @@ class Replay(Order):
             # The result waits for more operations to begin. The next one in the order of ordinals is one of them.
             return self.lacks_begun(self.turns[-1]) and recorded.entry.ordinal == self._lowest_ordinal_left()
         return bool(self._gaps) and self._gaps[-1] <= begun
+
+    def ordinal_of_next(self, branch: Branch) -> float:
+        """Return the recorded ordinal of this branch's next operation; infinity if it is new."""
+        recorded = self._recorded.get(Place(branch.path, branch.count + 1))
+        return inf if recorded is None else recorded.entry.ordinal
 
     def _lowest_ordinal_left(self) -> int:
         return min(

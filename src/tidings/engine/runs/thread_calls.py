@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import enum
 import logging
 import queue
 import threading
@@ -43,6 +44,16 @@ logger = logging.getLogger("tidings")
 R = TypeVar("R")
 
 Form = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Begins(enum.Enum):
+    """When an operation that a thread calls may begin."""
+
+    AT_ONCE = enum.auto()  # It takes no place: it only awaits other operations.
+    AT_REST = enum.auto()  # Its result has a number, and so a turn.
+    ALONE = enum.auto()  # It has no numbered result: its thread continues at once, so no other may be running.
+
+
 Inbox = queue.SimpleQueue[Callable[[], Any]]  # What a thread must call while it waits, and the result at the end.
 
 _SAY_AFTER_SECONDS: Final = 10.0
@@ -253,15 +264,12 @@ class ThreadCall:
         finally:
             run(inside.__exit__)
 
-    def perform(self, form: Form, *, is_operation: bool = True) -> Any:
-        """Perform an operation, in its async form, as the call's task. Called in the thread, which waits meanwhile.
-
-        With `is_operation=False`, this only awaits other operations, which take places of their own.
-        """
+    def perform(self, form: Form, begins: Begins = Begins.AT_REST) -> Any:
+        """Perform an operation, in its async form, as the call's task. Called in the thread, which waits meanwhile."""
         inbox: Inbox = queue.SimpleQueue()
         context = contextvars.copy_context()
         try:
-            self.loop.call_soon_threadsafe(self._begin, form, inbox, context, is_operation)
+            self.loop.call_soon_threadsafe(self._begin, form, inbox, context, begins)
         except RuntimeError:
             raise self._lost() from None
         while True:
@@ -289,10 +297,10 @@ class ThreadCall:
     def _lost(self) -> BaseException:
         return self.scope.port.chain.dead or DBOSRunEndedError(self.scope.run.workflow_id, "its event loop was closed")
 
-    def _begin(self, form: Form, inbox: Inbox, context: contextvars.Context, is_operation: bool) -> None:
+    def _begin(self, form: Form, inbox: Inbox, context: contextvars.Context, begins: Begins) -> None:
         self.stops()
         result = _Result()
-        task = context.run(self.loop.create_task, self._perform(form, inbox, result, is_operation=is_operation))
+        task = context.run(self.loop.create_task, self._perform(form, inbox, result, begins))
         _helpers.add(task)
         task.add_done_callback(partial(self._helper_is_done, inbox, result))
 
@@ -303,14 +311,14 @@ class ThreadCall:
             self.goes_on()
             inbox.put(result)
 
-    async def _perform(self, form: Form, inbox: Inbox, result: _Result, *, is_operation: bool) -> None:
+    async def _perform(self, form: Form, inbox: Inbox, result: _Result, begins: Begins) -> None:
         result.has_begun = True
         helper = self._helper = asyncio.current_task()
         try:
             if not self._is_over:
                 await self._until_awaited()
-            if is_operation and not self._is_over:
-                await self._turns.begins(self.scope.branch)
+            if begins is not Begins.AT_ONCE and not self._is_over:
+                await self._turns.begins(self.scope.branch, alone=begins is Begins.ALONE)
             if self._is_over:
                 raise self._left_behind()
             scope = scopes.open_for_thread(self.scope, self.task)

@@ -28,7 +28,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tidings.core.effects import Turn
 from tidings.core.history import Run
@@ -53,6 +53,14 @@ _SAY_AFTER_SECONDS = 10.0
 _MOST_ROUNDS = 100
 # After this many results, a thread's operation begins even if branches still have new results all the time.
 _MOST_RESULTS = 100
+
+
+class Beginning(NamedTuple):
+    """An operation that a thread has called and that may not begin yet."""
+
+    branch: Branch
+    given: int  # How many results were given when it was called.
+    alone: bool  # Whether it waits until no thread runs.
 
 
 class Turns:
@@ -107,9 +115,8 @@ class Turns:
         self.calls: set[str] = set()  # Calls in threads that tasks of the run await.
         self._on_the_way: set[str] = set()  # Calls that will soon call an operation, or end.
         self._waited_for: set[str] = set()  # Calls that keep all others from getting a turn.
-        # Operations that threads have called and that may not begin yet, each with the value of `_given` when it was
-        # called.
-        self._beginning: dict[asyncio.Future[None], tuple[Branch, int]] = {}
+        # Operations that threads have called and that may not begin yet.
+        self._beginning: dict[asyncio.Future[None], Beginning] = {}
         # Calls that have ended and whose tasks may not continue yet.
         self._ending: dict[asyncio.Future[None], str] = {}
         self._given = 0  # How many results were given.
@@ -229,17 +236,20 @@ class Turns:
         if self._is_waited_for:
             self.look()
 
-    async def begins(self, branch: Branch) -> None:
+    async def begins(self, branch: Branch, *, alone: bool) -> None:
         """Wait until an operation that a thread has called may begin, at the next place of this branch.
 
         The first time, it begins after all results that have a number by then. So the entries of those results tell
         whether it had begun. In a replay it begins after the same results. A time limit, for example, may have come
         first and ended the call.
+
+        An operation without a numbered result begins while no other thread runs (`alone`), except a slow one. Otherwise
+        its thread would continue beside that thread, and the order in which they act would differ in a replay.
         """
         run = self.run
-        is_next = not (run.has_turns or run.coming or self._held or self._ending)
+        is_next = not (run.has_turns or run.coming or self._held or self._ending or (alone and self._waited_for))
         if not is_next or not rest_of(asyncio.get_running_loop(), self._code_of).all_rest():
-            await self._at_rest(self._beginning, (branch, self._given))
+            await self._at_rest(self._beginning, Beginning(branch, self._given, alone))
 
     def may_end(self, call: str) -> asyncio.Future[None] | None:
         """Return what the task of an ended call must wait for; `None` if the task may continue.
@@ -271,15 +281,17 @@ class Turns:
             future for future, call in self._ending.items() if call not in self.calls or not run.outlasts_limit(call)
         ]
         if run.has_turns:
-            begun = [future for future, (branch, _) in self._beginning.items() if run.may_begin(branch)][:1]
+            begun = [future for future, each in self._beginning.items() if run.may_begin(each.branch)]
+            begun.sort(key=lambda future: run.ordinal_of_next(self._beginning[future].branch))
         else:
             if self._beginning:
                 run.end_waiting_receive()  # The message may take days. The receive then takes it under a new number.
             begun = [
                 future
-                for future, (_, given) in self._beginning.items()
-                if not run.coming or self._given - given >= _MOST_RESULTS
-            ][:1]
+                for future, each in self._beginning.items()
+                if not run.coming or self._given - each.given >= _MOST_RESULTS
+            ]
+        begun = [future for future in begun if not (self._beginning[future].alone and self._waited_for)][:1]
         for future in (*ended, *begun):
             _release(future)
             self._ending.pop(future, None)
