@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 # The name, in the history, of an operation that publishes an event. The event's row is its entry.
 SET_EVENT: Final = "DBOS.set_event"
@@ -187,6 +188,7 @@ class Stuck(Struct, frozen=True, gc=False):
     recorded: str  # what is recorded there
     called: str  # what the code called instead
     at_ms: int
+    code_hash: str | None = None  # a version that the user chose may be that of changed code
 
 
 class Unit(Struct, frozen=True, gc=False):
@@ -411,6 +413,14 @@ class EventRead(Struct, frozen=True):
     status: Status | None
 
 
+class Code(Struct, frozen=True, gc=False):
+    """The code that a process executes workflows with."""
+
+    program: str  # whose workflows it executes
+    version: str  # the hash, unless the user chose another
+    hash: str  # of the functions that were registered at the launch
+
+
 class Executor(Struct, frozen=True, gc=False):
     """One incarnation of a process that uses the store.
 
@@ -427,6 +437,19 @@ class Executor(Struct, frozen=True, gc=False):
     started_at_ms: int = 0
     app_version: str | None = None
     program: str | None = None
+    code_hash: str | None = None
+
+    @property
+    def code(self) -> Code | None:
+        """The code that it executes workflows with, if it executes any."""
+        if self.app_version is None:
+            return None
+        return Code(self.program or "", self.app_version, self.code_hash or "")
+
+    def with_code(self, code: Code | None) -> Executor:
+        """Return the same executor, executing other code, or none."""
+        program, version, code_hash = (None, None, None) if code is None else (code.program, code.version, code.hash)
+        return replace(self, program=program, app_version=version, code_hash=code_hash)
 
 
 class ExecutorState(Struct, frozen=True):

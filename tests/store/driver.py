@@ -41,12 +41,20 @@ class Process:
         self._landed: int | None = None
         self._is_known = True  # whether that is the last one
         self.fence = 0
+        self.code_hash: str | None = None
         self.fence = store.enlist(self.executor)
 
     @property
     def executor(self) -> Executor:
         """What the process knows of itself."""
-        return Executor(self.executor_id, self._label, NOW_MS + LEASE_MS, self.fence, program=self._program)
+        return Executor(
+            self.executor_id,
+            self._label,
+            NOW_MS + LEASE_MS,
+            self.fence,
+            program=self._program,
+            code_hash=self.code_hash,
+        )
 
     def batch(self, *units: Unit) -> Batch:
         """Make the next batch, without committing it."""

@@ -419,7 +419,7 @@ class ModelStore:
             if workflow.status is Status.PENDING
             and (workflow.executor_id is None or workflow.executor_id in dead)
             and workflow.name in names
-            and app_version not in [each.version for each in workflow.stuck]
+            and (app_version, executor.code_hash) not in [(each.version, each.code_hash) for each in workflow.stuck]
             and (
                 workflow.app_version in (app_version, "")
                 or (reserved is not None and (workflow.stuck or workflow.app_version not in reserved))

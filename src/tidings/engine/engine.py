@@ -42,7 +42,7 @@ from tidings.engine.waiting.ticket import Ticket
 from tidings.engine.waiting.timers import Timers
 from tidings.engine.waiting.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
-from tidings.model import Executor, ExecutorState, Status
+from tidings.model import Code, Executor, ExecutorState, Status
 from tidings.shortage import is_shortage, reason_of
 from tidings.store import damage
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Store, Unavailable
@@ -236,8 +236,7 @@ class Engine:
         self,
         runs: HostRuns,
         label: str,
-        app_version: str,
-        program: str,
+        code: Code,
         look: Callable[[], None],
         names: Callable[[], Collection[str]],
     ) -> None:
@@ -246,8 +245,7 @@ class Engine:
         Args:
             runs: the runs of the host.
             label: the host's name for this process.
-            app_version: the version of its code.
-            program: the program whose workflows it executes.
+            code: the code that it executes workflows with.
             look: called when other processes may have left workflows that nobody owns. Must not block.
             names: returns the names of the workflows that it can execute.
         """
@@ -257,7 +255,7 @@ class Engine:
 
         def describe(store: Store) -> None:
             executor = self.committer.executor
-            self.committer.executor = self._lease.describe_anew(store, executor, label, app_version, program)
+            self.committer.executor = self._lease.describe_anew(store, executor, label, code)
 
         self.committer.call(describe).result()
 
@@ -282,11 +280,9 @@ class Engine:
             with contextlib.suppress(DBOSShutdownError):  # The committer has died: the lease is released already.
                 giving_back.result()
 
-    def _become_another(
-        self, store: Store, label: str, app_version: str | None = None, program: str | None = None
-    ) -> Executor:
+    def _become_another(self, store: Store, label: str, code: Code | None = None) -> Executor:
         """Enlist as a new executor, which owns nothing yet, and listen under its id."""
-        executor = self._lease.enlist(store, label, app_version, program)
+        executor = self._lease.enlist(store, label, code)
         self.hearing.go_on_as(executor.executor_id)
         return executor
 
@@ -327,7 +323,7 @@ class Engine:
                 "process continues under a new executor id"
             )
         self._runs.kill_all(TAKEN_OVER, only_recorded=True)
-        return self._become_another(store, executor.label, executor.app_version, executor.program)
+        return self._become_another(store, executor.label, executor.code)
 
     def _may_be_forgotten(self) -> bool:
         """Tell whether other processes may have removed this process's row.

@@ -30,7 +30,7 @@ from tidings.engine.runs.workers import Workers
 from tidings.engine.settings import Settings
 from tidings.engine.waiting.ticket import Ticket
 from tidings.error import DBOSShutdownError
-from tidings.model import ANY_VERSION
+from tidings.model import ANY_VERSION, Code
 from tidings.store.protocol import Store
 
 logger = logging.getLogger("tidings")
@@ -65,7 +65,9 @@ class Host:
         self.settings = settings
         self.registry = registry
         self._executes = executes
-        self.app_version = settings.application_version or registry.version()
+        code_hash = registry.version()
+        self.app_version = settings.application_version or code_hash
+        self._code = Code(settings.name, self.app_version, code_hash)
         self.port = engine.open_port()  # For code outside of any run.
         self.slow_steps: set[str] = set()  # The slow steps that were logged.
         self._stopped = threading.Event()
@@ -121,8 +123,7 @@ class Host:
         self.engine.admit(
             self.runner,
             self.settings.executor_label,
-            self.app_version,
-            self.settings.name,
+            self._code,
             self.supervisor.look,
             self.registry.workflow_names,
         )

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from tidings.error import DBOSInitializationError
 
-SCHEMA_VERSION: Final = 9
+SCHEMA_VERSION: Final = 10
 
 
 # How to create the tables, for error messages.

@@ -133,7 +133,7 @@ _STORED_MESSAGE: Final = _Shape(
 )
 _EXECUTOR: Final = _Shape(
     "executor_id:text label:text lease_until_ms:int fence:int lease_ms:int host:text pid:int started_at_ms:int "
-    "app_version:text? program:text?"
+    "app_version:text? program:text? code_hash:text?"
 )
 _GROUP: Final = _Shape(
     "name:text app_version:text executor_id:text? count:int example_id:text program:text? stuck:text?"

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from tidings.engine import lock_files
 from tidings.engine.waiting.clock import Clock
-from tidings.model import Executor
+from tidings.model import Code, Executor
 from tidings.store.held import NO_FORK, hold
 from tidings.store.protocol import Store
 
@@ -41,14 +41,13 @@ class Lease:
         self._file: int | None = None
         hold(self, lambda lease: lease._file)
 
-    def enlist(self, store: Store, label: str, app_version: str | None = None, program: str | None = None) -> Executor:
+    def enlist(self, store: Store, label: str, code: Code | None = None) -> Executor:
         """Become a new executor. Its file is locked before its row exists, so no process sees the row without the lock.
 
         Args:
             store: the store that gets the row.
             label: the name of this process, for people.
-            app_version: the version of the code that it executes workflows with; `None` if it executes none.
-            program: the program of these workflows.
+            code: the code that it executes workflows with; `None` if it executes none.
         """
         self.release()
         executor_id = self._lock_own_file()
@@ -62,9 +61,7 @@ class Lease:
             socket.gethostname(),
             os.getpid(),
             now,
-            app_version,
-            program,
-        )
+        ).with_code(code)
         try:
             return replace(executor, fence=store.enlist(executor))
         except BaseException:
@@ -85,12 +82,10 @@ class Lease:
             return uuid.uuid4().hex
         return executor_id
 
-    def describe_anew(
-        self, store: Store, executor: Executor, label: str, app_version: str | None, program: str | None
-    ) -> Executor:
-        """Change the label, version and program in an executor's row. It stays the same executor."""
+    def describe_anew(self, store: Store, executor: Executor, label: str, code: Code) -> Executor:
+        """Change the label and the code in an executor's row. It stays the same executor."""
         until = self._clock.now_ms() + self._lease_ms
-        executor = replace(executor, label=label, app_version=app_version, program=program, lease_until_ms=until)
+        executor = replace(executor, label=label, lease_until_ms=until).with_code(code)
         store.enlist(executor)
         return executor
 

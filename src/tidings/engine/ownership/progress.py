@@ -88,10 +88,10 @@ def _of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Execut
 def _heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
     """Return the executors that may take the workflow over, if a function of its name is registered there.
 
-    Those of its own version come first. A workflow that was stuck is one that other versions may take.
+    Those of its own version come first. A workflow that was stuck is one that other code may take.
     """
-    tried = {each.version for each in found.stuck}
-    able = [each for each in _of_program(found, alive) if each.app_version not in tried]
+    tried = {(each.version, each.code_hash) for each in found.stuck}
+    able = [each for each in _of_program(found, alive) if (each.app_version, each.code_hash) not in tried]
     own = [each for each in able if found.app_version in (ANY_VERSION, each.app_version)]
     return own or (able if found.stuck else [])
 

@@ -141,7 +141,8 @@ class Takeover:
         return rules.reserved is not None and bool(group.stuck or group.app_version not in rules.reserved)
 
     def _was_stuck_here(self, group: PendingGroup) -> bool:
-        return any(each.version == self._app_version for each in group.stuck)
+        mine = self._app_version, self._parts.committer.executor.code_hash
+        return any((each.version, each.code_hash) == mine for each in group.stuck)
 
     def _is_said(self, group: PendingGroup, rules: _Rules) -> bool:
         """Tell whether nothing need be said of these workflows: others have them, or their reason was logged before."""

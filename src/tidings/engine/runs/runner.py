@@ -566,12 +566,14 @@ class Runner:
 
     def _give_back_stuck(self, live: LiveRun, broken: DBOSUnexpectedStepError) -> None:
         """Record that this version cannot continue the workflow. It is nobody's then; another version may take it."""
+        executor = self._parts.committer.executor
         stuck = Stuck(
-            version=self._parts.committer.executor.app_version or "",
+            version=executor.app_version or "",
             operation=broken.operation,
             recorded=broken.recorded,
             called=broken.called,
             at_ms=self._parts.clock.now_ms(),
+            code_hash=executor.code_hash,
         )
         unit = Unit(live.run.workflow_id, live.run.epoch, stuck=stuck)
         _ = Chain(self._parts.committer).commit(unit)  # If it fails, the workflow stays this process's.

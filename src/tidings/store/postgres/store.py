@@ -97,6 +97,7 @@ class PostgresStore(ReadingSide):
             "started_at_ms": executor.started_at_ms,
             "app_version": executor.app_version,
             "program": executor.program,
+            "code_hash": executor.code_hash,
         }
         return int(self._writer.write(StatementCall("add_executor", row))["add_executor"][0][0])
 
@@ -141,6 +142,7 @@ class PostgresStore(ReadingSide):
             "dead": gone,
             "names": texts(names),
             "app_version": app_version,
+            "code_hash": executor.code_hash,
             "any_version": reserved is not None,
             "reserved": texts(reserved or ()),
             "program": executor.program,

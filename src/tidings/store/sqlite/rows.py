@@ -18,6 +18,7 @@ def row_of_executor(executor: Executor) -> Row:
         executor.started_at_ms,
         executor.app_version,
         executor.program,
+        executor.code_hash,
     )
 
 

@@ -167,6 +167,7 @@ class SqliteStore(ReadingSide):
                 "dead": gone,
                 "names": many(list(names)),
                 "app_version": app_version,
+                "code_hash": executor.code_hash,
                 "any_version": reserved is not None,
                 "reserved": many(list(reserved or ())),
                 "program": executor.program,

@@ -4,7 +4,7 @@ workflow_id, status, name, inputs, output, error, {workflow_fields}
 
 -- part: workflow_fields
 serialization, epoch, executor_id, app_version, parent_id, created_at_ms, updated_at_ms, class_name, config_name,
-timeout_ms, deadline_ms, recovery_attempts, progress, program, stuck
+timeout_ms, deadline_ms, recovery_attempts, progress, program, stuck::text
 
 -- name: start_workflows
 -- The workflow gets epoch 1 and, if it is to be owned, the committing executor as its owner. If another transaction is
@@ -174,7 +174,12 @@ with chosen as materialized (
             app_version in (:app_version::text, '')
             or (:any_version::boolean and (stuck is not null or app_version <> all(:reserved::text[])))
         )
-        and (stuck is null or not stuck::jsonb @> jsonb_build_array(jsonb_build_object('version', :app_version::text)))
+        and (
+            stuck is null
+            or not stuck @> jsonb_build_array(
+                jsonb_build_object('version', :app_version::text, 'code_hash', :code_hash::text)
+            )
+        )
         and (program is null or program = :program::text)
     order by seq + 0
     limit :limit::bigint
@@ -224,12 +229,12 @@ where w.workflow_id = r.workflow_id and w.epoch = r.epoch and w.status = :pendin
 -- name: note_stuck
 -- This version could not continue the workflow, which has no owner from now on. Only under the epoch of that run.
 update {schema}.workflows as w
-set executor_id = null, stuck = (coalesce(w.stuck, '[]')::jsonb || n.stuck::jsonb)::text
+set executor_id = null, stuck = coalesce(w.stuck, '[]') || n.stuck::jsonb
 from unnest(:workflow_id::text[], :epoch::bigint[], :stuck::text[]) as n (workflow_id, epoch, stuck)
 where w.workflow_id = n.workflow_id and w.epoch = n.epoch and w.status = :pending::text;
 
 -- name: pending_groups
-select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1], program, stuck
+select name, app_version, executor_id, count(*), (array_agg(workflow_id order by seq))[1], program, stuck::text
 from {schema}.workflows
 where status = 'PENDING'
 group by name, app_version, executor_id, program, stuck

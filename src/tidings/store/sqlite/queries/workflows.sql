@@ -72,7 +72,11 @@ where seq in (
     )
     and (
         stuck is null
-        or not exists (select 1 from json_each(stuck) where json_extract(value, '$.version') = :app_version)
+        or not exists (
+            -- A damaged text counts as none: it must not fail the claim of all.
+            select 1 from json_each(case when json_valid(stuck) then stuck else '[]' end)
+            where json_extract(value, '$.version') = :app_version and json_extract(value, '$.code_hash') is :code_hash
+        )
     )
     and (program is null or program = :program)
 order by seq
@@ -107,7 +111,7 @@ update tidings_workflows set recovery_attempts = ?, progress = ? where workflow_
 -- name: note_stuck
 -- This version could not continue the workflow, which has no owner from now on. Only under the epoch of that run.
 update tidings_workflows
-set executor_id = null, stuck = json_insert(coalesce(stuck, '[]'), '$[#]', json(?))
+set executor_id = null, stuck = json_insert(case when json_valid(stuck) then stuck else '[]' end, '$[#]', json(?))
 where workflow_id = ? and epoch = ? and status = 'PENDING';
 
 -- name: pending_groups
