@@ -43,8 +43,22 @@ async def _async_manager() -> AsyncIterator[None]:
 _MANAGERS: Final = (type(_manager()), type(_async_manager()))
 _MAKES_MANAGERS: Final = (_manager.__code__, _async_manager.__code__)
 
-# A URL with a login, or a setting with "password" in its name. A message must not show a value that holds one.
-_SECRET: Final = re.compile(r"://.*@|pass(?:word|wd)?\w*\W{0,3}[=:]", re.DOTALL | re.IGNORECASE)
+# What a value of a configuration looks like that may be shown: a word, a number, a file's name. Not a URL or a login.
+_PLAIN: Final = re.compile(r"[\w.+ -]{0,40}")
+
+# A URL of a database, a URL with a login, or a keyword connection string. No other setting looks like one.
+_DATABASE: Final = re.compile(
+    r"\W*(?:\w+\s*=\W*)?(?:postgres(?:ql)?|sqlite)(?:\+[\w.-]+)?:|.*://.*@|(?:.*\W)?(?:password|passwd|pwd)\s*=",
+    re.DOTALL | re.IGNORECASE,
+)
+
+# A login and a host: a schema has no such name, but a label of a process may have one.
+_LOGIN: Final = re.compile(r"[^@]*[:;,|=\uff1a][^@]*@", re.DOTALL)
+
+# A URL with a login, a login alone, or a setting with "password" in its name. A message must not show a value that holds one.
+_SECRET: Final = re.compile(
+    r"://.*@|pass(?:word|wd)?\w*\W{0,3}[=:]|\w[:;,|=\uff1a][^\s@]+@[\w.\[]", re.DOTALL | re.IGNORECASE
+)
 
 
 class Slip(NamedTuple):
@@ -146,6 +160,33 @@ def plainly(value: object) -> str:
     """Return how an error message names a wrong value of a simple type: as it is written in code."""
     slip = slip_of(value)
     return str(slip) if slip is not None else _shown(value)
+
+
+def configured(value: object, *, kind: bool = False) -> str:
+    """Return how an error message names a wrong value in a configuration: only if it cannot hold a password.
+
+    A program may have put its database's URL, or its password, under a wrong key.
+
+    Args:
+        value: what is configured.
+        kind: whether to name its type too.
+    """
+    slip = slip_of(value)
+    if slip is not None:
+        return str(slip)
+    if value is None or isinstance(value, bool):
+        return repr(value)
+    of_type = type(value).__name__
+    if isinstance(value, (int, float)) or (isinstance(value, str) and _PLAIN.fullmatch(value)):
+        return f"{of_type} ({_shown(value)})" if kind else _shown(value)
+    return f"{of_type} (not shown, because it may contain a password)"
+
+
+def is_database_url(value: object, *, or_login: bool = False) -> bool:
+    """Tell whether a text is the URL of a database, or a URL with a login; or a login alone, as in `user:password@`."""
+    if not isinstance(value, str):
+        return False
+    return _DATABASE.match(value) is not None or (or_login and _LOGIN.match(value) is not None)
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ from tests.support.face import Blocking, Face, off_loop
 from tidings import DBOS, DBOSClient, WorkflowHandle
 from tidings.engine.process import Process
 from tidings.error import DBOSContextError, DBOSNonExistentWorkflowError, DBOSShutdownError
-from tidings.store.postgres.connect import _advice
+from tidings.store.postgres.connect import advice as advice_on
 
 FOREVER = 3_600
 
@@ -425,7 +425,7 @@ async def test_a_timeout_without_other_messages_says_nothing(
     ],
 )
 def test_what_a_server_says_to_a_connection_gets_an_advice(text: str, advice: str) -> None:
-    given = _advice(psycopg.OperationalError(text))
+    given = advice_on(psycopg.OperationalError(text), text)
     assert advice in given
     assert bool(advice) == bool(given)
 

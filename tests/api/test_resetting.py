@@ -111,7 +111,7 @@ async def test_which_database_is_asked_for(app: App, monkeypatch: pytest.MonkeyP
     await DBOS.destroy_async()
     with pytest.raises(TypeError, match="truncate must be True or False, not 'yes'"):
         DBOS.reset_system_database(truncate="yes")  # type: ignore[arg-type]
-    with pytest.raises(DBOSInitializationError, match="the database URL has an unknown scheme"):
+    with pytest.raises(DBOSInitializationError, match="system_database_url has an unknown scheme"):
         DBOS.reset_system_database(system_database_url="nonsense://user:h1dden@host/x")
     monkeypatch.setattr(Process, "settings", None)
     with pytest.raises(DBOSInitializationError, match=r"give it system_database_url=..., or call DBOS\(config="):

@@ -16,11 +16,15 @@ from tests.support.face import Awaiting, Face, off_loop
 from tidings import DBOS
 from tidings.engine.database.lanes import MOST_LANES
 from tidings.error import DBOSException
+from tidings.store.postgres import settings
 
 pytestmark = pytest.mark.direct("sets a time-out of its own")
 
-# Short enough for a test, and long enough for what is quick.
-CUT_OFF_AT_ONCE = "?options=-c%20statement_timeout%3D300ms"
+
+@pytest.fixture(autouse=True)
+def cut_off_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short enough for a test, and long enough for what is quick."""
+    monkeypatch.setitem(settings.PREFERRED, "statement_timeout", "300ms")
 
 
 @contextmanager
@@ -56,7 +60,7 @@ async def test_a_question_that_is_always_cut_off_is_an_error_of_who_asks(
         await face.set_event("key", 1)
         await face.write_stream("stream", 1)
 
-    app = await launch(postgres_url + CUT_OFF_AT_ONCE)
+    app = await launch(postgres_url)
     try:
         await (await face.start(publish, workflow_id="w")).get_result()
         with (
@@ -98,7 +102,7 @@ async def test_as_many_slow_lists_as_there_are_lanes_hold_up_nothing_that_is_qui
 async def test_who_leaves_takes_the_question_along(
     postgres_url: str, awaiting: Awaiting, log: Sightings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = await launch(postgres_url + CUT_OFF_AT_ONCE)
+    app = await launch(postgres_url)
     try:
         monkeypatch.setattr("tidings.engine.database.outage.MOST_CUT_OFF", 10**9)  # It would be asked for ever.
 

@@ -10,7 +10,7 @@ from typing import Self
 from tidings import store as stores
 from tidings.api.caller import require_loop
 from tidings.api.completing import Completing
-from tidings.api.config import check_serializer
+from tidings.api.config import check_schema, check_serializer
 from tidings.api.events import Events
 from tidings.api.managing import Management
 from tidings.api.messages import Messages
@@ -23,9 +23,8 @@ from tidings.engine.process import check_not_forked
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.scope import Scope
 from tidings.engine.settings import Connection
-from tidings.error import DBOSContextError, DBOSInitializationError
+from tidings.error import DBOSContextError
 from tidings.serialization import JSONSerializer, Serializer
-from tidings.slips import given
 
 
 @as_users_write_it
@@ -67,17 +66,13 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
         """
         if nothing is not None:  # Not shown in the error: it may hold a password.
             raise TypeError("DBOSClient takes a URL by keyword; write DBOSClient(system_database_url=...)")
-        url = stores.read(system_database_url, "system_database_url")
-        del system_database_url  # A traceback may show local variables.
-        if isinstance(url, DBOSInitializationError):
-            raise url
-        if not isinstance(dbos_system_schema, str):
-            raise DBOSInitializationError(f"dbos_system_schema must be a string, not {given(dbos_system_schema)}")
+        url = stores.address(system_database_url, "system_database_url")
+        schema = check_schema(dbos_system_schema, "dbos_system_schema")
         if serializer is not None:
             check_serializer(serializer, "the serializer")
         self._serializer = serializer or JSONSerializer()
         self._caller = self._caller_outside
-        connection = Connection(url, dbos_system_schema)
+        connection = Connection(url, schema)
         self._membership = Membership(connection)
         self._engine, self._port = self._membership.engine, self._membership.port
 

@@ -16,7 +16,7 @@ from tidings.engine.settings import Connection, Settings
 from tidings.error import DBOSInitializationError, DBOSLimitError
 from tidings.limits import Seconds, check_id
 from tidings.serialization import JSONSerializer, Serializer
-from tidings.slips import given, nearest, plainly
+from tidings.slips import configured, is_database_url, nearest, plainly
 
 logger = logging.getLogger("tidings")
 
@@ -96,7 +96,8 @@ def settings_from(config: DBOSConfig) -> Settings:
     """
     if not isinstance(config, dict):
         raise DBOSInitializationError(
-            f"the configuration must be a dict, as in DBOS(config={{'name': 'shop'}}), not {given(config)}"
+            "the configuration must be a dict, as in DBOS(config={'name': 'shop'}), "
+            f"not {configured(config, kind=True)}"
         )
     is_missing = "system_database_url" in config and config["system_database_url"] is None
     said = {key: value for key, value in config.items() if value is not None}
@@ -125,8 +126,8 @@ def settings_from(config: DBOSConfig) -> Settings:
                 float, config.get("notification_listener_polling_interval_sec", _DEFAULT_POLLING_SECONDS)
             ),
         ),
-        application_version=config.get("application_version") or environment.get("DBOS__APPVERSION") or None,
-        executor_label=config.get("executor_id") or environment.get("DBOS__VMID") or "local",
+        application_version=config.get("application_version") or _from_environment("DBOS__APPVERSION"),
+        executor_label=config.get("executor_id") or _from_environment("DBOS__VMID") or "local",
         run_migrations=config.get("run_migrations", True),
         max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
         serializer=config.get("serializer") or JSONSerializer(),
@@ -141,7 +142,7 @@ def _address(config: DBOSConfig, name: str) -> stores.Address:
         return stores.address(os.environ[_URL_VARIABLE], f"the environment's {_URL_VARIABLE}")
     if len(name.encode()) > _MOST_BYTES_OF_FILE or any(each in name for each in "/\\?"):
         raise DBOSInitializationError(
-            f"the configuration's 'name' ({plainly(name)}) cannot be the name of a file. Without a "
+            f"the configuration's 'name' ({_shown_name(name)}) cannot be the name of a file. Without a "
             "'system_database_url' the SQLite file is named after it: give a 'system_database_url', or a shorter name "
             "without '/', '\\' and '?'"
         )
@@ -154,7 +155,7 @@ def _check(config: dict[str, object]) -> None:
         if key not in known:
             near = nearest(key, known)
             hint = f"did you mean {near!r}?" if near else "known keys: " + ", ".join(known)
-            raise DBOSInitializationError(f"the configuration has an unknown key {plainly(key)}; {hint}")
+            raise DBOSInitializationError(f"the configuration has an unknown key {configured(key)}; {hint}")
     if not config.get("name"):
         raise DBOSInitializationError("the configuration needs a 'name', the name of your program")
     if isinstance(config["name"], str):
@@ -163,7 +164,10 @@ def _check(config: dict[str, object]) -> None:
         value = config.get(key)
         if value is not None and not _is(value, kind):
             expected = "float or timedelta" if kind is float else kind.__name__
-            raise DBOSInitializationError(f"the configuration's {key!r} must be of type {expected}, not {given(value)}")
+            raise DBOSInitializationError(
+                f"the configuration's {key!r} must be of type {expected}, not {configured(value, kind=True)}"
+            )
+        check_no_url(value, f"the configuration's {key!r}")
         if value == "":
             raise DBOSInitializationError(
                 f"the configuration's {key!r} must not be empty; leave it out for the default"
@@ -180,12 +184,34 @@ def _check(config: dict[str, object]) -> None:
     versions = config.get("recover_versions")
     if versions is not None and versions not in ("compatible", "same"):
         raise DBOSInitializationError(
-            f"the configuration's 'recover_versions' must be 'compatible' or 'same', not {versions!r}"
+            f"the configuration's 'recover_versions' must be 'compatible' or 'same', not {configured(versions)}"
         )
     level_from(config.get("log_level"))
     serializer = config.get("serializer")
     if serializer is not None:
         check_serializer(serializer, "the configuration's 'serializer'")
+
+
+def _shown_name(name: str) -> str:
+    return configured(name) if any(each in name for each in "@:=") else plainly(name)
+
+
+def _from_environment(variable: str) -> str | None:
+    value = os.environ.get(variable)
+    check_no_url(value, f"the environment's {variable}")
+    return value or None
+
+
+def check_no_url(value: object, what: str) -> None:
+    """Refuse the URL of a database where it does not belong: names are recorded, listed and logged.
+
+    Raises:
+        DBOSInitializationError: the value is one. The error does not show it.
+    """
+    if is_database_url(value, or_login="schema" in what):
+        raise DBOSInitializationError(
+            f"{what} is the URL of a database, or holds a password: it belongs into 'system_database_url'"
+        )
 
 
 def _check_name(name: str) -> None:
@@ -194,6 +220,18 @@ def _check_name(name: str) -> None:
         check_id(name, "name")
     except DBOSLimitError as error:
         raise DBOSInitializationError(f"the configuration's 'name' cannot be used: {error}") from None
+
+
+def check_schema(schema: object, what: str) -> str:
+    """Return a schema's name.
+
+    Raises:
+        DBOSInitializationError: it is no text, or the URL of a database.
+    """
+    if not isinstance(schema, str):
+        raise DBOSInitializationError(f"{what} must be a string, not {configured(schema, kind=True)}")
+    check_no_url(schema, what)
+    return schema
 
 
 def check_serializer(serializer: object, what: str) -> None:

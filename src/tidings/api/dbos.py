@@ -13,7 +13,7 @@ from tidings.api import logs
 from tidings.api.caller import require_loop
 from tidings.api.classes import Classes
 from tidings.api.completing import Completing
-from tidings.api.config import DBOSConfig, settings_from
+from tidings.api.config import DBOSConfig, check_schema, settings_from
 from tidings.api.events import OwnEvents
 from tidings.api.filters import flag
 from tidings.api.managing import Management
@@ -97,10 +97,8 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
         try:
             Process.settings = settings_from(config)
             log_level = config.get("log_level")
-        except DBOSInitializationError as error:
-            # Drop the frames that hold the configuration: a traceback may show its password.
-            del config
-            error.with_traceback(None)
+        except Exception as error:
+            error.__traceback__ = None  # Also of a defect: the frames hold the configuration.
             raise
         logs.show(logs.level_from(log_level))
 
@@ -212,13 +210,16 @@ class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessa
         flag(truncate, "truncate")
         settings = Process.settings
         configured = None if settings is None else settings.connection
-        url = system_database_url or (configured.database_url if configured is not None else None)
+        url: stores.DatabaseURL | None = configured.database_url if configured is not None else None
+        if system_database_url is not None:
+            url = stores.address(system_database_url, "system_database_url")
         if url is None:
             raise DBOSInitializationError(
                 "DBOS.reset_system_database() was given no database: give it system_database_url=..., or call "
                 "DBOS(config={'name': ...}) first"
             )
-        reset(url, schema or (configured.schema if configured is not None else DEFAULT_SCHEMA), truncate=truncate)
+        named = configured.schema if configured is not None else DEFAULT_SCHEMA
+        reset(url, named if schema is None else check_schema(schema, "schema"), truncate=truncate)
 
     @_ClassProperty
     @staticmethod

@@ -20,7 +20,7 @@ import sys
 from typing import Any, Final
 
 from tidings.error import DBOSInitializationError
-from tidings.slips import plainly
+from tidings.slips import configured as named
 
 _LOGGER: Final = logging.getLogger("tidings")
 _OTHERS: Final = (logging.getLogger("tidings.workflows"), logging.getLogger("tidings.store"))
@@ -106,7 +106,7 @@ def level_from(configured: object) -> int | None:
     if type(level) is not int or level < 0:
         known = ", ".join(repr(name) for name, number in levels.items() if number and name not in ("WARN", "FATAL"))
         raise DBOSInitializationError(
-            f"the configuration's 'log_level' must be one of {known}, not {plainly(configured)}"
+            f"the configuration's 'log_level' must be one of {known}, not {named(configured)}"
         )
     return level
 

@@ -3,6 +3,8 @@
 For an unknown keyword, Python's own error names `Messages.recv()`, and not the parameter that was meant. The errors of
 `limits` name the parameter, but not the method. So each public method gets a wrapper that completes both kinds of
 error. Without an error the wrapper costs one call.
+
+The wrapper also drops frames that may hold a database's URL: a traceback may show their variables.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from tidings import limits
 from tidings.api import filters
-from tidings.error import DBOSLimitError
+from tidings.error import DBOSException, DBOSLimitError
 from tidings.slips import nearest
 
 C = TypeVar("C", bound=type)
@@ -26,6 +28,8 @@ _UNKNOWN: Final = re.compile(r"got an unexpected keyword argument '(\w+)'")
 _TOO_MANY: Final = re.compile(r"takes .* positional arguments? but .* (?:was|were) given")
 _MISSING: Final = re.compile(r"missing \d+ required .*")
 _CHECKS: Final = (limits.__file__, filters.__file__)  # Their errors begin with the parameter.
+
+_HOLD_URLS: Final = {"config", "system_database_url"}  # parameters
 
 _SAYS_WHERE: Final = ("DBOS", "step '", "workflow '")
 
@@ -57,6 +61,7 @@ def _named(function: FunctionType, qualname: str) -> FunctionType:
 
 def _telling(function: FunctionType, shown: str) -> Callable[..., Any]:
     """Wrap a function so that its errors name it as `shown`."""
+    holds_url = not _HOLD_URLS.isdisjoint(inspect.signature(function).parameters)
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -66,6 +71,8 @@ def _telling(function: FunctionType, shown: str) -> Callable[..., Any]:
             except BaseException as error:
                 del args, kwargs  # A traceback may show them, and one may be a password.
                 _tell(error, function, shown)
+                if holds_url:
+                    forget_frames(error)
                 raise
 
         return telling_async
@@ -77,9 +84,28 @@ def _telling(function: FunctionType, shown: str) -> Callable[..., Any]:
         except BaseException as error:
             del args, kwargs
             _tell(error, function, shown)
+            if holds_url:
+                forget_frames(error)
             raise
 
     return telling
+
+
+def forget_frames(error: BaseException) -> None:
+    """Drop the frames that an error came through, and those of its causes.
+
+    Of an error that is not about the arguments or the database, only the frame of the public method is dropped: it
+    holds the arguments, and the others tell where the defect is.
+    """
+    if not isinstance(error, (DBOSException, *_WRONG)):
+        own = error.__traceback__ and error.__traceback__.tb_next
+        if own is not None:
+            error.__traceback__ = own.tb_next
+        return
+    each: BaseException | None = error
+    while each is not None and each.__traceback__ is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
 
 def _tell(error: BaseException, function: FunctionType, shown: str) -> None:

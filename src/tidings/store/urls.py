@@ -1,14 +1,15 @@
 """The database URLs that users give, in any of several forms, turned into one text that never shows its password.
 
 All of them pass through `address`. Its errors do not repeat the URL: if a URL is not quoted correctly, any part of it
-may be part of the password. A backend parses the part after the scheme.
+may be part of the password. A backend parses the part after the scheme. An error about it begins with `Address.called`,
+which says where the URL was given.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
 from tidings.error import DBOSInitializationError
 
@@ -20,7 +21,11 @@ ACCEPTED: Final = (
 _SCHEMES: Final = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 _DRIVERS: Final = {"sqlite": ("pysqlite", "aiosqlite")}  # for PostgreSQL any driver is accepted
 
+_CALLED: Final = "the database URL"
+
 _INVISIBLE: Final = "\ufeff\u200b"  # what editors and web pages add at the ends of a text
+_URL_IN_PATH: Final = re.compile(r"(?<![\w.])(?:sqlite|postgres(?:ql)?)(?:\+[\w.-]+)?:", re.ASCII | re.IGNORECASE)
+_NO_CHARACTERS: Final = re.compile("[\ud800-\udfff]")  # no UTF-8
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9]*)(?:\+([a-z0-9_.-]+))?://", re.ASCII | re.IGNORECASE)
 _NO_SLASHES: Final = re.compile(r"(?:sqlite|postgres(?:ql)?)(?:\+[\w.-]+)?:(?!//)", re.ASCII | re.IGNORECASE)
 
@@ -35,6 +40,10 @@ _FAULTS: Final = [
             "begins with the name of a variable: give only the part after its '='",
         ),
         (r"jdbc:", "is a JDBC URL: leave 'jdbc:' out, and put user and password before the host"),
+        (
+            r"(?:sqlite:)?:memory:",
+            "means a database in memory, which is lost with its process, so nothing could be recovered: name a file",
+        ),
         (_NO_SLASHES.pattern, "lacks the two slashes after its first colon"),
         (
             r"sqlite\+[\w.-]+://",
@@ -53,7 +62,7 @@ _FAULTS: Final = [
         ),
         (r"\w+\s*=", "is a keyword connection string (host=... dbname=...): write it as a URL"),
         (
-            r"[^@:?]*\.(?:db3?|sqlite3?)\Z",
+            r"(?:[a-z]:[\\/])?[^@:?]*\.(?:db3?|sqlite3?)\Z",
             "has no scheme: if it is the path of an SQLite file, write sqlite:/// before it",
         ),
         (r"", "has an unknown scheme: it does not begin with sqlite:// or postgresql://"),
@@ -62,9 +71,20 @@ _FAULTS: Final = [
 
 
 class Address(str):
-    """A database URL. Its `repr` shows only the scheme; logs, tracebacks and dumped settings print the `repr`."""
+    """A database URL. Its `repr` shows only the scheme; logs, tracebacks and dumped settings print the `repr`.
 
-    __slots__ = ()
+    Attributes:
+        called: what an error message calls it, as in `the configuration's 'system_database_url'`.
+    """
+
+    __slots__ = ("called",)
+
+    called: str
+
+    def __new__(cls, text: str, called: str = _CALLED) -> Self:
+        made = super().__new__(cls, text)
+        made.called = called
+        return made
 
     @property
     def scheme(self) -> str:
@@ -103,7 +123,7 @@ class Dsn(Protocol):
 DatabaseURL = str | bytes | os.PathLike[str] | Secret | Rendered | Dsn
 
 
-def address(given: object, what: str = "the database URL") -> Address:
+def address(given: object, what: str = _CALLED) -> Address:
     """Return the database that `given` names, as one URL: `sqlite://` or `postgresql://`, then the rest unchanged.
 
     White space around it is dropped, because a secret that is read from a file ends with a line break.
@@ -122,13 +142,16 @@ def address(given: object, what: str = "the database URL") -> Address:
     return found
 
 
-def read(given: object, what: str = "the database URL") -> Address | DBOSInitializationError:
+def read(given: object, what: str = _CALLED) -> Address | DBOSInitializationError:
     """Return what `address` returns or raises, so that a caller can forget the input before it raises."""
-    found = _read(given)
+    try:
+        found = _read(given, what)
+    except Exception as error:  # Of an object that turns itself into text. Its own text may show the password.
+        found = f"cannot be read: {type(error).__name__} was raised in a {type(given).__name__}"
     return found if isinstance(found, Address) else DBOSInitializationError(f"{what} {found}")
 
 
-def _read(given: object) -> Address | str:
+def _read(given: object, called: str) -> Address | str:
     """Return the address, or what is wrong with it."""
     if isinstance(given, Address):
         return given
@@ -137,16 +160,21 @@ def _read(given: object) -> Address | str:
         given_by = "bytes that are not UTF-8" if isinstance(given, (bytes, bytearray)) else type(given).__name__
         return f"must be a string, not {given_by}: {ACCEPTED}"
     if isinstance(given, os.PathLike):
-        if _NO_SLASHES.match(text):
+        if _URL_IN_PATH.search(text):
             return f"is a URL that was turned into a path: give it as a string; {ACCEPTED}"
-        return Address(f"sqlite:///{text}")
+        return Address(f"sqlite:///{text}", called)
+    if _NO_CHARACTERS.search(text):
+        return (
+            "contains a lone surrogate, which stands for a byte that is not UTF-8: write the URL in UTF-8. (The path "
+            f"of an SQLite file may have other bytes if it is given as a pathlib.Path); {ACCEPTED}"
+        )
     text = text.strip().strip(_INVISIBLE).strip()
     found = _SCHEME.match(text)
     if found is not None:
         scheme, driver = found[1].lower(), (found[2] or "").lower()
         kind = _SCHEMES.get(scheme)
         if kind is not None and (not driver or driver in _DRIVERS.get(kind, (driver,))):
-            return Address(f"{kind}://{text[found.end() :]}")
+            return Address(f"{kind}://{text[found.end() :]}", called)
     fault = next(fault for pattern, fault in _FAULTS if pattern.match(text))
     return f"{fault}; {ACCEPTED}"
 

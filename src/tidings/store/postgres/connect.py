@@ -1,5 +1,8 @@
 """Connections to PostgreSQL, and what its errors mean to the layers above.
 
+Psycopg's frames and errors, and the texts of servers, hold or repeat what the URL gives, which may be a password. So no
+error leaves `Database.open` as it is (`shown`).
+
 All settings of a session are sent with the start of the connection (`options`), so a reconnect needs no second step.
 Settings that do not take effect that way are SET afterwards, or in each transaction behind a pooler (`sessions`). If a
 pooler in transaction mode mixes up prepared statements, the store continues without them (`lost_prepared`).
@@ -9,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Callable
 from typing import Final
@@ -23,6 +25,7 @@ from tidings.store import held
 from tidings.store.postgres import sessions, settings, urls
 from tidings.store.postgres.servers import Servers
 from tidings.store.postgres.sessions import Session
+from tidings.store.postgres.shown import Shown, named_in
 from tidings.store.postgres.statements import Statements, prepare
 from tidings.store.postgres.wire import ServerError, Wire
 from tidings.store.protocol import DataError, Forbidden, Severed, StoreError, TooSlow, Unavailable
@@ -86,10 +89,11 @@ class Database:
         url = address(url)
         _check_schema(schema)
         self._given = urls.read(url)
+        self._shown = Shown(self._given, frozenset(_PATIENCE) | {"client_encoding", "options"})
         self.servers = Servers(self._given)
         self.schema = schema
         self.statements: Statements = prepare(schema)
-        self.name = _name(self._given)
+        self.name = self._shown.name
         self.identity = hashlib.blake2b(f"{url} {schema}".encode(errors="replace"), digest_size=16).hexdigest()
         # A channel's name is limited to 63 bytes, and a schema's name may have as many; so the channel has a hash.
         self.channel = "tidings_" + hashlib.blake2b(schema.encode(), digest_size=16).hexdigest()
@@ -112,8 +116,13 @@ class Database:
         """
         try:
             return self._open(self._wanted.migrating() if for_migration else self._wanted)
+        except psycopg.Error as error:
+            failure = self._shown.clean(error)
         except (OSError, MemoryError) as error:
-            raise psycopg.OperationalError(f"this process cannot open a connection: {reason_of(error)}") from error
+            failure = psycopg.OperationalError(
+                self._shown.text(f"this process cannot open a connection: {reason_of(error)}")
+            )
+        raise failure
 
     def _open(self, wanted: settings.Wanted) -> Session:
         for number in range(_TRIES):
@@ -145,22 +154,27 @@ class Database:
         while True:
             takes_options = self._takes_options
             try:
-                # Psycopg prepares no statements here: `wire` does it.
-                return Session.connect(self._conninfo(wanted), autocommit=True, prepare_threshold=None)
-            except psycopg.OperationalError as error:
+                with self._shown.in_log():
+                    # Psycopg prepares no statements here: `wire` does it.
+                    return Session.connect(self._conninfo(wanted), autocommit=True, prepare_threshold=None)
+            except psycopg.Error as error:
                 failure = error
             except UnicodeError:
                 failure = psycopg.OperationalError("a host name in its URL is not valid")
+            except BaseException as error:
+                # Ctrl-C, say. The frames that led here hold the password.
+                error.__cause__ = error.__context__ = None
+                raise error.with_traceback(None)  # noqa: B904
             if not takes_options or wanted.others or not _refuses_options(failure):
-                # The frames that led here hold the password.
-                failure.__cause__ = failure.__context__ = None
-                raise failure.with_traceback(None)
+                raise self._shown.clean(failure)
             self._takes_options = False
 
     def _conninfo(self, wanted: settings.Wanted) -> str:
         if self._pins_newer:
             wanted = wanted._replace(settings={**wanted.settings, **settings.NEWER})
         where = self.servers.preference() | self._given | self.servers.in_order()
+        if where.get("host"):
+            where = {"hostaddr": "", **where}  # Otherwise PGHOSTADDR would count, and lead to another host.
         # Sent even if empty: otherwise PGOPTIONS would count.
         ours = {"client_encoding": "UTF8", "options": wanted.options if self._takes_options else ""}
         return make_conninfo("", **_PATIENCE | where | ours)
@@ -177,7 +191,13 @@ class Database:
         try:
             if check is not None:
                 check(connection, self)
-            return Wire(connection, self.statements, prepared=prepared, only_reads=only_reads)
+            return Wire(
+                connection,
+                self.statements,
+                prepared=prepared,
+                only_reads=only_reads,
+                longer_by_seconds=self._wanted.longer_by_seconds,
+            )
         except BaseException as error:
             connection.close()
             if isinstance(error, (OSError, MemoryError)):
@@ -187,7 +207,7 @@ class Database:
     def unavailable(self, reason: object, *, ambiguous: bool = False, remark: str | None = None) -> Unavailable:
         """Return the error for a database that cannot serve now. It says what to do, if anything."""
         remark = remark or _REMARKS.get(getattr(reason, "sqlstate", None) or "")
-        text = _one_line(str(reason)) + (f": {remark}" if remark else "")
+        text = self._shown_line(str(reason)) + (f": {remark}" if remark else "")
         return Unavailable(f"{self.name}: {text}", ambiguous=ambiguous)
 
     def severed(self, reason: str) -> Severed | None:
@@ -206,9 +226,19 @@ class Database:
             )
         return Severed(f"{self.name}: {reason}")
 
-    def unfit(self, error: psycopg.Error) -> DBOSInitializationError:
-        """Return the error for a failure at the start."""
-        return DBOSInitializationError(f"{self.name}: {_one_line(str(error))}{_advice(error)}")
+    def unfit(self, error: psycopg.Error, remedy: str = "") -> DBOSInitializationError:
+        """Return the error for a failure at the start. A `remedy` says what to do about this one."""
+        text = self._shown_line(error.diag.message_primary or str(error)).rstrip(".")
+        return DBOSInitializationError(f"{self.name}: {text}{remedy or self._advice(error, text)}")
+
+    def _shown_line(self, text: str) -> str:
+        return _one_line(self._shown.text(text))
+
+    def _advice(self, error: psycopg.Error, text: str) -> str:
+        variable = next(
+            (f". {each} in the environment says so: correct it, or unset it" for each in named_in(text)), ""
+        )
+        return variable or advice(error, text, self._shown.place)
 
 
 def _socket_of(connection: psycopg.Connection) -> int:
@@ -221,12 +251,13 @@ def _check_schema(schema: str) -> None:
     except UnicodeEncodeError:
         size = 0
     if not 0 < size <= MAX_SCHEMA_BYTES or "\0" in schema:
+        named = repr(schema) if re.fullmatch(r"[\w. -]{0,40}", schema) else f"a text of {len(schema)} characters"
         raise DBOSInitializationError(
-            f"{schema!r} cannot name a schema: PostgreSQL takes 1 to {MAX_SCHEMA_BYTES} bytes of UTF-8 without NUL"
+            f"{named} cannot name a schema: PostgreSQL takes 1 to {MAX_SCHEMA_BYTES} bytes of UTF-8 without NUL"
         )
 
 
-def _refuses_options(error: psycopg.OperationalError) -> bool:
+def _refuses_options(error: psycopg.Error) -> bool:
     """Tell whether a pooler refuses `options`, or ours. Each kind of pooler has its own message."""
     return any(each in str(error) for each in _REFUSALS_OF_OPTIONS)
 
@@ -310,22 +341,33 @@ def lost_prepared(error: ServerError) -> bool:
 
 # What to do about errors while connecting. They have no SQLSTATE, only a text.
 _ADVICE_ON_CONNECTING: Final = (
-    ("Connection refused", "No server listens there: start PostgreSQL, or put the right host and port into the URL"),
-    ("No such file or directory", "No server listens there: start PostgreSQL, or put its host into the URL"),
-    ("failed to resolve host", "There is no host of that name: put the right one into the URL"),
+    ("Connection refused", "No server listens there: start PostgreSQL, or put the right host and port into {host}"),
+    ("No such file or directory", "No server listens there: start PostgreSQL, or put its host into {host}"),
+    ("failed to resolve host", "There is no host of that name: put the right one into {host}"),
+    ("could not translate host name", "There is no host of that name: put the right one into {host}"),
     ("timeout expired", "The host does not answer: check its name, and that this machine can reach the server's port"),
     (
         "password authentication failed",
-        "Put the right user and password into the URL; percent-encode special characters in them",
+        "Put the right user and password into {user}; percent-encode special characters in them",
     ),
     ("no password supplied", "Put the password into the URL (postgresql://user:password@host/database)"),
     ("no pg_hba.conf entry", "The server does not let this user in from here: its pg_hba.conf must allow it"),
+    ("definition of service", "Correct the service in {service}, or define it in the file of services"),
+    ("command-line argument", "Correct the 'options' in the URL, as in ?options=-c%20work_mem%3D64MB"),
+    ("invalid value for parameter", "Correct the setting in the URL's 'options', or leave it out"),
+    ("unrecognized configuration parameter", "Correct the setting in the URL's 'options', or leave it out"),
 )
 _MISSING: Final = re.compile(r'(database|role) "([^"]*)" does not exist')
 
 
-def _advice(error: psycopg.Error) -> str:
-    text = str(error)
+def advice(error: psycopg.Error, text: str, place: Callable[[str], str] = lambda _: "the URL") -> str:
+    """Return what to do about a failure at the start, if anything.
+
+    Args:
+        error: the failure.
+        text: its text, without what may not be shown.
+        place: tells where a parameter of the connection is given.
+    """
     if "unsupported startup parameter" in text:
         return (
             ": take the options out of the URL, or set ignore_startup_parameters = options in PgBouncer's configuration"
@@ -341,16 +383,11 @@ def _advice(error: psycopg.Error) -> str:
     missing = _MISSING.search(text)
     if missing is not None:
         kind, name = missing.groups()
-        named = "user" if kind == "role" else kind
-        return f'. Create it (create {kind} "{name}"), or put the right {named} into the URL'
-    return next((f". {advice}" for words, advice in _ADVICE_ON_CONNECTING if words in text), "")
-
-
-def _name(given: urls.Conninfo) -> str:
-    host = given.get("host") or given.get("hostaddr") or (not given.get("service") and os.environ.get("PGHOST"))
-    default = f"the server of service {given['service']!r}" if given.get("service") else "the local socket"
-    port = f":{given['port']}" if given.get("port") else ""
-    return f"PostgreSQL database {given.get('dbname') or given.get('user') or ''!r} at {host or default}{port}"
+        named, keyword = ("user", "user") if kind == "role" else (kind, "dbname")
+        create = "" if name.startswith("<") else f' (create {kind} "{name}")'
+        return f". Create it{create}, or put the right {named} into {place(keyword)}"
+    places = {keyword: place(keyword) for keyword in ("host", "user", "service")}
+    return next((f". {said.format(**places)}" for words, said in _ADVICE_ON_CONNECTING if words in text), "")
 
 
 def _one_line(text: str) -> str:

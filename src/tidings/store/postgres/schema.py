@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import psycopg
+from psycopg import sql
 
 from tidings.error import DBOSInitializationError
 from tidings.store.migrate import SCHEMA_VERSION, Migration, check_current, pending, reset_script
@@ -35,7 +36,11 @@ def migrate(database: Database) -> None:
                 _ask(connection, database, "lock_migrations", database.schema)
                 _check_rights(connection, database)
                 version = _version(connection, database)
-            _apply(pending(PACKAGE, version, database.name), connection, database)
+            try:
+                _apply(pending(PACKAGE, version, database.name), connection, database)
+            except psycopg.errors.InsufficientPrivilege as error:
+                connection.execute("rollback")
+                raise database.unfit(error, _remedy(connection, database, version)) from error
             with impatient(connection):
                 connection.execute("commit")
     except psycopg.Error as error:
@@ -88,10 +93,24 @@ def _apply(migrations: Sequence[Migration], connection: psycopg.Connection, data
     _ask(connection, database, "set_schema_version", SCHEMA_VERSION)
 
 
+def _remedy(connection: Session, database: Database, version: int) -> str:
+    """Return what gives this user the right to migrate, for the end of an error message."""
+    schema, user = (sql.Identifier(name).as_string() for name in (database.schema, connection.info.user))
+    if not _ask(connection, database, "has_schema", database.schema):
+        give = f"the owner of the database run: create schema {schema} authorization {user}"
+    elif version == 0:
+        give = f"the owner of the schema run: grant usage, create on schema {schema} to {user}"
+    else:
+        return ": migrate as the owner of its tables, and turn 'run_migrations' off for other users"
+    return (
+        f". Let {give}. Or migrate as a user who may create objects there, then grant this user the use of the schema"
+    )
+
+
 def _check_rights(connection: psycopg.Connection, database: Database) -> None:
     """Raise `DBOSInitializationError` if this user lacks a right that some operation will need later."""
-    sql = database.statements["missing_rights"].sql
-    row = psycopg.RawCursor(connection).execute(sql, (database.schema,)).fetchone()
+    query = database.statements["missing_rights"].sql
+    row = psycopg.RawCursor(connection).execute(query, (database.schema,)).fetchone()
     if row is not None and row[0] is not None:
         raise DBOSInitializationError(
             f"{database.name}: user {connection.info.user!r} lacks rights that tidings needs. Let the owner of the "

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -48,7 +50,8 @@ PINNED: Final = {
 
 # Performance. An operator may know better: the URL's `options` override these.
 PREFERRED: Final = {
-    # A caller that lists very much may allow more. It does not affect waits for locks and clients while rows are held.
+    # A caller that lists very much may allow more, but not less. It does not affect waits for locks, and for clients
+    # while rows are held.
     "statement_timeout": "30s",
     # The server too must notice when the other end is dead.
     "tcp_keepalives_idle": "5",
@@ -99,6 +102,9 @@ _ALSO: Final = {"synchronous_commit": ("remote_apply",)}
 # A meaningless setting. It marks a session that was started with our `options`.
 MARK: Final = "tidings.session"
 
+_TIME: Final = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]*)?)\s*(us|ms|s|min|h|d)?\s*", re.ASCII)
+_SECONDS: Final = {"us": 1e-6, None: 1e-3, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+
 # Settings of a whole session: useless in one transaction, and a pooler's next client would inherit them.
 OF_SESSION: Final = (
     "default_transaction_isolation",
@@ -129,6 +135,15 @@ class Wanted(NamedTuple):
         """Return the `options` that a session is started with."""
         return options.write({**self.settings, MARK: "ours"}, self.others)
 
+    def __repr__(self) -> str:
+        return "<settings>"  # The URL's options may contain a part of its password.
+
+    @property
+    def longer_by_seconds(self) -> float:
+        """How much longer than by default a statement may take. `inf` if it may take any time."""
+        limit, default = _limit(self.settings), _limit(PREFERRED)
+        return max(0.0, limit - default) if limit is not None and default is not None else 0.0
+
     def migrating(self) -> Wanted:
         """Return the same with the settings for a migration."""
         return self._replace(settings={**self.settings, **MIGRATING})
@@ -146,10 +161,23 @@ def wanted(given: str) -> Wanted:
     settings, overruled = PINNED | PREFERRED, []
     for name, value in asked.items():
         pinned = fixed.get(name.lower())
-        if pinned is None:
+        if name.lower() == "statement_timeout" and _is_too_short(value):
+            overruled.append("statement_timeout")  # Commits would fail now and then, under load.
+        elif pinned is None:
             settings[open_to_choice.get(name.lower(), name)] = value
         elif value in _ALSO.get(pinned, ()):
             settings[pinned] = value
         elif value.lower() != PINNED.get(pinned, "").lower():
             overruled.append(pinned)
     return Wanted(settings, others, overruled)
+
+
+def _is_too_short(statement_timeout: str) -> bool:
+    limit, default = _limit({"statement_timeout": statement_timeout}), _limit(PREFERRED)
+    return limit is not None and default is not None and limit < default
+
+
+def _limit(settings: Mapping[str, str]) -> float | None:
+    """Return the time limit of statements in seconds; `None` if the server will refuse it."""
+    found = _TIME.fullmatch(settings["statement_timeout"])
+    return None if found is None else float(found[1]) * _SECONDS[found[2]] or math.inf

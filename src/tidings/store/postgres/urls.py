@@ -8,7 +8,9 @@ one `@` is at the right place. An error about any other URL repeats no part of i
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -31,6 +33,13 @@ _FORM: Final = "the form is postgresql://user:password@host:5432/database"
 _BAD_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOSTS: Final = re.compile(r"(?P<host>\[[^]]*\]|[^:]*)(?::(?P<port>.*))?", re.DOTALL)
 _LAST_PORT: Final = 65_535
+
+# What a name of a host, a directory with a socket, a database or a role looks like. Other text may be shown nowhere.
+HOST: Final = re.compile(r"[\w.-]+|/[\w./-]*|@[\w./-]+")
+NAME: Final = re.compile(r"[^\W\d][\w.-]{0,62}")
+
+# A user without a password is shown nowhere. Other characters than these are probably meant to separate the two.
+_USER: Final = re.compile(r"[\w.@$+ -]+")
 _SECRET: Final = re.compile(r"pass|secret|key", re.IGNORECASE)  # in the name of a parameter
 
 _SCHEMA: Final = "name the schema in the configuration ('dbos_system_schema'), and leave the parameter out"
@@ -108,13 +117,21 @@ def read(url: Address) -> Conninfo:
     Raises:
         DBOSInitializationError: it cannot be read, or is ambiguous. The message repeats nothing that may be secret.
     """
+    found = _read(url)
+    if isinstance(found, str):
+        raise DBOSInitializationError(f"{url.called} {found}; {_FORM}")
+    return found
+
+
+def _read(url: Address) -> Conninfo | str:
+    """Return the values in `url`, or its first fault."""
     for fault in _faults(url):
-        raise DBOSInitializationError(f"the PostgreSQL URL {fault}; {_FORM}")
+        return fault
     try:
-        return Conninfo(conninfo_to_dict(url))
-    except psycopg.Error:
-        pass  # The error's text may contain parts of the password, so it is not even kept as context.
-    raise DBOSInitializationError(f"the PostgreSQL URL cannot be read: {_QUOTE}; {_FORM}")
+        found = Conninfo(conninfo_to_dict(url))
+    except (psycopg.Error, ValueError):
+        return f"cannot be read: {_QUOTE}"  # The error's text may contain parts of the password.
+    return next(_faults_of_values(found), found)
 
 
 def _faults(url: Address) -> Iterator[str]:
@@ -127,10 +144,17 @@ def _faults(url: Address) -> Iterator[str]:
         yield f"has an '@' after a '/': if the user or the password contains the '/', {_QUOTE}"
     if re.search(r"[\x00-\x1f\x7f]", text):
         yield "contains a line break, a tab or another control character: remove it"
-    if re.search(r"\s", text):
+    if re.search(r"\s", text.partition("?")[0]):
         yield f"contains a space: {_QUOTE}"
+    if re.search(r"\s", text):
+        yield (
+            "contains a space among its parameters: write %20 for it there, and %3D for a '=', as in "
+            f"?options=-c%20work_mem%3D64MB; if it is part of a password, {_QUOTE}"
+        )
     if _BAD_PERCENT.search(text) or "%00" in text:
         yield f"has a '%' that does not begin a percent-encoded character: {_QUOTE}"
+    if not _is_utf_8(text):
+        yield f"has percent-encoded bytes that are not UTF-8 (é is %C3%A9, and not %E9): {_QUOTE}"
     hosts = re.split(r"[/?]", rest, maxsplit=1)[0]
     yield from _faults_of_hosts(hosts, is_known=bool(at))
     if re.search(r"[=&;]", rest.partition("?")[0]):
@@ -144,11 +168,65 @@ def _faults_of_hosts(hosts: str, *, is_known: bool) -> Iterator[str]:
         if each.startswith("[") and "]" not in each:
             yield "has a '[' without its ']' around a host's address"
         port = (_HOSTS.fullmatch(each) or {"port": None})["port"]
-        if port and not (port.isascii() and port.isdecimal() and 0 < int(port) <= _LAST_PORT):
+        if port and not is_port(port):
             if is_known:
                 yield f"has a port that is not a number from 1 to {_LAST_PORT}"
             else:
                 yield f"has no '@', and no number where the port belongs: the host may be missing; {_QUOTE}"
+
+
+def _faults_of_values(found: Conninfo) -> Iterator[str]:
+    """Yield the faults of values, wherever in the URL they are given."""
+    user, database = str(found.get("user") or ""), str(found.get("dbname") or "")
+    for each in str(found.get("port") or "").split(","):
+        if each and not is_port(each):
+            yield f"has a port that is not a number from 1 to {_LAST_PORT}"
+    for each in str(found.get("hostaddr") or "").split(","):
+        if each and not is_address(each):
+            yield "has a 'hostaddr' that is no IP address: give the host's name before the database, or as host=..."
+    for each in str(found.get("host") or "").split(","):
+        if not each.startswith(("/", "@")) and each and not is_host(each):
+            yield f"has a host with a character that no host's name has: {_QUOTE}"
+    if user and not found.get("password") and not _USER.fullmatch(user):
+        yield (
+            "has no password, and its user has a character that no name should have: between user and password "
+            f"belongs a ':' (of ASCII, not percent-encoded), and {_QUOTE}. If the name is right, leave it out, and "
+            "give it in the environment's PGUSER"
+        )
+    if re.search(r"://|[\"'`]\w+:", database):
+        yield "has another URL where the name of its database belongs"
+
+
+def is_port(text: str) -> bool:
+    """Tell whether a text is the number of a port."""
+    return text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= _LAST_PORT
+
+
+def is_choice(keyword: str, value: str) -> bool:
+    """Tell whether a value is one of the few that this parameter may have, or a number."""
+    return value in _CHOICES.get(keyword, ()) or (keyword in _NUMBERS and _NUMBER.fullmatch(value) is not None)
+
+
+def is_host(text: str) -> bool:
+    """Tell whether a text looks like the name or the address of a host, or like the directory of a socket."""
+    return HOST.fullmatch(text) is not None or is_address(text)
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        urllib.parse.unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _faults_of_query(query: str) -> Iterator[str]:
@@ -162,7 +240,9 @@ def _faults_of_query(query: str) -> Iterator[str]:
             yield f"has the parameter {name!r}: {foreign}"
         elif name not in known and name != "ssl":
             near = difflib.get_close_matches(name.lower(), known, n=1)
-            named = f" {name!r}" if not is_secret and re.fullmatch(r"[A-Za-z_]{1,40}", name) else ""
+            # A password may have got here. So the name is shown only if it looks like a parameter's.
+            is_name = near if re.fullmatch(r"[A-Za-z_]{1,40}", name) else ()
+            named = f" {name!r}" if not is_secret and (is_name or re.fullmatch(r"[a-z_]{1,20}", name)) else ""
             hint = f"did you mean {near[0]!r}?" if near and not is_secret else "leave it out"
             hint += f"; if it is part of a password, {_QUOTE}" if is_secret else ""
             yield f"has a parameter{named} that PostgreSQL does not know: {hint}"

@@ -12,6 +12,7 @@ All waiting happens in `_wait`: only that releases the interpreter's lock.
 
 from __future__ import annotations
 
+import math
 import selectors
 from collections.abc import Sequence
 from typing import Final
@@ -75,13 +76,20 @@ class Wire:
         statements: all statements, by name.
         prepared: whether to keep statements prepared on the server.
         only_reads: whether it must also work on a standby.
+        longer_by_seconds: how much more time than usual a statement may take; `inf` for any time.
 
     Attributes:
         server: the host and the port of the server.
     """
 
     def __init__(
-        self, connection: Session, statements: Statements, *, prepared: bool = True, only_reads: bool = False
+        self,
+        connection: Session,
+        statements: Statements,
+        *,
+        prepared: bool = True,
+        only_reads: bool = False,
+        longer_by_seconds: float = 0.0,
     ) -> None:
         self._connection = connection
         self._pin = connection.pin
@@ -90,6 +98,7 @@ class Wire:
         self._keep_prepared = prepared
         self._begin = StatementCall("begin_reading" if only_reads else "begin")
         self._prepared: set[str] = set()
+        self._longer_by_seconds = longer_by_seconds
         self.server = server_of(connection)
         self._refusal: ServerError | None = None  # the server's first error for the last calls sent
         self._farewell: ServerError | None = None  # the error that ended the session while no call was running
@@ -271,9 +280,10 @@ class Wire:
 
     def _wait(self) -> int:
         """Wait for the socket without the interpreter's lock, and return what it is ready for."""
-        for _, ready in self._selector.select(patience.ANSWER_TIMEOUT_SECONDS):
+        seconds = patience.ANSWER_TIMEOUT_SECONDS + self._longer_by_seconds
+        for _, ready in self._selector.select(seconds if math.isfinite(seconds) else None):
             return ready
-        raise psycopg.OperationalError(f"the server gave no answer for {patience.ANSWER_TIMEOUT_SECONDS:.0f} s")
+        raise psycopg.OperationalError(f"the server gave no answer for {seconds:.0f} s")
 
     def _heed(self, notice: psycopg.errors.Diagnostic) -> None:
         if (notice.severity_nonlocalized or notice.severity or "").encode() in _FATAL:

@@ -10,7 +10,6 @@ belong to the process, so a child that only exits does no harm.
 
 from __future__ import annotations
 
-import errno
 import logging
 import operator
 import sqlite3
@@ -21,8 +20,8 @@ from typing import Final, Literal
 
 from tidings.error import DBOSInitializationError
 from tidings.shortage import reason_of
-from tidings.store.migrate import REMEDY
 from tidings.store.protocol import DataError, StoreError, Unavailable
+from tidings.store.sqlite.place import advice, database_name, shown
 
 _log = logging.getLogger("tidings.store")
 
@@ -106,11 +105,6 @@ def use_log(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError(f"SQLite cannot keep a write-ahead log here (journal mode {mode!r})")
 
 
-def database_name(path: str) -> str:
-    """Return how errors and log messages call the database."""
-    return f"SQLite database {path}"
-
-
 # --- what errors mean ------------------------------------------------------------------------------
 
 _FAULTS_OF_DATA: Final = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH}
@@ -152,7 +146,7 @@ def classify(error: Exception, path: str, *, ambiguous: bool = False) -> StoreEr
     if isinstance(error, (UnicodeEncodeError, OverflowError)):
         return DataError(str(error))
     if isinstance(error, (OSError, MemoryError)):  # from the side lock; and SQLITE_NOMEM
-        return Unavailable(f"{database_name(path)}: {reason_of(error)}", ambiguous=ambiguous)
+        return Unavailable(f"{database_name(path)}: {shown(reason_of(error))}", ambiguous=ambiguous)
     if str(error).startswith(_NOT_UTF_8):
         _damaged.add(path)  # The next connection can read it.
         return Unavailable(f"{database_name(path)}: it holds a damaged value: text that is not UTF-8 ({error!r:.200})")
@@ -183,38 +177,7 @@ def unfit(path: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
-        raise DBOSInitializationError(f"{database_name(path)}: {_advice(error, path)}") from error
-
-
-def _advice(error: Exception, path: str) -> str:
-    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    directory = Path(path).parent
-    if not directory.is_dir():
-        return (
-            f"there is no directory {directory}: create it first. (In a URL three slashes begin a path in the current "
-            "folder, and four an absolute one)"
-        )
-    if Path(path).is_dir():
-        return "this is a directory: name a file in it"
-    if primary == sqlite3.SQLITE_NOTADB:
-        return "this file is not an SQLite database: name another file, or a new one"
-    if primary == sqlite3.SQLITE_CANTOPEN and not Path(path).exists():
-        return f"there is no such file ({error}): {REMEDY}"
-    if str(error).startswith("malformed database schema"):
-        return (
-            f"this Python's SQLite cannot read the tables in it ({error}): the file was made by a newer SQLite than "
-            f"{sqlite3.sqlite_version}, so use a Python with a newer one; or the file is damaged"
-        )
-    if (
-        primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-        or isinstance(error, (PermissionError, FileNotFoundError))
-        or getattr(error, "errno", None) == errno.EROFS
-    ):
-        return (
-            f"this program cannot write to it ({error}): the file and its directory {directory} must be writable; "
-            "change their rights, or name a file somewhere else"
-        )
-    return reason_of(error)
+        raise DBOSInitializationError(f"{database_name(path)}: {advice(error, path)}") from error
 
 
 # --- which SQLite this is ----------------------------------------------------------------------------

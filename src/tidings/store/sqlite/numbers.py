@@ -6,7 +6,7 @@ import logging
 import sqlite3
 from typing import Final
 
-from tidings.store.sqlite.connect import database_name
+from tidings.store.sqlite.place import database_name
 from tidings.store.sqlite.schema import SQL
 from tidings.store.sqlite.writer import Writer
 

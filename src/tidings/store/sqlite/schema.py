@@ -15,8 +15,10 @@ from typing import Final
 from tidings.error import DBOSInitializationError
 from tidings.store.migrate import SCHEMA_VERSION, check_current, pending, reset_script
 from tidings.store.queries import load
-from tidings.store.sqlite.connect import check_version, connect, database_name, unfit, use_log
+from tidings.store.sqlite import place
+from tidings.store.sqlite.connect import check_version, connect, unfit, use_log
 from tidings.store.sqlite.lock import SideLock
+from tidings.store.sqlite.place import database_name
 
 PACKAGE: Final = "tidings.store.sqlite"
 SQL: Final = load(PACKAGE)
@@ -35,6 +37,7 @@ def migrate(path: str) -> None:
         DBOSInitializationError: the schema is newer than the library, or the file is unfit.
     """
     check_version()
+    place.check(path)
     with unfit(path), closing(SideLock(path)) as lock, lock, closing(connect(path, "rwc")) as connection:
         _check_encoding(connection, path)
         use_log(connection)

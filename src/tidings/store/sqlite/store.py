@@ -19,8 +19,9 @@ from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
 from tidings.store.refusals import BatchDecision
 from tidings.store.rows import Row, taken_of, workflow_of
 from tidings.store.sqlite import batches, numbers, rows, schema
-from tidings.store.sqlite.connect import check_version, classified, database_name, unfit
+from tidings.store.sqlite.connect import check_version, classified, unfit
 from tidings.store.sqlite.listener import SqliteListener
+from tidings.store.sqlite.place import database_name
 from tidings.store.sqlite.reading import ReadingSide, many, read_states, unfit_for_now
 from tidings.store.sqlite.wal_reset import tell_of_wal_reset_bug
 from tidings.store.sqlite.writer import Writer, not_connected
