@@ -55,7 +55,7 @@ _DATABASE: Final = re.compile(
 # A login and a host: a schema has no such name, but a label of a process may have one.
 _LOGIN: Final = re.compile(r"[^@]*[:;,|=\uff1a][^@]*@", re.DOTALL)
 
-# A URL with a login, a login alone, or a setting with "password" in its name. A message must not show a value that holds one.
+# A URL with a login, a login alone, or a setting with "password" in its name. No message shows a value that holds one.
 _SECRET: Final = re.compile(
     r"://.*@|pass(?:word|wd)?\w*\W{0,3}[=:]|\w[:;,|=\uff1a][^\s@]+@[\w.\[]", re.DOTALL | re.IGNORECASE
 )

@@ -1441,10 +1441,13 @@ def test_a_key_that_is_none_is_not_configured(no_settings: None) -> None:
         ("shop.sqlite", "has no scheme: if it is the path of an SQLite file, write sqlite:/// before it"),
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
-        ("sqlite://shop.sqlite", "third slash"),
-        ("sqlite:///:memory:", "a database in memory is lost with its process"),
+        (
+            "sqlite://shop.sqlite",
+            r"{where} is not the URL .*: its third slash is missing: write sqlite:///shop\.sqlite",
+        ),
+        ("sqlite:///:memory:", r"{where} \('sqlite:///:memory:'\) is not .*: a database in memory is lost with its"),
         ("sqlite:///file:x?mode=memory&cache=shared", "a database in memory is lost with its process"),
-        ("postgresql://user:h1dden@host:port/db", "PostgreSQL|postgresql"),
+        ("postgresql://user:h1dden@host:port/db", "{where} has a port that is not a number"),
         ("postgresql://user:h1dden@more@host/db", "has more than one '@', .* percent-encode special characters"),
         ("postgresql://user:h1dden%@host/db", "percent-encoded"),
         ("postgresql://host/db?password=h1dden&nonsense=1", "has a parameter that PostgreSQL does not know"),
@@ -1465,7 +1468,10 @@ def test_a_bad_database_url_is_refused_without_its_password(
         DBOS(config=config)
         DBOS.launch()
 
-    with pytest.raises(DBOSInitializationError, match=reason) as raised:
+    where = (
+        "configuration's 'system_database_url'" if by == "configuration" else "environment's DBOS_SYSTEM_DATABASE_URL"
+    )
+    with pytest.raises(DBOSInitializationError, match=reason.replace("{where}", where)) as raised:
         launch()
     assert PASSWORD not in "".join(traceback.format_exception(raised.value))
     assert Process.host is None

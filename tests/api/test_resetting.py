@@ -118,3 +118,11 @@ async def test_which_database_is_asked_for(app: App, monkeypatch: pytest.MonkeyP
         DBOS.reset_system_database()
     monkeypatch.undo()
     await app.launch()
+
+
+def test_an_empty_url_does_not_mean_the_configured_database(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a variable of the environment gives it that is not set."""
+    monkeypatch.setattr(Process, "settings", None)
+    DBOS(config={"name": "app", "system_database_url": sqlite_url})
+    with pytest.raises(DBOSInitializationError, match="system_database_url is empty"):
+        DBOS.reset_system_database(system_database_url="")

@@ -12,6 +12,7 @@ from tests.support.app import App, Sightings
 from tests.support.face import Face
 from tests.support.rows import Rows
 from tests.support.users import USER, as_user
+from tidings import store
 from tidings.error import DBOSInitializationError
 
 pytestmark = [pytest.mark.direct("as another user"), pytest.mark.unmigrated]
@@ -71,6 +72,44 @@ async def test_all_that_are_missing_are_named_at_once(postgres_url: str) -> None
         owner.run(statement)
     await app.launch()
     await app.close()
+
+
+def test_a_user_who_may_not_create_is_told_what_its_owner_can_run(postgres_url: str) -> None:
+    """First there is no schema; then this user may only use it; at last its tables are there."""
+    owner = Rows(postgres_url)
+    with psycopg.connect(postgres_url) as connection:
+        user = f"{connection.info.dbname}_new"
+        owner.run(f"revoke create on database {connection.info.dbname} from public")
+    owner.run(f"create role {user} login")
+    try:
+        scheme, _, rest = postgres_url.partition("://")
+        url = f"{scheme}://{user}@{rest.partition('@')[2]}"
+        with pytest.raises(DBOSInitializationError) as caught:
+            store.open(url, "shop").migrate()
+        run = re.search(
+            r"Let the owner of the database run: (create schema \S+ authorization \S+)\. Or", str(caught.value)
+        )
+        assert run is not None
+        owner.run(run[1])
+        owner.run("alter schema shop owner to postgres")
+        owner.run(f"grant usage on schema shop to {user}")
+        with pytest.raises(DBOSInitializationError) as caught:
+            store.open(url, "shop").migrate()
+        run = re.search(
+            r"Let the owner of the schema run: (grant usage, create on schema \S+ to \S+)\. Or", str(caught.value)
+        )
+        assert run is not None
+        owner.run(run[1])
+        store.open(url, "shop").migrate()
+        owner.run(f"revoke create on schema shop from {user}")  # Needed no more.
+        opened = store.open(url, "shop")
+        opened.migrate()
+        opened.connect()
+        opened.close()
+    finally:
+        owner.run(f"drop owned by {user} cascade")
+        owner.run("drop schema if exists shop cascade")
+        owner.run(f"drop role {user}")
 
 
 async def test_rights_on_columns_and_of_a_group_are_enough(postgres_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from tests.support.hostile import BENIGN, HOSTILE, UNTRIED, alter, hostile
 from tests.support.pooler import Pooler
 from tidings.error import DBOSInitializationError
 from tidings.model import WorkflowFilter
-from tidings.store.postgres import options, sessions
+from tidings.store.postgres import options, patience, sessions
 from tidings.store.postgres.connect import Database
 from tidings.store.postgres.sessions import Session
 from tidings.store.postgres.settings import NEWER, PINNED, PREFERRED, RESERVED
+from tidings.store.postgres.statements import Statement, StatementCall
 from tidings.store.postgres.store import PostgresStore
+from tidings.store.postgres.wire import Lost
 from tidings.store.protocol import Unavailable
 
 pytestmark = pytest.mark.direct("looks at settings of its session, and stands before the server itself")
@@ -310,3 +312,120 @@ def test_the_encoding_of_a_poolers_session_does_not_matter(of_database: str) -> 
         store.connect()
         assert store.list_workflows.__name__
         store.close()
+
+
+# --- what the environment, or the URL, has wrong --------------------------------------------------------------------
+
+
+INVALID = {
+    "PGTZ": "Nowhere/Town",
+    "PGDATESTYLE": "backwards",
+    "PGGEQO": "perhaps",
+    "PGSSLMODE": "perhaps",
+    "PGGSSENCMODE": "perhaps",
+    "PGREQUIREAUTH": "perhaps",
+    "PGSERVICE": "nobodys",
+    "PGSERVICEFILE": "/nowhere/services",
+}
+
+
+@pytest.mark.parametrize("variable", INVALID)
+def test_a_variable_that_is_invalid_is_named(postgres_url: str, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    store = PostgresStore(postgres_url, "tidings")
+    if variable == "PGSERVICEFILE":
+        monkeypatch.setenv("PGSERVICE", "ours")
+    monkeypatch.setenv(variable, INVALID[variable])
+    for start in (store.migrate, store.connect):
+        with pytest.raises(
+            DBOSInitializationError, match=f"{variable} in the environment says so: correct it"
+        ) as raised:
+            start()
+        assert "into the URL" not in str(raised.value)
+
+
+def test_a_port_of_the_environment_that_is_none_is_named(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "here")
+    before, _, after = postgres_url.rpartition(":")
+    store = PostgresStore(f"{before}/{after.partition('/')[2]}", "tidings")
+    with pytest.raises(DBOSInitializationError, match="PGPORT in the environment says so"):
+        store.connect()
+
+
+def test_a_user_of_the_environment_is_not_looked_for_in_the_url(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGUSER", "nobody_here")
+    store = PostgresStore(f"postgresql://{postgres_url.partition('@')[2]}", "tidings")
+    with pytest.raises(
+        DBOSInitializationError, match=r'role "<PGUSER>" does not exist\. PGUSER in the environment says so'
+    ):
+        store.connect()
+    monkeypatch.setenv("PGPASSWORD", "h1dden")
+    with pytest.raises(
+        DBOSInitializationError,
+        match=r'role "nobody_here" does not exist\. .* user into the environment\'s PGUSER',
+    ):
+        store.connect()
+
+
+def test_an_address_in_the_environment_does_not_lead_away_from_the_url(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")  # a network for examples
+    with Database(database, "tidings").open() as session:
+        assert session.info.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("-c%20work_mem%3Dmuch", r'invalid value for parameter "work_mem": "much"\. Correct the setting in the URL\'s'),
+        ("-c%20wrk_mem%3D1MB", r'unrecognized configuration parameter "wrk_mem"\. Correct the setting in the URL\'s'),
+        ("-c%20statement_timeout%3Dlong", 'invalid value for parameter "statement_timeout": "long"'),
+        ("work_mem%3D1MB", r"server process: <options>.*\. Correct the \'options\' in the URL, as in \?options=-c"),
+    ],
+)
+def test_options_that_a_server_refuses_are_hinted_at(postgres_url: str, options: str, said: str) -> None:
+    with pytest.raises(DBOSInitializationError, match=said):
+        PostgresStore(f"{postgres_url}?options={options}", "tidings").connect()
+
+
+@pytest.mark.parametrize(
+    ("asked", "set_to", "longer_by_seconds"),
+    [
+        ("5", "30s", 0),
+        ("29999ms", "30s", 0),
+        ("0.2min", "30s", 0),
+        ("120s", "2min", 90),
+        ("2min", "2min", 90),
+        ("0", "0", float("inf")),
+    ],
+)
+def test_a_statement_may_be_given_more_time_and_not_less(
+    postgres_url: str, caplog: pytest.LogCaptureFixture, asked: str, set_to: str, longer_by_seconds: float
+) -> None:
+    with caplog.at_level("INFO", "tidings"):
+        database = Database(f"{postgres_url}?options=-c%20statement_timeout%3D{asked}", "tidings")
+    with database.open() as session:
+        assert shown(session, {"statement_timeout": ""}) == {"statement_timeout": set_to}
+    assert database._wanted.longer_by_seconds == longer_by_seconds
+    said = [each for each in caplog.messages if "options set statement_timeout. tidings sets that itself" in each]
+    assert len(said) == (not longer_by_seconds)
+
+
+@pytest.mark.parametrize("limit", ["0", "120s"])
+def test_an_answer_is_awaited_as_long_as_its_statement_may_take(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(patience, "ANSWER_TIMEOUT_SECONDS", 0.2)
+    for url, is_lost in ((postgres_url, True), (f"{postgres_url}?options=-c%20statement_timeout%3D{limit}", False)):
+        database = Database(url, "public")
+        database.statements = {
+            **database.statements,
+            "slow": Statement(name="slow", key=b"slow", sql=b"select pg_sleep(0.5)", parameters=()),
+        }
+        wire = database.wire(prepared=False)
+        given_up: Any = pytest.raises(Lost, match="gave no answer for 0 s") if is_lost else nullcontext()
+        with given_up:
+            wire.run([StatementCall("slow")])
+        wire.close()

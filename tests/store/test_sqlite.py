@@ -30,6 +30,7 @@ from tests.store.driver import (
     streaming,
     taking,
 )
+from tests.support.rights import without_rights
 from tidings.error import DBOSInitializationError
 from tidings.model import APPLIED, Executor, NoSuchWorkflow, Taken, Unit, WorkflowFilter
 from tidings.store import migrate as migrations
@@ -412,18 +413,6 @@ def test_another_kind_of_file_is_left_alone(path: Path) -> None:
     with pytest.raises(DBOSInitializationError, match="not an SQLite database"):
         SqliteStore(str(path)).migrate()
     assert path.read_text() == "Dear diary,\n" * 1_000
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Be nobody for a while, where the tests run as root, who may write anywhere."""
-    me = os.geteuid()
-    if me == 0:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(me)
 
 
 def test_a_file_that_may_not_be_written_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -140,6 +141,20 @@ REFUSED = {
     f"postgresql://{LOGIN}%{PASSWORD}@h/d": f"a '%' that does not begin .*: {QUOTE}",
     f"postgresql://{LOGIN}%00@h/d": f"a '%' that does not begin .*: {QUOTE}",
     f"postgresql://{LOGIN} {PASSWORD}@h/d": f"contains a space: {QUOTE}",
+    f"postgresql://{LOGIN}@h/d?options=-c jit=on": "a space among its parameters: write %20 for it there, and %3D",
+    f"postgresql://{LOGIN}%E9@h/d": f"percent-encoded bytes that are not UTF-8 .*: {QUOTE}",
+    f"postgresql://{LOGIN}@h/d?application_name=%ff": f"percent-encoded bytes that are not UTF-8 .*: {QUOTE}",
+    f"postgresql://u;{PASSWORD}@h/d": "no password, and its user has a character .*: between .* belongs a ':' .*PGUSER",
+    f"postgresql://u%3A{PASSWORD}@h/d": "no password, and its user has a character that no name should have",
+    f"postgresql://u\uff1a{PASSWORD}@h/d": "no password, and its user has a character that no name should have",
+    f"postgresql://h/d?user=u:{PASSWORD}": "no password, and its user has a character that no name should have",
+    f"postgresql://u@h/d?port={PASSWORD}": "a port that is not a number from 1 to 65535",
+    f"postgresql://u@h/d?hostaddr={PASSWORD}": "a 'hostaddr' that is no IP address: give the host's name before",
+    f"postgresql://{LOGIN}@h;{PASSWORD}/d": "before any '\\?': parameters begin with a '\\?'",
+    f"postgresql://{LOGIN}@h!{PASSWORD}/d": f"a host with a character that no host's name has: {QUOTE}",
+    f"postgresql://{LOGIN}@h/d?host=h:{PASSWORD}": "a host with a character that no host's name has",
+    f"postgresql://{LOGIN}@h/postgresql:%2F%2Fu:{PASSWORD}%40h%2Fd": "another URL where the name of its database bel",
+    f"postgresql://{LOGIN}@h/?dbname='postgresql:{PASSWORD}'": "another URL where the name of its database belongs",
     f"postgresql://{LOGIN}\n{PASSWORD}@h/d": "a line break, .*: remove it",
     f"postgresql://{LOGIN}@h/d\x00": "a line break, .*: remove it",
     f"postgresql://{LOGIN}": f"no '@', .* the host may be missing; {QUOTE}",
@@ -202,8 +217,52 @@ def test_what_is_no_text_is_named_by_its_kind(given: Any, named: str) -> None:
         tidings.store.open(given)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql://u:", "sqlite:///"])
+def test_a_url_with_a_lone_surrogate_is_refused(scheme: str) -> None:
+    with pytest.raises(
+        DBOSInitializationError, match=r"contains a lone surrogate, .*: write the URL in UTF-8"
+    ) as raised:
+        tidings.store.open(f"{scheme}{PASSWORD}\udce9@h/d")
+    error = raised.value.with_traceback(raised.tb.tb_next)
+    assert PASSWORD not in "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def test_an_object_that_fails_to_give_its_url_is_refused() -> None:
+    class Failing:
+        def get_secret_value(self) -> str:
+            raise ValueError(f"postgresql://{LOGIN}@h/d")
+
+    with pytest.raises(DBOSInitializationError, match="cannot be read: ValueError was raised in a Failing") as raised:
+        tidings.store.open(Failing())
+    assert raised.value.__context__ is None
+
+
+SHOWN = {
+    f"postgresql://{LOGIN}@h/d": "PostgreSQL database 'd' at h",
+    f"postgresql://{LOGIN}@h:1,g:2/d": "PostgreSQL database 'd' at h,g:1,2",
+    f"postgresql://{LOGIN}@[::1]:7/my-db": "PostgreSQL database 'my-db' at ::1:7",
+    f"postgresql://{LOGIN}@h": "PostgreSQL database 'u' at h",
+    "postgresql://u@h": "PostgreSQL database at h",
+    f"postgresql://{LOGIN}@h/a%20b": "PostgreSQL database at h",
+    f"postgresql://{LOGIN}@h/d%3A{PASSWORD}": "PostgreSQL database at h",
+    f"postgresql://{LOGIN}@/d?host=/var/run/pg": "PostgreSQL database 'd' at /var/run/pg",
+    f"postgresql://{LOGIN}@/d?host=/{PASSWORD}:x": "PostgreSQL database 'd' at <host>",
+    f"postgresql://{LOGIN}@/d?hostaddr=::1": "PostgreSQL database 'd' at ::1",
+    f"postgresql://?service={PASSWORD}": "PostgreSQL database at the server of a service",
+    "postgresql:///d": "PostgreSQL database 'd' at the local socket",
+}
+
+
+@pytest.mark.parametrize("url", SHOWN)
+def test_a_name_shows_only_what_is_surely_no_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
+    assert tidings.store.open(url).name == SHOWN[url]
+
+
 def test_a_url_that_was_made_a_path_is_refused() -> None:
-    for given in (PurePosixPath(f"postgresql://{LOGIN}@h/d"), PurePosixPath("sqlite:///shop.sqlite")):
+    url = f"postgresql://{LOGIN}@h/d"
+    for given in map(PurePosixPath, (url, "sqlite:///shop.sqlite", f"'{url}'", f"DATABASE_URL={url}")):
         with pytest.raises(DBOSInitializationError, match="is a URL that was turned into a path: give it as a string"):
             tidings.store.open(given)
 

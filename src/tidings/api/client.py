@@ -38,6 +38,9 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
     In one process, `DBOS` and all clients of a database share connections, unless `DBOS` is configured to listen
     differently. As a context manager, a client is destroyed at the end of the block. Clients that are still open are
     destroyed at the program's exit.
+
+    A client makes no tables, and no SQLite file. A relative path in its URL begins in the client's current folder: if
+    the program that runs the workflows has another one, give both the absolute path.
     """
 
     _called = "DBOSClient"

@@ -119,8 +119,12 @@ def named(url: str) -> str:
 # --- the disk -----------------------------------------------------------------------------------------
 
 
-def check(path: str) -> None:
+def check(path: str, *, makes: bool) -> None:
     """Refuse a path that cannot hold a database, before anything is made beside it.
+
+    Args:
+        path: the path of the file.
+        makes: whether a file that is missing will be made.
 
     Raises:
         DBOSInitializationError: something else than a file of SQLite is there.
@@ -134,7 +138,8 @@ def check(path: str) -> None:
             raise DBOSInitializationError(
                 f"{database_name(path)}: there is no such file, but there is {shown(meant)}: {_NOT_DECODED}"
             )
-        _log.warning("%s: this file is made now, and its name contains a '%%': %s", database_name(path), _NOT_DECODED)
+        if makes:
+            _log.warning("%s: this file is made now, and its name has a '%%': %s", database_name(path), _NOT_DECODED)
 
 
 def _fault_of_place(path: str) -> str | None:

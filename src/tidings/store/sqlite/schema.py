@@ -37,7 +37,7 @@ def migrate(path: str) -> None:
         DBOSInitializationError: the schema is newer than the library, or the file is unfit.
     """
     check_version()
-    place.check(path)
+    place.check(path, makes=True)
     with unfit(path), closing(SideLock(path)) as lock, lock, closing(connect(path, "rwc")) as connection:
         _check_encoding(connection, path)
         use_log(connection)

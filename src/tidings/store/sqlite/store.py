@@ -18,7 +18,7 @@ from tidings.store import refusals
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Batch, Fenced
 from tidings.store.refusals import BatchDecision
 from tidings.store.rows import Row, taken_of, workflow_of
-from tidings.store.sqlite import batches, numbers, rows, schema
+from tidings.store.sqlite import batches, numbers, place, rows, schema
 from tidings.store.sqlite.connect import check_version, classified, unfit
 from tidings.store.sqlite.listener import SqliteListener
 from tidings.store.sqlite.place import database_name
@@ -59,6 +59,7 @@ class SqliteStore(ReadingSide):
     def connect(self) -> None:
         """See `Store.connect`."""
         check_version()
+        place.check(self._path, makes=False)
         self.close()
         try:
             with unfit(self._path):
