@@ -123,9 +123,7 @@ def test_what_is_no_url_of_a_file_is_told_how_to_write_it(url: str, folder: Path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="These are paths there.")
-@pytest.mark.parametrize(
-    "path", ["C:\\data\\shop.db", "C:/data/shop.sqlite", "/C:/shop.db", "\\\\host\\shop.db"]
-)
+@pytest.mark.parametrize("path", ["C:\\data\\shop.db", "C:/data/shop.sqlite", "/C:/shop.db", "\\\\host\\shop.db"])
 def test_a_path_of_windows_is_refused_elsewhere(path: str) -> None:
     for url in (f"sqlite:///{path}", Path(path)):
         with pytest.raises(DBOSInitializationError, match="has a path of Windows, and this system is none"):
