@@ -144,6 +144,9 @@ def configure_and_launch(url: Given) -> None:
 
 
 def launch_from_environment(url: Given) -> None:
+    if not isinstance(url(), str) or "\0" in url() or "\ud800" in url():
+        configure_and_launch(url)  # No variable can hold it.
+        return
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DBOS_SYSTEM_DATABASE_URL", url())
         DBOS(config={"name": "app"})
@@ -152,6 +155,7 @@ def launch_from_environment(url: Given) -> None:
 
 WAYS: list[Callable[[Given], object]] = [
     configure_and_launch,
+    launch_from_environment,
     lambda url: DBOSClient(system_database_url=url()),
     lambda url: DBOS.reset_system_database(system_database_url=url()),
     lambda url: store.open(url()).connect(),
@@ -315,7 +319,6 @@ def test_an_interrupt_while_connecting_shows_no_password(monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr("psycopg.connection.conninfo_attempts", interrupted)
-    for error in (KeyboardInterrupt,):
-        with pytest.raises(error) as raised:
-            store.open(URL).connect()
-        assert_hidden(shown_by(raised.value.with_traceback(raised.tb.tb_next)), error)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        store.open(URL).connect()
+    assert_hidden(shown_by(raised.value.with_traceback(raised.tb.tb_next)), "interrupted")
