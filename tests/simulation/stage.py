@@ -44,7 +44,7 @@ from tidings.engine.database import chain, committer
 from tidings.engine.host import Host
 from tidings.engine.ownership import leases, supervisor
 from tidings.engine.process import REGISTRY
-from tidings.engine.runs import executors, loops, other_topics, thread_calls, workers
+from tidings.engine.runs import loops, other_topics, thread_calls, workers
 from tidings.engine.settings import Settings
 from tidings.store.protocol import Store
 
@@ -162,7 +162,6 @@ def _set_the_stage(exchange: _Exchange, open_store: Callable[[str], Store], file
     exchange.put(loops, "_sentinels", {})
     exchange.put(loops, "_closing", WeakSet())
     exchange.put(workers, "_mine", Local())
-    exchange.put(executors, "_working", Local())
     exchange.put(thread_calls, "_here", Local())
     exchange.put(other_topics, "_LOOKED_INTO_SECONDS", math.inf)  # No plot names a topic wrong.
     exchange.put(thread_calls, "_MOST_LOOKS", 1_000_000)  # A thread may be held up for longer than any real one.

@@ -73,7 +73,7 @@ class Face:
 
     is_one = False
     _called: str
-    _caller: Callable[[Callable[[], Scope | None]], Caller]
+    _caller: Callable[[Callable[[], Scope | None], str], Caller]
 
     @shared
     def _block(cls, name: str, make: Callable[[Caller], Operation[T]], begins: Begins = Begins.AT_REST) -> T:
@@ -82,16 +82,16 @@ class Face:
         call = call_here()
         if call is not None:
             return cast(T, call.perform(lambda: cls._await(make), begins))
-        caller = cls._caller(scopes.of_thread)
+        caller = cls._caller(scopes.of_thread, f"{cls._called}.{name}")
         return drive(_made(make, caller), caller.port)
 
     @shared
-    async def _await(cls, make: Callable[[Caller], Operation[T]]) -> T:
-        """Run an operation for the calling task."""
+    async def _await(cls, make: Callable[[Caller], Operation[T]], name: str | None = None) -> T:
+        """Run an operation for the calling task; by default that of the public coroutine which calls this one."""
+        called = f"{cls._called}.{name or sys._getframe(1).f_code.co_name}"
         if running_loop() is None:
-            awaited = sys._getframe(1).f_code.co_name  # The public coroutine, which calls this one.
-            require_loop(f"{cls._called}.{awaited}", f"{cls._called}.{awaited.removesuffix('_async')}")
-        caller = cls._caller(scopes.of_task)
+            require_loop(called, called.removesuffix("_async"))
+        caller = cls._caller(scopes.of_task, called)
         return await drive_async(_made(make, caller), caller.port)
 
 

@@ -16,7 +16,7 @@ from tidings.api.managing import Management
 from tidings.api.messages import Messages
 from tidings.api.naming import as_users_write_it
 from tidings.api.streams import Streams
-from tidings.engine.caller import Caller
+from tidings.engine.caller import Caller, refuse_stray
 from tidings.engine.checking import check
 from tidings.engine.clients import Membership
 from tidings.engine.process import check_not_forked
@@ -127,9 +127,11 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
     ) -> None:
         await self.destroy_async()
 
-    def _caller_outside(self, _: Callable[[], Scope | None]) -> Caller:
+    def _caller_outside(self, _: Callable[[], Scope | None], called: str) -> Caller:
         self._check_open()
         scope = scopes.current()
+        if scope is None:
+            refuse_stray(called, "Call the client in a step, or use DBOS for workflows of this database")
         if scope is not None and scope.attempt is None:
             raise DBOSContextError(
                 f"workflow {scope.run.workflow_id!r} called a DBOSClient, which records nothing: a replay would do it "

@@ -69,7 +69,7 @@ class Completing(Face):
         source = aiter(handles) if isinstance(handles, AsyncIterable) else None
         by_id: dict[str, H] = {} if isinstance(handles, AsyncIterable) else _by_id(handles, "as_completed_async")
         loop = _Loop(by_id, timeout_seconds)
-        return _AsyncHandles(loop, lambda: cls._await(loop.next_ended), _where(cls), source)
+        return _AsyncHandles(loop, lambda: cls._await(loop.next_ended, "as_completed_async"), _where(cls), source)
 
     @shared
     def wait_first(cls, handles: Iterable[H]) -> H:

@@ -171,11 +171,13 @@ class WorkflowHandleAsync(_Handle[R]):
 
     async def get_result(self, *, timeout_seconds: Seconds | None = None) -> R:
         """Await `WorkflowHandle.get_result`. Cancelling it ends only the wait; the workflow keeps running."""
-        return cast(R, await self._face._await(lambda caller: get_result(caller, self.workflow_id, timeout_seconds)))
+        operation = partial(get_result, workflow_id=self.workflow_id, timeout_seconds=timeout_seconds)
+        return cast(R, await self._face._await(operation, "get_result_async"))
 
     async def get_status(self) -> WorkflowStatus:
         """Await `WorkflowHandle.get_status`."""
-        return existing(await self._face._await(lambda caller: get_status(caller, self.workflow_id)), self.workflow_id)
+        operation = partial(get_status, workflow_id=self.workflow_id)
+        return existing(await self._face._await(operation, "get_workflow_status_async"), self.workflow_id)
 
 
 def existing(status: WorkflowStatus | None, workflow_id: str) -> WorkflowStatus:

@@ -78,7 +78,7 @@ class Parallel:
         if call is not None:  # In a thread that an async workflow awaits: the workflow's loop runs these functions too.
             together = partial(call_together, functions, current_host().workers)
             return cast(list[R], call.perform(together, Begins.AT_ONCE))
-        caller = caller_in_app(scopes.of_thread)
+        caller = caller_in_app(scopes.of_thread, "DBOS.run_parallel")
         loop = drive(without(_LOOP, made_loop), caller.port)
         try:
             with without_permit():

@@ -22,16 +22,14 @@ from tidings.api.retries import (
     as_keywords,
     policy_from,
 )
-from tidings.engine.caller import Caller, caller_in_app
+from tidings.engine.caller import Caller, caller_in_app, refuse_stray
 from tidings.engine.process import REGISTRY, current_host, is_running
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.attempts import StepCall, run_step, run_step_async
-from tidings.engine.runs.executors import stray_of
 from tidings.engine.runs.loops import running_loop
 from tidings.engine.runs.registry import StepFunction
 from tidings.engine.runs.scope import Attempt
 from tidings.engine.runs.thread_calls import call_here
-from tidings.error import DBOSContextError
 from tidings.limits import Seconds, check_id, check_time_limit
 from tidings.slips import called_name, nearest, plainly
 
@@ -242,36 +240,25 @@ def _run(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     call = call_here()
     if call is not None:
         return call.perform(functools.partial(_run_async, step, args, kwargs, stays_in_thread=True))
-    return run_step(_begin(caller_in_app(scopes.of_thread), step, args, kwargs))
+    return run_step(_begin(caller_in_app(scopes.of_thread, _called(step)), step, args, kwargs))
 
 
 def _run_plain(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a step as a plain function: outside of workflows, or in another step."""
-    _refuse_stray(step)
+    if scopes.current() is None:
+        refuse_stray(_called(step))
     value = step.function(*args, **kwargs)
     if step.is_async and running_loop() is None and is_running():
-        caller = caller_in_app(scopes.of_thread)
+        caller = caller_in_app(scopes.of_thread, _called(step))
         return current_host().coroutines.finish(value, caller.port)
     return value
-
-
-def _refuse_stray(step: StepFunction) -> None:
-    """Refuse a step that a workflow's code calls without its context: as a plain function it would not be recorded."""
-    workflow_id = stray_of() if scopes.current() is None else None
-    if workflow_id is not None:
-        raise DBOSContextError(
-            f"step {step.name!r} was called in a thread that workflow {workflow_id!r} has started, without the "
-            "workflow's context: it would not be recorded, and would run again at each recovery. To run steps in "
-            "parallel use DBOS.run_parallel(function, ...), or in an async workflow await asyncio.to_thread(function); "
-            "or start child workflows"
-        )
 
 
 def _run_on_loop(step: StepFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a step that is called in a coroutine. Until it returns, it blocks the event loop."""
     if step.is_async:
         refuse_running_loop(f"the step {step.name!r}", "DBOS.run_step_async")
-    caller = caller_in_app(scopes.of_task)
+    caller = caller_in_app(scopes.of_task, _called(step))
     call = _begin(caller, step, args, kwargs)
     clock, said = caller.engine.clock, current_host().slow_steps
     begun_ms = clock.now_ms()
@@ -300,10 +287,11 @@ async def _run_async(
 ) -> Any:
     here = scopes.current()
     if here is None or here.attempt is not None:
-        _refuse_stray(step)
+        if here is None:
+            refuse_stray(_called(step))
         value = step.function(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
-    caller = caller_in_app(scopes.of_task)
+    caller = caller_in_app(scopes.of_task, _called(step))
     return await run_step_async(_begin(caller, step, args, kwargs, stays_in_thread=stays_in_thread))
 
 
@@ -327,6 +315,10 @@ def _begin(
         slot=workflow.begin(step.name),
         stays_in_thread=stays_in_thread,
     )
+
+
+def _called(step: StepFunction) -> str:
+    return f"step {step.name!r}"
 
 
 def _step_from(options: StepOptions | None, func: Callable[..., Any]) -> StepFunction:

@@ -58,7 +58,7 @@ class Streams(Face):
     ) -> AsyncIterator[Any]:
         """Read the values of a stream with `async for`, as `read_stream` does with `for`."""
         reading = _Reading(workflow_id, key, offset, timeout_seconds)
-        return AsyncStreamIterator(reading, lambda: cls._await(reading.next_values))
+        return AsyncStreamIterator(reading, lambda: cls._await(reading.next_values, "read_stream_async"))
 
     @shared
     def read_stream_offset(

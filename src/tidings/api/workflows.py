@@ -158,7 +158,7 @@ class Workflows(Face):
             started_there = call.perform(lambda: cls.start_workflow_async(func, *args, **kwargs))
             return WorkflowHandle(started_there.workflow_id, cls)
         loop = running_loop()
-        caller = caller_in_app(scopes.of_thread if loop is None else scopes.of_task)
+        caller = caller_in_app(scopes.of_thread if loop is None else scopes.of_task, "DBOS.start_workflow")
         function, args = _registered(func, args, "DBOS.start_workflow")
         started = drive(_start(caller, function, args, kwargs, loop), caller.port)
         if started.live is not None and started.live.starting is not None:
@@ -185,7 +185,7 @@ class Workflows(Face):
     ) -> WorkflowHandleAsync[Any]:
         """Await `start_workflow`. An async workflow runs as its own task on this event loop."""
         require_loop("DBOS.start_workflow_async", "DBOS.start_workflow")
-        caller = caller_in_app(scopes.of_task)
+        caller = caller_in_app(scopes.of_task, "DBOS.start_workflow_async")
         function, args = _registered(func, args, "DBOS.start_workflow_async")
         started = await drive_async(_start(caller, function, args, kwargs, asyncio.get_running_loop()), caller.port)
         if started.live is not None and started.live.starting is not None:
@@ -227,7 +227,7 @@ def _blocking_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
         thread_call = call_here()
         if thread_call is not None:
             return thread_call.perform(partial(_call_async, function, args, kwargs))
-        caller = caller_in_app(scopes.of_thread)
+        caller = caller_in_app(scopes.of_thread, f"the workflow {function.name!r}")
         # A child runs in a thread of its own: if it ran in the parent's, cancelling the parent could not wake that.
         in_caller = caller.workflow is None
         started = drive(_start(caller, function, args, kwargs, in_caller=in_caller), caller.port)
@@ -254,7 +254,7 @@ def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
 async def _call_async(function: WorkflowFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if running_loop() is None:
         require_loop(f"the workflow {called_name(function.function)}", "DBOS.start_workflow")
-    caller = caller_in_app(scopes.of_task)
+    caller = caller_in_app(scopes.of_task, f"the workflow {function.name!r}")
     started = await drive_async(_start(caller, function, args, kwargs, asyncio.get_running_loop()), caller.port)
     live = started.live
     if live is not None and caller.workflow is None:

@@ -6,7 +6,7 @@ Each public operation is a function that takes a `Caller` and returns an operati
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from tidings.core.effects import Operation
 from tidings.core.history import Slot
@@ -19,6 +19,11 @@ from tidings.engine.runs.port import Port
 from tidings.engine.runs.scope import Attempt, Scope
 from tidings.error import DBOSContextError
 from tidings.serialization import Serializer
+
+_CALL_IT_IN: Final = (
+    "Run the function with DBOS.run_parallel(function, ...), or in an async workflow with "
+    "await asyncio.to_thread(function); or call it in the workflow's own code, or start the thread in a step"
+)
 
 
 class Caller:
@@ -83,23 +88,39 @@ class Caller:
 
 def outside_of_workflows(called: str, why: str) -> DBOSContextError:
     """Return the error for an operation that needs a workflow and was called outside of any."""
-    workflow_id = stray_of()
-    if workflow_id is not None:
-        return DBOSContextError(
-            f"{called} was called in a thread that workflow {workflow_id!r} has started, which does not have the "
-            "workflow's context. Call it in the workflow's own code; or run the function with "
-            "DBOS.run_parallel(function, ...), or in an async workflow with await asyncio.to_thread(function)"
-        )
     return DBOSContextError(
         f"{called} was called outside of any workflow; {why}. Call it in a function that is decorated with "
         "@DBOS.workflow()"
     )
 
 
-def caller_in_app(find_scope: Callable[[], Scope | None]) -> Caller:
-    """Return the caller of `DBOS`. If the caller's run has ended, this raises first, whatever host runs now."""
+def refuse_stray(called: str, remedy: str = _CALL_IT_IN) -> None:
+    """Refuse code that a workflow has another thread call, without the workflow's context.
+
+    Its operations would not be recorded, and a recovery would call them again.
+
+    Raises:
+        DBOSContextError: the calling code is of this kind. The error says what was `called`, and the `remedy`.
+    """
+    workflow_id = stray_of()
+    if workflow_id is not None:
+        raise DBOSContextError(
+            f"{called} was called in a thread that workflow {workflow_id!r} has started, which does not have the "
+            f"workflow's context: it would not be recorded, and would be done again at each recovery. {remedy}"
+        )
+
+
+def caller_in_app(find_scope: Callable[[], Scope | None], called: str) -> Caller:
+    """Return the caller of `DBOS`. If the caller's run has ended, this raises first, whatever host runs now.
+
+    Args:
+        find_scope: finds the scope of the calling code.
+        called: what it calls, as users write it.
+    """
     scope = find_scope()
-    if scope is not None:
+    if scope is None:
+        refuse_stray(called)
+    else:
         scope.port.chain.check()
         if scope.attempt is not None:
             scope.attempt.check_running()

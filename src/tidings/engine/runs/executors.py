@@ -3,21 +3,26 @@
 For code of workflows, the first two note the calling task (`engine.runs.thread_calls`). For all other code they do what
 they did before. A thread cannot learn this in another way: its context is a copy, and does not name the task.
 
-For pools and other threads, the workflow that uses them is noted (`stray_of`). Their threads have no context, so a step
-that they call would run as a plain function, and would not be recorded.
+Functions that workflow code gives to pools and to threads of its own are *strays*: they run without the workflow's
+context, so an operation that they call would not be recorded. The workflow is noted in a context variable, in the
+context of the thread while it calls the function (`stray_of`). So a thread that also works for other code is a stray
+only for the workflow's functions. The same holds for an event loop in such a thread: a coroutine that other code sends
+there brings the context of that code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import importlib
 import inspect
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, cast
 
@@ -29,17 +34,18 @@ from tidings.engine.runs.scope import Scope
 from tidings.engine.runs.thread_calls import Awaited, ThreadCall, call_from, call_here, start_call
 from tidings.shortage import is_shortage
 
-_working = threading.local()  # `.of`: the scope of the workflow code for which a pool's thread works now
+# The workflow code for which this thread works, without its context.
+_stray_from: ContextVar[Scope | None] = ContextVar("tidings_stray_from", default=None)
 
 
 def stray_of() -> str | None:
-    """Return the workflow that uses this thread without passing its context; `None` if there is none."""
+    """Return the workflow whose code has another thread call this code, without its context; `None` for other code."""
     scope = _cause()
     return None if scope is None else scope.run.workflow_id
 
 
 def _cause() -> Scope | None:
-    scope: Scope | None = getattr(_working, "of", None) or getattr(threading.current_thread(), _MARK, None)
+    scope = _stray_from.get()
     if scope is None or scope.port.chain.dead is not None:
         return None  # The execution is over, so the thread no longer works for it.
     return scope
@@ -60,15 +66,43 @@ def _settle_pools() -> None:
             return original(self, fn, *args, **kwargs)
         return original(self, _work, scope, fn, *args, **kwargs)
 
+    original_callback = Future.add_done_callback
+
+    def add_done_callback(self: Any, fn: Callable[[Any], Any]) -> None:
+        scope = _causing()
+        original_callback(self, fn if scope is None else partial(_work, scope, fn))
+
     ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+    Future.add_done_callback = add_done_callback  # type: ignore[method-assign]
+
+
+def _settle_thread_pools() -> None:
+    """Note the workflow in each way in which `multiprocessing.pool.ThreadPool` is given a function."""
+    pool = sys.modules["multiprocessing.pool"].ThreadPool
+    for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+        setattr(pool, name, _noting(getattr(pool, name)))
+
+
+def _noting(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def submit(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        scope = _causing()
+        if scope is not None:
+            func = partial(_work, scope, func)
+            kwargs |= {
+                each: partial(_work, scope, kwargs[each]) for each in ("callback", "error_callback") if kwargs.get(each)
+            }
+        return original(self, func, *args, **kwargs)
+
+    return submit
 
 
 def _work(scope: Scope, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    _working.of = scope
+    former = _stray_from.set(scope)
     try:
         return function(*args, **kwargs)
     finally:
-        _working.of = None
+        _stray_from.reset(former)
 
 
 def _settle_thread() -> None:
@@ -77,10 +111,17 @@ def _settle_thread() -> None:
     def start(self: threading.Thread) -> None:
         scope = _causing()
         if scope is not None and not _serves_others(self):
-            setattr(self, _MARK, scope)
+            self.run = partial(_run_thread, self, scope, self.run)  # type: ignore[method-assign]
         original(self)
 
     threading.Thread.start = start  # type: ignore[method-assign]
+
+
+def _run_thread(thread: threading.Thread, scope: Scope, run: Callable[[], None]) -> None:
+    try:
+        _work(scope, run)
+    finally:
+        vars(thread).pop("run", None)  # It refers to the thread.
 
 
 def _serves_others(thread: threading.Thread) -> bool:
@@ -242,13 +283,13 @@ def _lend_token(loop: asyncio.AbstractEventLoop, limiter: Any) -> Callable[[], N
     return give_back
 
 
-_MARK = "_tidings_of"
 _THREAD = Lack("starting a thread for a function of a workflow")
-_POOLS = ("concurrent.", "anyio.", "tidings.", "asyncio.")
+_POOLS = ("concurrent.", "multiprocessing.", "anyio.", "tidings.", "asyncio.")
 
 # Make these libraries note the threads that tasks of workflows await.
 CHANGES: Final[dict[str, Callable[[], None]]] = {
     "concurrent.futures.thread": _settle_pools,
+    "multiprocessing.pool": _settle_thread_pools,
     "threading": _settle_thread,
     "asyncio": lambda: _settle_loop(asyncio.BaseEventLoop),
     "uvloop": _settle_uvloop,
