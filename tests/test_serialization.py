@@ -716,7 +716,7 @@ def test_a_stack_without_room_is_a_clear_error() -> None:
 
 def test_values_have_a_largest_size() -> None:
     dump(JSON, "x" * (MAX_VALUE_BYTES - 2), "the value")
-    with pytest.raises(DBOSLimitError, match="the message takes 16,777,218 bytes"):
+    with pytest.raises(DBOSLimitError, match="the message would take 16,777,218 bytes"):
         dump(JSON, "x" * MAX_VALUE_BYTES, "the message")
 
 
@@ -1318,7 +1318,7 @@ def test_a_serializer_that_ends_the_program_ends_it() -> None:
 
 
 def test_the_size_of_any_text_is_limited() -> None:
-    with pytest.raises(DBOSLimitError, match="the message takes"):
+    with pytest.raises(DBOSLimitError, match="the message would take"):
         dump(Scripted("é" * MAX_VALUE_BYTES), 1, "the message")
 
 

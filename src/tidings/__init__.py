@@ -7,8 +7,10 @@ recorded step. Programs talk to it through messages, events and streams, all dur
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
+from tidings.api.absent import missing_of_module
 from tidings.api.classes import DBOSConfiguredInstance
 from tidings.api.client import DBOSClient
 from tidings.api.config import DBOSConfig
@@ -57,4 +59,4 @@ if not TYPE_CHECKING:  # A type checker would accept any name.
         """Look up `__version__` on demand: reading the package's metadata takes longer than a launch."""
         if name == "__version__":
             return importlib.import_module("importlib.metadata").version("tidings")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise missing_of_module(name, __all__, sys._getframe(1))

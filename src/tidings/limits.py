@@ -131,8 +131,8 @@ def check_value_size(text: str, what: str) -> str:
     """Return `text`, a serialized value, if it is not larger than 16 MiB."""
     if len(text) * 4 > MAX_VALUE_BYTES and (size := len(text.encode())) > MAX_VALUE_BYTES:
         raise DBOSLimitError(
-            f"{what} takes {size:,} bytes, more than the {MAX_VALUE_BYTES:,} a value may have; "
-            "store it elsewhere and pass a reference"
+            f"{what} would take {size:,} bytes, more than the {MAX_VALUE_BYTES:,} a value may have; "
+            "store large data elsewhere and pass a reference"
         )
     return text
 

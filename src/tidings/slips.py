@@ -14,7 +14,7 @@ import itertools
 import re
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
 _MOST_CHARACTERS: Final = 100
@@ -25,6 +25,26 @@ _SHORTEST_WORD: Final = 3
 _VAGUE: Final = {"", "max", "min", "seconds", "sec", "is", "use", "set"}  # words of many names
 
 _OURS: Final = ("DBOS", "DBOSClient")  # whose coroutines end in _async, and have a form that blocks
+_HANDLE: Final = "WorkflowHandleAsync"
+_OBJECTS: Final = {"DBOSClient": "client", _HANDLE: "handle"}  # How code calls the objects of our classes.
+
+# Names of other libraries for what tidings calls differently. No part of them leads there.
+_SYNONYMS: Final = {
+    **dict.fromkeys(("max_retries", "retries", "max_tries", "tries", "attempts", "retry_count"), "max_attempts"),
+    **dict.fromkeys(("retry", "retryable", "allow_retries"), "retries_allowed"),
+    **dict.fromkeys(("delay", "retry_delay", "retry_interval", "wait", "interval"), "interval_seconds"),
+    **dict.fromkeys(("backoff", "backoff_factor", "backoff_coefficient", "multiplier"), "backoff_rate"),
+    **dict.fromkeys(("retry_on", "retry_if", "retry_for", "autoretry_for"), "should_retry"),
+    **dict.fromkeys(("state", "states", "statuses"), "status"),
+    **dict.fromkeys(("workflow_name", "function", "func", "function_name"), "name"),
+    **dict.fromkeys(("since", "after", "started_after"), "start_time"),
+    **dict.fromkeys(("until", "before", "started_before"), "end_time"),
+    **dict.fromkeys(("version", "application_version"), "app_version"),
+    **dict.fromkeys(("parent", "parent_id"), "parent_workflow_id"),
+}
+
+# The code of functions whose coroutines are workflows. A def cannot await such a coroutine, but may start the workflow.
+_CODE_OF_WORKFLOWS: Final[set[CodeType]] = set()
 
 _OF_PYTHON: Final = ("builtins", itertools.__name__)  # Only these modules: files, say, have a `__next__` too.
 _SERIES: Final[tuple[type, ...]] = (range, type({}.keys()), type({}.values()), type({}.items()))
@@ -92,7 +112,7 @@ def slip_of_waiting(value: object) -> Slip | None:
     kind = type(value)
     if inspect.iscoroutine(value):
         name = called_name(value)
-        return Slip(f"the coroutine {name}()", _remedy_for_coroutine(name))
+        return Slip(f"the coroutine {name}()", _remedy_for_coroutine(name, value.cr_code))
     if inspect.isasyncgen(value):
         name = called_name(value)
         return Slip(f"the async generator {name}()", f"collect its values first: [each async for each in {name}(...)]")
@@ -118,12 +138,26 @@ def _may_await() -> bool:
     return events is not None and events._get_running_loop() is not None
 
 
-def _remedy_for_coroutine(name: str) -> str:
-    if _may_await():
-        return f"await missing? Write: await {name}(...)"
+def is_workflow(coroutine_function: FunctionType) -> None:
+    """Note that the coroutines of this function, and of all others with its code, are workflows."""
+    _CODE_OF_WORKFLOWS.add(coroutine_function.__code__)
+
+
+def _remedy_for_coroutine(name: str, code: CodeType) -> str:
     owner, _, method = name.rpartition(".")
+    written = f"{_OBJECTS.get(owner, owner)}.{method}" if owner else name
+    if _may_await():
+        return f"await missing? Write: await {written}(...)"
+    if owner == _HANDLE:
+        blocking = "get_result" if method == "get_result" else "get_workflow_status"
+        return f"a def cannot await it. Write: DBOS.{blocking}({_OBJECTS[owner]}.workflow_id)"
     if owner in _OURS and method.endswith("_async"):
-        return f"a def cannot await it. Write: {owner}.{method.removesuffix('_async')}(...)"
+        return f"a def cannot await it. Write: {written.removesuffix('_async')}(...)"
+    if code in _CODE_OF_WORKFLOWS:
+        return (
+            f"a def cannot await it. It is a workflow, so write: DBOS.start_workflow({name}, ...).get_result(); or "
+            "make the def an async def"
+        )
     return f"a def cannot await it. In a workflow write: DBOS.run_step(None, {name}, ...); or make the def an async def"
 
 
@@ -192,6 +226,9 @@ def is_database_url(value: object, *, or_login: bool = False) -> bool:
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """Return which of the known names somebody may have meant: one like it, within it or around it, or of its words."""
     text, names = str(name).lower().replace("-", "_"), list(known)
+    meant = synonym_of(text, names)
+    if meant is not None:
+        return meant
     near = difflib.get_close_matches(text, names, n=1, cutoff=_ALIKE)
     if near:
         return near[0]
@@ -203,6 +240,13 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
         if around or shared:
             return (around or shared)[0]
     return next(iter(difflib.get_close_matches(text, names, n=1)), None)
+
+
+def synonym_of(name: str, known: Iterable[str]) -> str | None:
+    """Return which of the known names other libraries call by this one."""
+    meant = _SYNONYMS.get(name)
+    names = set(known)
+    return meant if meant is not None and meant in names and name not in names else None
 
 
 def makes_manager(function: object) -> bool:

@@ -426,7 +426,9 @@ async def test_text_with_nul_is_a_value_like_any_other(app: App, face: Face) -> 
 async def test_a_value_over_the_size_limit_is_refused(app: App, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_VALUE_BYTES", 1_000)
     large, fits = "é" * 500, "é" * 499  # in JSON with its quotes: 1,002 and 1,000 bytes
-    too_large = "takes 1,002 bytes, more than the 1,000 a value may have; store it elsewhere and pass a reference"
+    too_large = (
+        "would take 1,002 bytes, more than the 1,000 a value may have; store large data elsewhere and pass a reference"
+    )
 
     @face.step()
     async def step(value: str) -> str:
@@ -446,7 +448,7 @@ async def test_a_value_over_the_size_limit_is_refused(app: App, face: Face, monk
         await face.set_event("key", await step(await face.recv(timeout_seconds=0)))
         return large
 
-    with pytest.raises(DBOSLimitError, match=r"the arguments of workflow '.*order' take"):
+    with pytest.raises(DBOSLimitError, match=r"the arguments of workflow '.*order' would take 1,025 bytes"):
         await face.start(order, large)
     assert set(app.rows.counts().values()) == {0}
     with pytest.raises(DBOSLimitError, match=f"the result of workflow 'w' {too_large}"):

@@ -339,7 +339,7 @@ async def test_messages_are_listed_read_and_unread_with_their_age(app: App, face
         ({"zzz": "x"}, TypeError, "has no filter 'zzz'; filters: workflow_ids, "),
         ({"workflow_ids": "w"}, TypeError, r"for one, write \['w'\]"),
         ({"workflow_ids": [7]}, TypeError, "each of workflow_ids must be a string, not 7"),
-        ({"workflow_ids": 7}, TypeError, "workflow_ids must be strings, not 7"),
+        ({"workflow_ids": 7}, TypeError, "workflow_ids must be a list of strings, not 7"),
         ({"name": b"x"}, TypeError, "each of name must be a string, not 120"),
         ({"name": ["a", None]}, TypeError, "each of name must be a string, not None"),
         ({"limit": 10**30}, ValueError, "limit must be 0 or more, and fit 64 bits"),

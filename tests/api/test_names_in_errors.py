@@ -31,6 +31,10 @@ class Wrong:
 async def coroutine() -> None: ...
 
 
+@DBOS.workflow(name="another name")
+async def named() -> None: ...
+
+
 WRONG: dict[str, Callable[[], Any]] = {
     "object": Wrong,
     "coroutine": coroutine,
@@ -243,9 +247,20 @@ with_timeout: Any = SetWorkflowTimeout
 
 KEYWORDS: list[tuple[Callable[[], Any], str]] = [
     (lambda: dbos.step(timeout=1), r"DBOS\.step\(\) .*'timeout'; did you mean timeout_seconds=\?"),
-    (lambda: dbos.step(retries=3), r"DBOS\.step\(\) .*; did you mean retries_allowed=\?"),
+    (lambda: dbos.step(retries=3), r"DBOS\.step\(\) .*; did you mean max_attempts=\? It needs retries_allowed=True"),
+    (lambda: dbos.step(max_retries=3), r"; did you mean max_attempts=\? It needs retries_allowed=True"),
+    (lambda: dbos.step(retry_delay=3), r"; did you mean interval_seconds=\? It needs retries_allowed=True"),
+    (lambda: dbos.step(autoretry_for=(OSError,)), r"; did you mean should_retry=\? It needs retries_allowed=True"),
+    (lambda: dbos.run_step({"max_retries": 3}, len, ""), r"mean 'max_attempts'\? It needs retries_allowed=True"),
+    (
+        lambda: dbos.workflow(max_attempts=3),
+        r"a workflow is not retried .*, but its steps are: @DBOS\.step\(retries_all",
+    ),
+    (lambda: dbos.workflow(retries=3), r"a workflow is not retried when it fails, but its steps are"),
+    (lambda: dbos.workflow(timeout_seconds=3), r"; to limit the time, write: with SetWorkflowTimeout\(seconds\)"),
+    (lambda: dbos.workflow(workflow_id="x"), r"; to choose the id, write: with SetWorkflowID\('\.\.\.'\)"),
     (lambda: dbos.step(max_attempt=3), r"; did you mean max_attempts=\?"),
-    (lambda: dbos.step(retry=3), r"; did you mean should_retry=\?"),
+    (lambda: dbos.step(retry=3), r"; did you mean retries_allowed=\?"),
     (lambda: dbos.step(backoff=3), r"; did you mean backoff_rate=\?"),
     (lambda: dbos.workflow(max_recoveries=3), r"DBOS\.workflow\(\) .*; did you mean max_recovery_attempts=\?"),
     (lambda: dbos.workflow(workflow_name="x"), r"; did you mean name=\?"),
@@ -271,6 +286,19 @@ KEYWORDS: list[tuple[Callable[[], Any], str]] = [
     (lambda: with_timeout(seconds=1), r"^SetWorkflowTimeout\(\) .*; "),
     (lambda: dbos.run_step({"timeout": 1}, len, ""), r"has no option 'timeout'; did you mean 'timeout_seconds'\?"),
     (lambda: dbos.list_workflows(ids=["w"]), r"has no filter 'ids'; did you mean 'workflow_ids'\?"),
+    (
+        lambda: dbos.list_workflows(state="x"),
+        r"^DBOS\.list_workflows: it has no filter 'state'; did you mean 'status'\?",
+    ),
+    (
+        lambda: dbos.list_workflows(name=coroutine),
+        r": name must be .*, not the function coroutine; write name='coroutine'",
+    ),
+    (
+        lambda: dbos.list_workflows(name=[named]),
+        r": each of name .*, not the function named; write name='another name'",
+    ),
+    (lambda: dbos.list_workflows(status=coroutine), r"status must be .*, not the function coroutine; call missing\?"),
 ]
 
 

@@ -309,6 +309,7 @@ async def test_sigterm_ends_the_first_process_also_after_it_was_destroyed(app: A
     late = (
         _FIRST
         + """
+from unittest.mock import patch
 from tidings import DBOS
 real = DBOS.launch
 def launch():
@@ -317,7 +318,7 @@ def launch():
     DBOS.destroy()
     print("destroyed", flush=True)
     time.sleep(3600)
-DBOS.launch = launch
+patch.object(DBOS, "launch", launch).start()
 """
     )
     process = await off_loop(program, app.database_url, prelude=late)

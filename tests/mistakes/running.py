@@ -368,10 +368,49 @@ async def unknown_status(ground: Ground) -> None:
 @mistake(
     "A filter is asked for that does not exist",
     "DBOS.list_workflows(workflow_id='order-1')",
-    "list_workflows has no filter 'workflow_id'; did you mean 'workflow_ids'?",
+    ": it has no filter 'workflow_id'; did you mean 'workflow_ids'?",
 )
 async def unknown_filter(ground: Ground) -> None:
     await ground.face.list_workflows(workflow_id="order-1")
+
+
+@mistake(
+    "Workflows are listed by their function",
+    "DBOS.list_workflows(name=checkout)",
+    "name must be a string or a list of strings, not the function checkout; write name='order checkout'",
+)
+async def listed_by_function(ground: Ground) -> None:
+    @ground.face.workflow(name="order checkout")
+    async def checkout() -> None: ...
+
+    await ground.face.list_workflows(name=checkout)
+
+
+@mistake(
+    "A client lists workflows by their state",
+    "client.list_workflows(state='PENDING')",
+    "DBOSClient.list_workflows",
+    "it has no filter 'state'; did you mean 'status'?",
+)
+async def listed_by_a_client(ground: Ground) -> None:
+    with DBOSClient(system_database_url=ground.app.database_url) as client:
+        await ground.face.on(client).list_workflows(state="PENDING")
+
+
+@mistake(
+    "A message is sent in a thread that a workflow starts",
+    "threading.Thread(target=DBOS.send, args=('order-1', 'paid')).start()   # in a workflow",
+    "DBOS.send was called in a thread that workflow",
+    "it would not be recorded, and would be done again at each recovery",
+    "DBOS.run_parallel(function, ...)",
+)
+async def sent_in_a_pool(ground: Ground) -> None:
+    @DBOS.workflow(name="checkout")
+    def checkout() -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(DBOS.send, "order-1", "paid").result()
+
+    await off_loop(checkout)
 
 
 # --- steps that fail, and code that changed -----------------------------------------------------------------

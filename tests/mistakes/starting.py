@@ -180,6 +180,17 @@ async def two_of_one_name(ground: Ground) -> None:
 
 
 @mistake(
+    "The number of tries has the name that another library gives it",
+    "@DBOS.step(max_retries=3)",
+    "DBOS.step() got an unexpected keyword argument 'max_retries'; did you mean max_attempts=? It needs "
+    "retries_allowed=True",
+    launched=False,
+)
+async def retries_of_others(ground: Ground) -> None:
+    DBOS.step(max_retries=3)
+
+
+@mistake(
     "A step's number of tries is a text",
     "@DBOS.step(retries_allowed=True, max_attempts='3')",
     "max_attempts must be a whole number, not '3'",

@@ -1,7 +1,7 @@
 """Mistakes in what is started: `DBOS.start_workflow`, and what is called in its place."""
 
 from tests.mistakes.ground import Ground, mistake
-from tidings import DBOS, DBOSConfiguredInstance, WorkflowHandle
+from tidings import DBOS, DBOSClient, DBOSConfiguredInstance, SetWorkflowID, WorkflowHandle
 
 
 @mistake(
@@ -39,6 +39,124 @@ async def started_result(ground: Ground) -> None:
 )
 async def started_name(ground: Ground) -> None:
     await ground.face.start_workflow("checkout")
+
+
+@mistake(
+    "What a blocking workflow returned, a text, is started",
+    "DBOS.start_workflow(report('July'))   # a def, which returns 'report of July'",
+    "takes a workflow function, and then its arguments, not str ('report of July')",
+    "If that is what the workflow returned, it has run already",
+    "without calling the function",
+)
+async def started_text(ground: Ground) -> None:
+    await ground.face.start_workflow("report of July")
+
+
+@mistake(
+    "An id is given to DBOS.start_workflow",
+    "DBOS.start_workflow(checkout, workflow_id='order-1')",
+    "got an unexpected keyword argument 'workflow_id'; to choose the id, write: with SetWorkflowID('...'): "
+    "DBOS.start_workflow(function, ...)",
+)
+async def id_as_argument(ground: Ground) -> None:
+    @ground.face.workflow(name="checkout")
+    async def checkout(order: str = "") -> None: ...
+
+    await ground.face.start_workflow(checkout, workflow_id="order-1")
+
+
+@mistake(
+    "A timeout is given to DBOS.start_workflow",
+    "DBOS.start_workflow(checkout, timeout=60)",
+    "got an unexpected keyword argument 'timeout'; to limit the time, write: with SetWorkflowTimeout(seconds): ",
+)
+async def timeout_as_argument(ground: Ground) -> None:
+    @ground.face.workflow(name="checkout")
+    async def checkout(order: str = "") -> None: ...
+
+    await ground.face.start_workflow(checkout, timeout=60)
+
+
+@mistake(
+    "SetWorkflowID is called without `with`",
+    "SetWorkflowID('order-1')\nDBOS.start_workflow(checkout)",
+    "WARNING: SetWorkflowID(...) was made and not entered, so it has no effect; it is dropped at ",
+    "starts.py:",
+    "Write: with SetWorkflowID(...): DBOS.start_workflow(function, ...)",
+)
+async def id_without_with(ground: Ground) -> str:
+    SetWorkflowID("order-1")
+    return await ground.logged("was made and not entered")
+
+
+@mistake(
+    "The id of a workflow is assigned",
+    "DBOS.workflow_id = 'order-1'\nDBOS.start_workflow(checkout)",
+    "DBOS.workflow_id cannot be set: it tells which workflow the calling code is in",
+    "write: with SetWorkflowID('order-1'): DBOS.start_workflow(function, ...)",
+)
+async def assigned_id(ground: Ground) -> None:
+    DBOS.workflow_id = "order-1"  # type: ignore[assignment]
+
+
+@mistake(
+    "A workflow is enqueued, as in dbos",
+    "from tidings import Queue",
+    "ImportError: tidings has no attribute 'Queue': tidings has no queues",
+    "DBOS.start_workflow(function, ...) runs a workflow in the background",
+)
+async def queue(ground: Ground) -> None:
+    exec("from tidings import Queue")  # noqa: S102
+
+
+@mistake(
+    "A workflow is scheduled, as in dbos",
+    "@DBOS.scheduled('0 8 * * *')",
+    "DBOS has no attribute 'scheduled': tidings has no schedules",
+    "with SetWorkflowID(f'report {day}'): DBOS.start_workflow(report)",
+)
+async def scheduled(ground: Ground) -> None:
+    DBOS.scheduled("0 8 * * *")  # type: ignore[attr-defined]
+
+
+@mistake(
+    "A workflow is started through a client",
+    "client.start_workflow(checkout)",
+    "DBOSClient has no attribute 'start_workflow",
+    "a client starts no workflows",
+    "DBOS.launch(execute=False)",
+)
+async def started_by_a_client(ground: Ground) -> None:
+    with DBOSClient(system_database_url=ground.app.database_url) as client:
+        await ground.face.on(client).start_workflow(1)
+
+
+@mistake(
+    "An operation is misspelt",
+    "DBOS.recieve('approval')",
+    "DBOS has no attribute 'recieve'; did you mean DBOS.recv?",
+)
+async def misspelt_operation(ground: Ground) -> None:
+    DBOS.recieve("approval")  # type: ignore[attr-defined]
+
+
+@mistake(
+    "An error is imported from tidings",
+    "from tidings import DBOSWorkflowCancelledError",
+    "ImportError: tidings has no 'DBOSWorkflowCancelledError': the errors are in a module of their own. Write: "
+    "from tidings.error import DBOSWorkflowCancelledError",
+)
+async def error_of_the_package(ground: Ground) -> None:
+    exec("from tidings import DBOSWorkflowCancelledError")  # noqa: S102
+
+
+@mistake(
+    "A handle is used like a future",
+    "DBOS.start_workflow(checkout).result()",
+    "WorkflowHandle has no attribute 'result'; did you mean get_result()?",
+)
+async def handle_like_a_future(ground: Ground) -> None:
+    WorkflowHandle("order-1", DBOS).result()  # type: ignore[attr-defined]
 
 
 @mistake(

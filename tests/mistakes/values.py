@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.mistakes.ground import Ground, mistake
 from tests.support.face import off_loop
-from tidings import DBOS, SetWorkflowID, WorkflowHandle
+from tidings import DBOS, SetWorkflowID, WorkflowHandle, WorkflowHandleAsync
 
 
 class Basket:
@@ -267,12 +267,77 @@ async def circle_sent(ground: Ground) -> None:
 @mistake(
     "A large file is sent as a message",
     "DBOS.send('order-1', pathlib.Path('film.mp4').read_bytes())",
-    "the message to workflow 'order-1' takes",
+    "the message to workflow 'order-1' would take",
     "more than the 16,777,216 a value may have",
-    "store it elsewhere and pass a reference",
+    "store large data elsewhere and pass a reference",
 )
 async def large_message(ground: Ground) -> None:
     await ground.face.send("order-1", "x" * (16 * 1024 * 1024 + 1))
+
+
+@mistake(
+    "A def workflow returns the coroutine of an async workflow",
+    "@DBOS.workflow()\ndef checkout():\n    return invoice('order-1')   # an async def workflow",
+    "$: the coroutine invoice() cannot be stored; a def cannot await it. It is a workflow, so write: "
+    "DBOS.start_workflow(invoice, ...).get_result(); or make the def an async def",
+)
+async def workflow_not_awaited(ground: Ground) -> None:
+    @DBOS.workflow(name="invoice")
+    async def invoice(order: str) -> str:
+        return order
+
+    call = invoice("order-1")
+
+    @DBOS.workflow(name="checkout")
+    def checkout() -> Any:
+        return call
+
+    try:
+        await off_loop(checkout)
+    finally:
+        call.close()
+
+
+@mistake(
+    "A def uses an async handle",
+    "result = handle.get_result()   # of DBOS.start_workflow_async, in a def\nDBOS.send('order-1', result)",
+    "$: the coroutine WorkflowHandleAsync.get_result() cannot be stored; a def cannot await it. Write: "
+    "DBOS.get_result(handle.workflow_id)",
+)
+async def async_handle_in_a_def(ground: Ground) -> None:
+    result: Any = WorkflowHandleAsync("order-1", DBOS).get_result()
+    try:
+        await off_loop(DBOS.send, "order-1", result)
+    finally:
+        result.close()
+
+
+@mistake(
+    "A workflow is a class method, and its class is not decorated",
+    "class Shop:\n    @DBOS.workflow()\n    @classmethod\n    def checkout(cls): ...\n\nShop.checkout()",
+    "workflow 'checkout' is a class method of Shop, which is not registered",
+    "write @DBOS.dbos_class() above class Shop",
+)
+async def class_method_without_class(ground: Ground) -> None:
+    class Shop:
+        @classmethod
+        @ground.face.workflow(name="checkout")
+        async def checkout(cls) -> None: ...
+
+    await Shop.checkout()
+
+
+@mistake(
+    "A method is called on its class",
+    "Shop.checkout()   # not: Shop('main').checkout()",
+    "missing a required argument: 'self'; it is a method: call it on an object of its class",
+)
+async def method_on_class(ground: Ground) -> None:
+    class Shop:
+        @ground.face.workflow(name="checkout")
+        async def checkout(self) -> None: ...
+
+    await Shop.checkout()  # type: ignore[call-arg]
 
 
 @mistake(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tidings import store as stores
+from tidings.api.absent import missing_of_client
 from tidings.api.caller import require_loop
 from tidings.api.completing import Completing
 from tidings.api.config import check_schema, check_serializer
+from tidings.api.dbos import DBOS
 from tidings.api.events import Events
 from tidings.api.managing import Management
 from tidings.api.messages import Messages
@@ -82,6 +84,11 @@ class DBOSClient(Management, Completing, Messages, Events, Streams):
     def __repr__(self) -> str:
         engine = getattr(self, "_engine", None)
         return f"<DBOSClient of {engine.store.name}>" if engine is not None else "<DBOSClient of no database>"
+
+    if not TYPE_CHECKING:  # A type checker would accept any name.
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_of_client(name, dir(type(self)), dir(DBOS))
 
     def check_connection(self) -> None:
         """Check, within 10 s, that the database answers and accepts this client's writes.

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 from contextvars import ContextVar
+from types import FrameType
 
 from tidings.api.naming import as_users_write_it
 from tidings.core.history import Run
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.starting import WorkflowLimit
 from tidings.limits import Seconds, check_id, check_time_limit
+
+logger = logging.getLogger("tidings")
 
 
 class _Block:
@@ -44,8 +49,33 @@ def _without(blocks: _Blocks, manager: object) -> _Blocks:
     return blocks
 
 
+class _Manager(contextlib.AbstractContextManager[None]):
+    """A context manager. It warns if it is dropped without having been entered: then it has done nothing."""
+
+    _is_used = True  # Until it is made: its constructor may fail.
+
+    def __enter__(self) -> None:
+        self._is_used = True
+
+    def __del__(self) -> None:
+        if not self._is_used:
+            with contextlib.suppress(Exception):  # At the end of the program, say.
+                _say_unused(type(self).__name__, sys._getframe(1))
+
+
+def _say_unused(name: str, dropped: FrameType) -> None:
+    logger.warning(
+        "%s(...) was made and not entered, so it has no effect; it is dropped at %s:%d. Write: with %s(...): "
+        "DBOS.start_workflow(function, ...)",
+        name,
+        dropped.f_code.co_filename,
+        dropped.f_lineno,
+        name,
+    )
+
+
 @as_users_write_it
-class SetWorkflowID(contextlib.AbstractContextManager[None]):
+class SetWorkflowID(_Manager):
     """Give an id to the first workflow that is started in the block.
 
     The id is an idempotency key: starting a workflow with the same id again returns the existing one.
@@ -59,8 +89,10 @@ class SetWorkflowID(contextlib.AbstractContextManager[None]):
 
     def __init__(self, workflow_id: str) -> None:
         self._workflow_id = check_id(workflow_id, "workflow_id")
+        self._is_used = False
 
     def __enter__(self) -> None:
+        super().__enter__()
         block = _Block(self)
         block.ids.append(self._workflow_id)
         _ids.set((*_ids.get(), block))
@@ -70,7 +102,7 @@ class SetWorkflowID(contextlib.AbstractContextManager[None]):
 
 
 @as_users_write_it
-class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
+class SetWorkflowTimeout(_Manager):
     """Limit the time that each workflow started in the block may take, from its start to its end.
 
     At its deadline the workflow is cancelled, and so are its children: they inherit the deadline, unless they are
@@ -89,8 +121,10 @@ class SetWorkflowTimeout(contextlib.AbstractContextManager[None]):
             TypeError, DBOSLimitError: the time is something else.
         """
         self._limit = WorkflowLimit(check_time_limit(workflow_timeout_sec, "workflow_timeout_sec"))
+        self._is_used = False
 
     def __enter__(self) -> None:
+        super().__enter__()
         block = _Block(self)
         block.limit, block.run = self._limit, _current_run()
         _limits.set((*_limits.get(), block))

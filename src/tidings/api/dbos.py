@@ -20,6 +20,7 @@ from tidings.api.managing import Management
 from tidings.api.messages import OwnMessages
 from tidings.api.naming import as_users_write_it
 from tidings.api.parallel import Parallel
+from tidings.api.sealed import Sealed, SealedInstance
 from tidings.api.steps import Steps, StepStatus, step_status_of
 from tidings.api.streams import OwnStreams
 from tidings.api.workflows import Workflows
@@ -70,7 +71,19 @@ class Launched:
 
 
 @as_users_write_it
-class DBOS(Workflows, Classes, Steps, Parallel, Management, Completing, OwnMessages, OwnEvents, OwnStreams):
+class DBOS(
+    SealedInstance,
+    Workflows,
+    Classes,
+    Steps,
+    Parallel,
+    Management,
+    Completing,
+    OwnMessages,
+    OwnEvents,
+    OwnStreams,
+    metaclass=Sealed,
+):
     """Durable workflows that communicate. There is one `DBOS` per process, and all operations are on the class."""
 
     is_one = True

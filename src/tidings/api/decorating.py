@@ -123,8 +123,12 @@ def not_a_workflow(func: Any, called: str) -> TypeError:
     if inspect.iscoroutine(func):
         name = called_name(func)
         return TypeError(f"{takes}: write {called}({name}, ...), not {called}({name}(...))")
-    if isinstance(func, str):
-        return TypeError(f"{takes}, not a name: write {called}({func.rpartition('.')[2]}, ...), without quotes")
+    if isinstance(func, str) and all(each.isidentifier() for each in func.split(".")):
+        name = func.rpartition(".")[2]
+        return TypeError(
+            f"{takes}, not a name: write {called}({name}, ...), without quotes. If {func!r} is what the workflow "
+            f"returned, it has run already: write {called}(function, ...), without calling the function"
+        )
     if isinstance(func, functools.partial):
         name = called_name(func)
         return TypeError(f"{takes}, not a functools.partial: write {called}({name}, ...) with all arguments")

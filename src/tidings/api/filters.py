@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypedDict
 
 from tidings.model import Status, WorkflowFilter
-from tidings.slips import nearest, plainly
+from tidings.slips import called_name, nearest, plainly
 
 Time = datetime | str
 
@@ -18,7 +18,8 @@ class WorkflowFilters(TypedDict, total=False):
 
     Keys:
         workflow_ids: only workflows with one of these ids.
-        status: only workflows with this status, or one of several: PENDING, SUCCESS, ERROR, CANCELLED.
+        status: only workflows with this status, or one of several: PENDING, SUCCESS, ERROR, CANCELLED,
+            MAX_RECOVERY_ATTEMPTS_EXCEEDED.
         start_time: only workflows started then or later: a `datetime`, or a string in ISO 8601. Without a time zone it
             is local time.
         end_time: only workflows started then or earlier.
@@ -63,7 +64,7 @@ def filter_from(filters: WorkflowFilters) -> WorkflowFilter:
         if key not in WorkflowFilters.__annotations__:
             near = nearest(key, WorkflowFilters.__annotations__)
             known = f"did you mean {near!r}?" if near else "filters: " + ", ".join(WorkflowFilters.__annotations__)
-            raise TypeError(f"DBOS.list_workflows has no filter {key!r}; {known}")
+            raise TypeError(f"it has no filter {key!r}; {known}")
     workflow_ids, status = filters.get("workflow_ids"), filters.get("status")
     if isinstance(workflow_ids, str):
         raise TypeError(f"workflow_ids is a list of ids; for one, write [{workflow_ids!r}]")
@@ -92,12 +93,24 @@ def _texts(value: str | Sequence[str] | None, what: str) -> tuple[str, ...] | No
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, Iterable):
-        raise TypeError(f"{what} must be strings, not {plainly(value)}")
+        raise TypeError(
+            f"{what} must be {'' if what == 'workflow_ids' else 'a string or '}a list of strings, not "
+            f"{_named(value, what)}"
+        )
     texts = tuple(value)
     for each in texts:
         if not isinstance(each, str):
-            raise TypeError(f"each of {what} must be a string, not {plainly(each)}")
+            raise TypeError(f"each of {what} must be a string, not {_named(each, what)}")
     return texts
+
+
+def _named(value: object, what: str) -> str:
+    """Name a value that is no string. A function is filtered by its name."""
+    workflow = getattr(value, "__tidings_workflow__", None)
+    name = workflow.name if workflow is not None else getattr(value, "__qualname__", None)
+    if what != "name" or not isinstance(name, str) or not callable(value):
+        return plainly(value)
+    return f"the function {called_name(value)}; write name={name!r}"
 
 
 def _text(value: str | None, what: str) -> str | None:

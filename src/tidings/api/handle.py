@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from tidings.api.absent import missing_of_handle
 from tidings.api.caller import Face, refuse_running_loop
 from tidings.api.naming import as_users_write_it
 from tidings.core import targets
@@ -110,6 +111,12 @@ class _Handle(Generic[R]):
     def get_workflow_id(self) -> str:
         """Return the workflow's id."""
         return self.workflow_id
+
+    if not TYPE_CHECKING:  # A type checker would accept any name.
+
+        def __getattr__(self, name: str) -> Any:
+            of_face = () if name.startswith("_") else dir(self._face)
+            raise missing_of_handle(type(self).__name__, name, of_face)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.workflow_id!r})"

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from tidings import limits
 from tidings.api import filters
 from tidings.error import DBOSException, DBOSLimitError
-from tidings.slips import nearest
+from tidings.slips import nearest, synonym_of
 
 C = TypeVar("C", bound=type)
 
@@ -30,6 +30,21 @@ _MISSING: Final = re.compile(r"missing \d+ required .*")
 _CHECKS: Final = (limits.__file__, filters.__file__)  # Their errors begin with the parameter.
 
 _HOLD_URLS: Final = {"config", "system_database_url"}  # parameters
+# What is no parameter anywhere: how it is written instead.
+_ELSEWHERE: Final = {
+    **dict.fromkeys(
+        ("workflow_id", "id", "idempotency_key", "task_id", "workflow_uuid"),
+        "to choose the id, write: with SetWorkflowID('...'): DBOS.start_workflow(function, ...)",
+    ),
+    **dict.fromkeys(
+        ("timeout", "timeout_seconds", "workflow_timeout", "workflow_timeout_sec", "time_limit"),
+        "to limit the time, write: with SetWorkflowTimeout(seconds): DBOS.start_workflow(function, ...)",
+    ),
+}
+_OF_STEPS: Final = ("max_attempts", "interval_seconds", "backoff_rate", "should_retry", "retries_allowed")
+_OF_STEPS_ONLY: Final = (
+    "a workflow is not retried when it fails, but its steps are: @DBOS.step(retries_allowed=True, max_attempts=...)"
+)
 
 _SAYS_WHERE: Final = ("DBOS", "step '", "workflow '")
 
@@ -45,7 +60,7 @@ def as_users_write_it(public: C) -> C:
             continue
         shown = public.__name__ if name == "__init__" else f"{public.__name__}.{name}"
         own = _telling(_named(function, f"{public.__name__}.{name}"), shown)
-        setattr(public, name, own if method is function else type(method)(own))
+        type.__setattr__(public, name, own if method is function else type(method)(own))  # `DBOS` is sealed.
     return public
 
 
@@ -134,7 +149,8 @@ def said_of_call(text: str, signature: inspect.Signature, shown: str) -> str:
     parameters = [each for each in signature.parameters.values() if each.name not in ("self", "cls", "nothing")]
     by_name = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     if found := _UNKNOWN.search(text):
-        return f"{shown}() {found[0]}; {_meant(found[1], by_name)}"
+        elsewhere = _of_workflow(found[1]) if shown == "DBOS.workflow" else None
+        return f"{shown}() {found[0]}; {elsewhere or _meant(found[1], by_name)}"
     if found := _TOO_MANY.search(text):
         keywords = [f"{each.name}=" for each in parameters if each.kind is each.KEYWORD_ONLY]
         return f"{shown}() {found[0]}" + (f"; by keyword it takes {', '.join(keywords)}" if keywords else "")
@@ -147,14 +163,31 @@ def said_of_call(text: str, signature: inspect.Signature, shown: str) -> str:
 
 
 def meant_in(text: str, signature: inspect.Signature) -> str:
-    """Return a question: the parameter that may be meant, if a call of the user's own function fails with `text`."""
+    """Return what may be meant, if a call of the user's own workflow fails with `text`."""
+    if "missing a required argument: 'self'" in text:
+        return "; it is a method: call it on an object of its class"
     found = _UNKNOWN.search(text)
-    near = None if found is None else nearest(found[1], signature.parameters)
-    return "" if near is None else f"; did you mean {near}=?"
+    if found is None:
+        return ""
+    near, elsewhere = nearest(found[1], signature.parameters), _ELSEWHERE.get(found[1])
+    hints = [] if near is None else [f"did you mean {near}=?"]
+    return "".join(f"; {each}" for each in ([elsewhere] if elsewhere else []) + hints)
+
+
+def _of_workflow(name: str) -> str | None:
+    """Return what may be meant by an unknown parameter of `@DBOS.workflow`: something that it does not take."""
+    if name in _OF_STEPS or synonym_of(name, _OF_STEPS) is not None:
+        return _OF_STEPS_ONLY
+    return _ELSEWHERE.get(name)
+
+
+def meant_retry(name: str, near: str) -> str:
+    """Return what to add, if an option of a step that needs retries is meant under another name."""
+    return " It needs retries_allowed=True" if near in _OF_STEPS[:4] and name != near else ""
 
 
 def _meant(name: str, known: list[str]) -> str:
     near = nearest(name, known)
     if near is not None:
-        return f"did you mean {near}=?"
+        return f"did you mean {near}=?{meant_retry(name, near)}"
     return f"it takes {', '.join(f'{each}=' for each in known)}" if known else "it takes none"

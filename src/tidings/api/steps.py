@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tidings.api.caller import refuse_running_loop
 from tidings.api.decorating import STEP, check_function, gives_values_one_by_one, is_async, name_for, refuse_bare
+from tidings.api.naming import meant_retry
 from tidings.api.retries import (
     DEFAULT_ATTEMPTS,
     DEFAULT_BACKOFF_RATE,
@@ -349,7 +350,7 @@ def _check_options(options: object) -> None:
     for key in options:
         if key not in known:
             near = nearest(key, known)
-            hint = f"did you mean {near!r}?" if near else f"options: {', '.join(sorted(known))}"
+            hint = f"did you mean {near!r}?{meant_retry(key, near)}" if near else f"options: {', '.join(sorted(known))}"
             raise TypeError(f"DBOS.run_step has no option {key!r}; {hint}")
 
 

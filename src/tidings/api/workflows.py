@@ -7,6 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tidings.api.caller import Face, refuse_running_loop, require_loop
@@ -28,7 +29,7 @@ from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.drive import drive, drive_async
 from tidings.engine.runs.loops import running_loop
 from tidings.engine.runs.receivers import Receiver
-from tidings.engine.runs.registry import WorkflowFunction
+from tidings.engine.runs.registry import WorkflowFunction, is_defined_in
 from tidings.engine.runs.starting import Start
 from tidings.engine.runs.thread_calls import call_here
 from tidings.error import (
@@ -44,7 +45,7 @@ from tidings.limits import (
     check_recovery_attempts,
     check_seconds,
 )
-from tidings.slips import called_name, given
+from tidings.slips import called_name, given, is_workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -248,6 +249,7 @@ def _awaiting_wrapper(function: WorkflowFunction) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         return await _call_async(function, args, kwargs)
 
+    is_workflow(cast(FunctionType, call))
     return call
 
 
@@ -300,8 +302,8 @@ def _start(
         function.check_call(args, kwargs)  # A wrong argument fails here, not in a recorded workflow.
     except TypeError as error:
         takes = f"{called_name(function.function)}{function.signature}"
-        near = meant_in(str(error), function.signature)
-        raise TypeError(f"workflow {function.name!r}: {error}{near}; it takes {takes}") from None
+        hint = meant_in(str(error), function.signature)
+        raise TypeError(f"workflow {function.name!r}: {error}{hint}; it takes {takes}") from None
 
     def choose_id() -> str | None:
         caller.check_attempt()  # Again: dumping large arguments takes time.
@@ -318,6 +320,7 @@ def _start(
 def _receiver(function: WorkflowFunction, args: tuple[Any, ...]) -> Receiver | None:
     """Return the class or instance that a workflow is called on, if it is a method."""
     if not REGISTRY.is_method(function):
+        _refuse_class_that_is_not_registered(function, args)
         return None
     if not args:
         raise TypeError(f"workflow {function.name!r} is a method: call it on an object of its class, or on the class")
@@ -328,6 +331,15 @@ def _receiver(function: WorkflowFunction, args: tuple[Any, ...]) -> Receiver | N
             f"a recovery could not find it: {_how_to_register(args[0])}"
         )
     return receiver
+
+
+def _refuse_class_that_is_not_registered(function: WorkflowFunction, args: tuple[Any, ...]) -> None:
+    """Refuse a class method of a class that is not decorated. The class would count as an argument, to be stored."""
+    if args and isinstance(args[0], type) and is_defined_in(function.function, args[0]):
+        raise TypeError(
+            f"workflow {function.name!r} is a class method of {called_name(args[0])}, which is not registered, so a "
+            f"recovery could not find it: {_how_to_register(args[0])}"
+        )
 
 
 def _shown(target: object) -> str:

@@ -138,7 +138,7 @@ class Registry:
                 continue
             function = attribute.__func__ if isinstance(attribute, classmethod) else attribute
             workflow = getattr(function, "__tidings_workflow__", None)
-            if isinstance(workflow, WorkflowFunction) and _is_defined_in(workflow.function, target):
+            if isinstance(workflow, WorkflowFunction) and is_defined_in(workflow.function, target):
                 with self._lock:
                     self._methods.add(workflow.name)
 
@@ -190,7 +190,7 @@ def _positional(signature: inspect.Signature) -> tuple[float, float]:
     return fewest, most
 
 
-def _is_defined_in(function: Callable[..., Any], target: type) -> bool:
+def is_defined_in(function: Callable[..., Any], target: type) -> bool:
     """Tell whether a function was defined in the body of a class or of one of its bases, not only assigned there."""
     plain = plain_function(function)
     if plain is None:
