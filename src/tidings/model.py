@@ -161,7 +161,7 @@ class NewWorkflow(Struct, frozen=True, gc=False):
     deadline_ms: int | None = None  # when the timeout ends
     program: str | None = None  # the name of the program that starts it; only this program executes it
     is_id_chosen: bool = False  # the program chose the id and may have used it before; otherwise it is random
-    is_owned: bool = True  # if False, any process that can execute it may claim it
+    is_owned: bool = True  # if False, it has epoch 0, and any process that can execute it may claim it
 
 
 class Outcome(Struct, frozen=True, gc=False):

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import gc
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import App
+from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Face, off_loop
 from tidings import DBOS, JSONSerializer, PickleSerializer, SendMessage, SetWorkflowID, WorkflowHandle
 from tidings.error import DBOSSerializationError
@@ -305,3 +306,66 @@ def test_a_value_is_no_slip(value: Any) -> None:
 )
 def test_a_function_is_called_by_its_name(function: Any, name: str) -> None:
     assert called_name(function) == name
+
+
+# --- tasks that fail and that no code awaits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls", ["a step", "nothing"])
+async def test_a_failed_task_that_a_workflow_does_not_await_is_logged_with_the_workflow(
+    app: App, log: Sightings, calls: str
+) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+    async def lose() -> None:
+        if calls == "a step":
+            await DBOS.run_step_async({"name": "len"}, len, "")
+        raise ValueError("lost")
+
+    async def awaited() -> None:
+        raise KeyError("found")
+
+    @DBOS.workflow(name="losing")
+    async def losing() -> None:
+        left = asyncio.create_task(lose())
+        while not left.done():
+            await DBOS.sleep_async(0)
+        del left
+        gc.collect()
+        with contextlib.suppress(KeyError):
+            await asyncio.create_task(awaited())
+
+    with SetWorkflowID("w"):
+        await losing()
+    while not reported:  # The thread that ran the step may hold the task for a moment.
+        gc.collect()
+        await asyncio.sleep(0)
+    said = (
+        f"a task of workflow 'w', which runs {lose.__qualname__}(), has failed, and no code of the workflow awaits it: "
+        "ValueError: lost. So the workflow did not notice. Await the task, or create it in an asyncio.TaskGroup"
+    )
+    assert [line for line in log.seen if "a task of" in line] == [said]
+    assert len(reported) == 1, "asyncio reports its traceback"
+
+
+async def test_tasks_of_other_code_and_of_steps_are_asyncios_alone(app: App, log: Sightings) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+    async def lose() -> None:
+        raise ValueError("lost")
+
+    @DBOS.step(name="losing in a step")
+    async def step() -> None:
+        await asyncio.wait([asyncio.create_task(lose())])
+
+    @DBOS.workflow(name="losing")
+    async def losing() -> None:
+        await step()
+
+    await losing()
+    await asyncio.wait([asyncio.create_task(lose())])
+    gc.collect()
+    assert len(reported) == 2
+    assert not [line for line in log.seen if "a task of" in line]

@@ -2,8 +2,9 @@
 
 import io
 import logging
+import logging.config
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,72 @@ def test_a_program_sees_its_lines_and_what_fails(tmp_path: Path) -> None:
     assert [line.partition(" ")[2] for line in said[:1]] == ["INFO in the workflow"]
     assert sum("(order) has failed: ValueError: boom" in line for line in said) == 1
     assert said[-1] == "ValueError: boom"
+
+
+# --- a configuration that switches loggers off --------------------------------------------------------------------
+
+
+@pytest.fixture
+def _enabled_again() -> Iterator[None]:
+    loggers = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    before = [(each, each.disabled) for each in loggers]
+    yield
+    for logger, disabled in before:
+        logger.disabled = disabled
+
+
+CONFIGURED: dict[str, Any] = {"version": 1, "root": {"level": "WARNING"}}
+FILE = """
+[loggers]
+keys=root
+[handlers]
+keys=
+[formatters]
+keys=
+[logger_root]
+level=WARNING
+handlers=
+"""
+
+
+@pytest.mark.parametrize("name", ["tidings", "tidings.workflows", "tidings.store"])
+@pytest.mark.parametrize("is_shown", [True, False])
+@pytest.mark.usefixtures("_enabled_again")
+def test_a_configuration_that_does_not_name_our_loggers_leaves_them_on(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_shown: bool
+) -> None:
+    """Whether `DBOS` was configured before, or the program has only imported tidings."""
+    logger, other = logging.getLogger(name), logging.getLogger("another library")
+    if is_shown:
+        logs.show()
+    else:
+        monkeypatch.setattr(logger, "__class__", type("Plain", (logs._Kept, logging.Logger), {}))
+    configure: list[Callable[[], object]] = [
+        lambda: logging.config.dictConfig(CONFIGURED),
+        lambda: logging.config.fileConfig(io.StringIO(FILE)),
+    ]
+    for each in configure:
+        other.disabled = False
+        each()
+        assert other.disabled, "this is what a configuration does"
+        assert not logger.disabled
+        assert logger.isEnabledFor(logging.ERROR)
+
+
+@pytest.mark.usefixtures("_enabled_again")
+def test_a_program_may_switch_our_loggers_off_itself() -> None:
+    logs.show()
+    logging.getLogger("tidings").disabled = True
+    assert not TIDINGS.isEnabledFor(logging.ERROR)
+    logging.config.dictConfig(CONFIGURED)
+    assert TIDINGS.disabled
+
+
+def test_our_loggers_are_kept_as_soon_as_tidings_is_imported() -> None:
+    code = (
+        "import logging.config, tidings\n"
+        "logging.config.dictConfig({'version': 1})\n"
+        "print(any(logging.getLogger(each).disabled for each in ('tidings', 'tidings.workflows', 'tidings.store')))"
+    )
+    ran = programs.run(*programs.python("-c", code))
+    assert ran.stdout.strip() == "False"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -108,6 +109,25 @@ async def test_what_it_starts_another_process_executes_at_once(
         assert (status.executor_id, status.app_version) == (other.executor_id, "its own")
         assert status.recovery_attempts == 0
         assert await face.get_result("one") == 42
+
+
+async def test_the_log_says_that_it_was_never_executed_before(
+    script: App, face: Face, worker: Worker, log: Sightings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tidings")
+
+    @face.workflow(name="double")
+    async def double(number: int) -> int:
+        return 2 * number
+
+    await face.start(double, 1, workflow_id="one")
+    await face.start(double, 2, workflow_id="two")
+    with worker():
+        assert await face.get_result("two") == 4
+        await log.until(lambda seen: any("started by processes" in line for line in seen))
+    assert "began 2 workflows started by processes that execute none (execute=False)" in log.seen
+    assert not [line for line in log.seen if "recovered" in line or "is resumed" in line]
+    assert "workflow 'one' (double) begins" in log.seen
 
 
 @pytest.mark.parametrize("waits", ["a call", "its handle", "its id", "with a limit"])

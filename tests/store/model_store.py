@@ -234,7 +234,7 @@ class ModelStore:
             output=None,
             error=None,
             serialization=start.serialization,
-            epoch=1,
+            epoch=int(start.is_owned),
             executor_id=executor_id if start.is_owned else None,
             app_version=start.app_version,
             parent_id=start.parent_id,

@@ -131,12 +131,12 @@ def test_what_is_started_by_who_executes_nothing_is_anybodys_to_claim(process: P
     unowned = {each: replace(new(each, app_version=""), is_owned=False) for each in ("a", "b")}
     assert process.commit(*(Unit(start=each) for each in unowned.values())) == [APPLIED] * 2
     found = store.workflows(["a"])["a"]
-    assert (found.status, found.executor_id, found.epoch, found.app_version) == (Status.PENDING, None, 1, "")
+    assert (found.status, found.executor_id, found.epoch, found.app_version) == (Status.PENDING, None, 0, "")
     assert owned(store, "here") == (process.fence, {})
     assert [(each.app_version, each.executor_id, each.count) for each in store.pending_groups()] == [("", None, 2)]
     other = Process(store, "there")
     [claimed] = other.claim_records(app_version="v7", limit=1)
-    assert (claimed.workflow_id, claimed.executor_id, claimed.epoch) == ("a", "there", 2)
+    assert (claimed.workflow_id, claimed.executor_id, claimed.epoch) == ("a", "there", 1)
     assert (claimed.app_version, claimed.recovery_attempts) == ("v7", 0)
     assert [each.app_version for each in other.reclaim("a")] == ["v7"]
     assert process.claim(app_version="v8") == ["b"]

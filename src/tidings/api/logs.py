@@ -8,6 +8,11 @@ The program configures logging by giving a handler to the root logger, to "tidin
 on only its configuration counts: its levels apply, and no line is shown twice. Each record checks this, because a
 program may configure logging whenever it likes.
 
+`logging.config.dictConfig` and `fileConfig` switch off all loggers that exist and that the configuration does not name:
+`disable_existing_loggers` is true by default. Our loggers exist as soon as tidings is imported, so the errors of failed
+workflows would be lost without a word. They are not switched off in this way. A program silences them by their level,
+by `logger.disabled = True`, or by naming them in its configuration.
+
 The start and end of each workflow ("tidings.workflows") are shown only if `log_level` is set. Otherwise a program that
 starts thousands of workflows would write two lines for each. The same holds for the store's own messages
 ("tidings.store").
@@ -26,8 +31,25 @@ _LOGGER: Final = logging.getLogger("tidings")
 _OTHERS: Final = (logging.getLogger("tidings.workflows"), logging.getLogger("tidings.store"))
 _ROOT: Final = logging.root
 _OF_DBOS: Final = logging.getLogger("dbos")  # Programs written for dbos configure this logger.
+_CONFIG: Final = "logging.config"
 _FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
 _TIME: Final = "%H:%M:%S"
+
+
+class _Kept(logging.Logger):
+    """A logger that a configuration which does not name it leaves on.
+
+    It is mixed into the class of the existing logger, because the program may have chosen a class for loggers.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return bool(vars(self).get("disabled", False))
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        if not (value and sys._getframe(1).f_globals.get("__name__") == _CONFIG):
+            vars(self)["disabled"] = value
 
 
 class _Fallback(logging.Handler):
@@ -51,11 +73,10 @@ class _Fallback(logging.Handler):
 _FALLBACK: Final = _Fallback()
 
 
-class _Leveled(logging.Logger):
+class _Leveled(_Kept):
     """A logger of tidings. It has a level of its own while the program has configured no logging.
 
-    It is mixed into the class of the existing logger, because the program may have chosen a class for loggers. Each
-    workflow asks such a logger whether it is enabled, so the answer must be quick.
+    Each workflow asks such a logger whether it is enabled, so the answer must be quick.
     """
 
     fallback_level: int
@@ -70,7 +91,7 @@ class _Leveled(logging.Logger):
         # The base class caches the answer until a level is set. Here it also changes when a handler is added.
         if level < self.fallback_level and level < _ROOT.level and not (self.level or _LOGGER.level):
             return False  # Under both levels that may apply.
-        return not self.disabled and self.manager.disable < level and level >= self.getEffectiveLevel()
+        return not vars(self)["disabled"] and self.manager.disable < level and level >= self.getEffectiveLevel()
 
 
 def show(level: int | None = None) -> None:
@@ -112,9 +133,13 @@ def level_from(configured: object) -> int | None:
 
 
 def _adopt(logger: Any, level: int) -> None:
-    if not isinstance(logger, _Leveled):
-        logger.__class__ = type("TidingsLogger", (_Leveled, type(logger)), {})
+    _mix(logger, _Leveled)
     logger.fallback_level = level
+
+
+def _mix(logger: Any, kind: type[_Kept]) -> None:
+    if not isinstance(logger, kind):
+        logger.__class__ = type("TidingsLogger", (kind, type(logger)), {})
 
 
 def _is_configured(logger: logging.Logger) -> bool:
@@ -133,3 +158,7 @@ def _is_handled(logger: logging.Logger) -> bool:
     if len(own) > 1 or (own and own[0] is not _FALLBACK):
         return True
     return _LOGGER.propagate and bool(_ROOT.handlers)
+
+
+for _each in (_LOGGER, *_OTHERS):
+    _mix(_each, _Kept)

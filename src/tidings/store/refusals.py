@@ -19,6 +19,7 @@ from tidings.model import (
     Answer,
     Applied,
     InUse,
+    NewWorkflow,
     NoSuchWorkflow,
     NotPending,
     Stale,
@@ -140,16 +141,16 @@ class _Attempt(NamedTuple):
     def _decide_starts(self, units: Sequence[Unit]) -> None:
         for index, unit in enumerate(units):
             if unit.start is not None and index not in self.refusals:
-                self._start(index, unit.start.workflow_id)
+                self._start(index, unit.start)
         for index, unit in enumerate(units):
             if unit.start is not None and unit.start.parent_id is not None and index not in self.refusals:
                 self._is_pending(index, *_parent(unit))
 
-    def _start(self, index: int, workflow_id: str) -> None:
-        if workflow_id in self.states:
-            self.refusals[index] = Refusal("in use", (workflow_id,))
+    def _start(self, index: int, start: NewWorkflow) -> None:
+        if start.workflow_id in self.states:
+            self.refusals[index] = Refusal("in use", (start.workflow_id,))
         else:
-            self.states[workflow_id] = (lifecycle.FIRST.value, 1)
+            self.states[start.workflow_id] = (lifecycle.FIRST.value, int(start.is_owned))
             self.counted_on.add(index)
 
     def _find_destinations(self, index: int, unit: Unit) -> None:

@@ -209,7 +209,7 @@ class Supervisor:
 
     def _claim_of_others(
         self, dead: Collection[str], names: Collection[str], reserved: Collection[str] | None, limit: int
-    ) -> int:
+    ) -> list[WorkflowRecord]:
         """Claim workflows that these dead executors own, and workflows without an owner; see `Store.claim`."""
         return self._claim(
             lambda store: store.claim(self._parts.committer.executor, dead, names, self._app_version, limit, reserved)
@@ -250,8 +250,8 @@ class Supervisor:
         """Claim again, in the committer's thread, those that this process still does not execute."""
         return store.reclaim(self._parts.committer.executor, self._runner.unattended(ids))
 
-    def _claim(self, claim: Callable[[Store], list[WorkflowRecord]]) -> int:
-        """Claim workflows and execute them. Returns how many there were.
+    def _claim(self, claim: Callable[[Store], list[WorkflowRecord]]) -> list[WorkflowRecord]:
+        """Claim workflows and execute them.
 
         The claim goes through the committer's inbox, so it comes after all units that earlier runs handed over.
         """
@@ -265,9 +265,10 @@ class Supervisor:
             return claimed, self._runner.generation  # Only this thread, the committer's, changes it.
 
         with self._runner.claiming():
+            claimed: list[WorkflowRecord]
             claimed, generation = self._parts.committer.call(note_generation, parks=True).result()
             self._execute(claimed, generation)
-        return len(claimed)
+        return claimed
 
     def _execute(self, claimed: list[WorkflowRecord], generation: int) -> None:
         if not claimed:

@@ -21,15 +21,17 @@ from tidings.engine.ownership.leases import LeaseObserver
 from tidings.engine.ownership.progress import alive_of
 from tidings.engine.runs.port import Parts
 from tidings.engine.runs.registry import Registry
-from tidings.model import ANY_VERSION, Executor, PendingGroup
+from tidings.model import ANY_VERSION, Executor, PendingGroup, WorkflowRecord
 from tidings.store.protocol import KEEP_EXECUTORS_MS
 
 logger = logging.getLogger("tidings")
 
 CLAIM_TOGETHER: Final = 200
 
-# (dead owners, names of workflows, reserved versions, limit) -> how many were claimed; see `Store.claim`
-Claim = Callable[[Collection[str], Collection[str], Collection[str] | None, int], int]
+# (dead owners, names of workflows, reserved versions, limit) -> those that were claimed; see `Store.claim`
+Claim = Callable[[Collection[str], Collection[str], Collection[str] | None, int], Collection[WorkflowRecord]]
+
+_FIRST_EPOCH: Final = 1  # of a workflow that no process has executed before this claim
 
 
 class _Rules(NamedTuple):
@@ -166,17 +168,20 @@ class Takeover:
     def _take(self, owners: Collection[str], rules: _Rules, orphans: int, survivors: int) -> None:
         share = orphans if self._left_some else share_of(orphans, survivors)
         self._left_some = share < orphans
-        total = 0
+        total = fresh = 0
         while True:
             together = min(CLAIM_TOGETHER, share - total)
-            count = self._claim(owners, rules.names, rules.reserved, together)
-            total += count
-            if count < together or total == share:
+            claimed = self._claim(owners, rules.names, rules.reserved, together)
+            total += len(claimed)
+            fresh += sum(each.epoch == _FIRST_EPOCH for each in claimed)
+            if len(claimed) < together or total == share:
                 break
-        if total:
-            logger.info(
-                "recovered %d pending workflow%s that ended processes left%s",
-                total,
-                "s" * (total > 1),
-                f"; {orphans - share} left for other processes" if self._left_some else "",
-            )
+        left = f"; {orphans - share} left for other processes" if self._left_some else ""
+        if total > fresh:
+            _say("recovered %d pending workflow%s that ended processes left%s", total - fresh, left)
+        if fresh:
+            _say("began %d workflow%s started by processes that execute none (execute=False)%s", fresh, left)
+
+
+def _say(text: str, count: int, left: str) -> None:
+    logger.info(text, count, "" if count == 1 else "s", left)

@@ -10,6 +10,8 @@ depends on hashes, and the hash of a task is its address. So these would differ 
 If a workflow's code creates a task, its hash depends on the task that created it, and on how many that task had created
 before. A replay creates the same tasks, and so the same sets.
 
+Such a task also says whose it is if it fails and no code awaits it. asyncio reports the error, but not the workflow.
+
 Two kinds of tasks are not changed: those of a task factory that the program has set (except asyncio's own factory), and
 those created by `asyncio.Task(...)` and not by their loop.
 """
@@ -17,7 +19,9 @@ those created by `asyncio.Task(...)` and not by their loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import logging
 import sys
 import threading
 import weakref
@@ -26,7 +30,10 @@ from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from tidings.core.history import Run
+from tidings.engine.runs.reports import said
 from tidings.engine.runs.scope import current
+
+logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
 
@@ -51,15 +58,25 @@ class Maker:
 class OrderedTask(asyncio.Task[Any]):
     """A task that a workflow's code has created, or that executes a workflow."""
 
-    __slots__ = ("_hash", "_maker")
+    __slots__ = ("_hash", "_maker", "_workflow_id")
 
-    def __init__(self, made: int, coroutine: Coroutine[Any, Any, Any], **named: Any) -> None:
+    def __init__(
+        self, made: int, coroutine: Coroutine[Any, Any, Any], workflow_id: str | None = None, **named: Any
+    ) -> None:
+        """Make the task. With a `workflow_id` it is one that the code of this workflow has created."""
         self._hash = made  # Before `__init__`, because that puts the task into a set.
         self._maker: Maker | None = None
+        self._workflow_id = workflow_id
         super().__init__(coroutine, **named)
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __del__(self) -> None:
+        if self._log_traceback and self._workflow_id is not None:  # Its error was not retrieved.
+            with contextlib.suppress(Exception):
+                _say_not_awaited(self, self._workflow_id)
+        super().__del__()
 
     @property
     def maker(self) -> Maker:
@@ -68,6 +85,21 @@ class OrderedTask(asyncio.Task[Any]):
             origin, number = divmod(self._hash, 1 << _BITS)
             self._maker = Maker(crc32(b"%d" % number, origin))
         return self._maker
+
+
+def _say_not_awaited(task: OrderedTask, workflow_id: str) -> None:
+    """Log a failed task that no code has awaited. asyncio then reports its error, with the traceback."""
+    coroutine = task.get_coro()
+    error = task._exception  # `exception()` would mark it as retrieved.
+    assert error is not None
+    logger.error(
+        "a task of workflow %r, which runs %s(), has failed, and no code of the workflow awaits it: %s. So the "
+        "workflow did not notice. Await the task, or create it in an asyncio.TaskGroup",
+        workflow_id,
+        getattr(coroutine, "__qualname__", "a coroutine"),
+        said(error),
+        extra={"workflow_id": workflow_id},
+    )
 
 
 # For tasks that are not ordered themselves: the main task of a loop in a blocking workflow, for example.
@@ -103,26 +135,30 @@ def _maker_of(run: Run) -> Maker:
 
 
 def _make(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], made: int, named: dict[str, Any]
+    loop: asyncio.AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Any],
+    made: int,
+    workflow_id: str | None,
+    named: dict[str, Any],
 ) -> asyncio.Task[Any] | None:
     factory: Any = loop.get_task_factory()
     if factory is not None:
         if factory is not getattr(asyncio, "eager_task_factory", None):
             return None
         named = {"eager_start": True, **named}
-    return OrderedTask(made, coroutine, loop=loop, **named)
+    return OrderedTask(made, coroutine, workflow_id, loop=loop, **named)
 
 
-def _made_by_code(loop: asyncio.AbstractEventLoop) -> int | None:
-    """Return the hash for a task that the running task creates; `None` if that is not a workflow's code."""
+def _made_by_code(loop: asyncio.AbstractEventLoop) -> tuple[int | None, str | None]:
+    """Return the hash for a task that the running task creates, and its workflow; `None` if that is no workflow's."""
     scope = current()
     creator = None if scope is None or scope.attempt is not None else asyncio.current_task(loop)
     if scope is None or creator is None:
-        return None
+        return None, None
     maker = creator.maker if isinstance(creator, OrderedTask) else _makers.get(creator)
     if maker is None:
         maker = _makers[creator] = _maker_of(scope.run)
-    return maker.next()
+    return maker.next(), scope.run.workflow_id
 
 
 class InOrder(set[T]):
@@ -175,12 +211,14 @@ def _settle_loop(loop_class: Any) -> None:
     original = loop_class.create_task
 
     def create_task(self: Any, coro: Any, **named: Any) -> asyncio.Task[Any]:
-        made = _root.made
+        made, workflow_id = _root.made, None
         if made is not None:
             _root.made = None  # An eager task creates others meanwhile.
         else:
-            made = _made_by_code(self)
-        task = None if made is None or not asyncio.iscoroutine(coro) else _make(self, coro, made, named)
+            made, workflow_id = _made_by_code(self)
+        task = None
+        if made is not None and asyncio.iscoroutine(coro):
+            task = _make(self, coro, made, workflow_id, named)
         if task is not None:
             return task
         plain: asyncio.Task[Any] = original(self, coro, **named)

@@ -258,6 +258,7 @@ class Workers:
             try:
                 job()
             finally:
+                del job  # An idle thread must not keep what it worked on, a task that failed, for example.
                 with self._changed:
                     self._leave(seat)
 

@@ -50,7 +50,7 @@ def lock(units: Units, *, all_or_nothing: bool = True) -> Iterator[StatementCall
     ids.update(each for unit in units for each in unit.cancels)
     needed = refusals.published_for(units) | refusals.parents(units)
     if all_or_nothing and needed:
-        begun = {(unit.start.workflow_id, 1) for unit in units if unit.start is not None}
+        begun = {(unit.start.workflow_id, int(unit.start.is_owned)) for unit in units if unit.start is not None}
         ended = {(unit.workflow_id or "", unit.epoch) for unit in units if unit.outcome is not None}
         any_epoch = {(workflow_id, None) for workflow_id, _ in begun | ended}
         needed.difference_update(begun, ended, any_epoch)

@@ -29,6 +29,7 @@ def row_of_start(start: NewWorkflow, executor_id: str) -> Row:
         start.name,
         start.inputs,
         start.serialization,
+        int(start.is_owned),  # `epoch`
         executor_id if start.is_owned else None,
         start.app_version,
         start.parent_id,

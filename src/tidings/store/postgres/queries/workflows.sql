@@ -29,8 +29,9 @@ started as (
         created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     )
     select
-        workflow_id, seq, 'PENDING', name, inputs, serialization, 1, case when is_owned = 1 then :executor_id::text end,
-        app_version, parent_id, created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
+        workflow_id, seq, 'PENDING', name, inputs, serialization,
+        is_owned,  -- the epoch: 0 if another process shall execute it
+        case when is_owned = 1 then :executor_id::text end, app_version, parent_id, created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     from given
     order by workflow_id collate "C"
     on conflict (workflow_id) do nothing

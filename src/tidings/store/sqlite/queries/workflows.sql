@@ -7,11 +7,12 @@ serialization, epoch, executor_id, app_version, parent_id, created_at_ms, update
 timeout_ms, deadline_ms, recovery_attempts, progress, program, stuck
 
 -- name: start_workflow
--- The workflow gets epoch 1 and the committing executor as its owner. Its id is free: that was checked before.
+-- The workflow gets epoch 1 and the committing executor as its owner; or epoch 0 and no owner, if another process shall
+-- execute it. Its id is free: that was checked before.
 insert into tidings_workflows (
     workflow_id, status, name, inputs, serialization, epoch, executor_id, app_version, parent_id,
     created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
-) values (?, 'PENDING', ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+) values (?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: workflow_states
 -- The states from which `refusals` decides which units apply. No other connection writes until this transaction ends.
