@@ -13,7 +13,7 @@ from tests.support.clock import ManualClock
 from tests.support.face import Face
 from tests.support.looking import look
 from tests.support.visitor import Visitor
-from tidings.engine.ownership.progress import neglected
+from tidings.engine.ownership.progress import neglected, who_executes
 from tidings.model import Executor, Status, WorkflowRecord
 
 FOREVER = 3_600
@@ -125,3 +125,45 @@ def test_what_is_known_of_a_workflow_that_nobody_executes(
     state = neglected(WORKFLOW, alive, "me", names)
     assert (None if state is None else state.is_certain) is is_certain
     assert why is None or (state is not None and why in state.why)
+
+
+@pytest.mark.parametrize(
+    ("alive", "names", "says"),
+    [
+        ([_executor("gone", pid=9)], ["order"], "it is running, in process 9 on host"),
+        ([_executor("me")], ["order"], "its process has ended; this process takes it over"),
+        ([_executor("b", pid=8), _executor("me")], ["order"], "its process has ended; this process takes it over"),
+        (
+            [_executor("me"), _executor("b", pid=8)],
+            ["other"],
+            "process 8 on host takes it over, if a workflow is regis",
+        ),
+        ([_executor("me")], ["other"], "no workflow of that name is registered in this process, the only running one"),
+        (
+            [_executor("b", pid=8)],
+            None,
+            "process 8 on host takes it over, if a workflow is registered there under its na",
+        ),
+        ([_executor("me", app_version=None)], None, "no running process has version '1'"),
+    ],
+)
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_what_a_wait_that_has_ended_says_of_the_functions_that_are_registered(
+    alive: list[Executor], names: list[str] | None, says: str, epoch: int
+) -> None:
+    said = who_executes(replace(WORKFLOW, epoch=epoch), alive, "me", names)
+    wanted = says if epoch else says.replace("its process has ended", "no process has executed it yet")
+    assert wanted in said
+    assert epoch or "its process has ended" not in said
+
+
+async def test_v5_a_wait_for_a_function_that_only_this_process_could_have_says_so(
+    app: App, face: Face, clock: ManualClock
+) -> None:
+    await _left_by_a_crash(app, face, "name", "renamed")
+    waiting = asyncio.ensure_future(face.get_result("w", timeout_seconds=1))
+    await app.waiting("end", "w")
+    clock.advance(1)
+    why = "no process executes it: its name is 'renamed', and no workflow of that name is registered in this process"
+    with pytest.raises(TimeoutError, match=why):
+        await waiting

@@ -16,6 +16,7 @@ from tests.support.engines import VERSION, FaultyEngine, make_engine, wait_until
 from tests.support.face import Face, off_loop
 from tests.support.looking import look
 from tidings import DBOS, SetWorkflowID, SetWorkflowTimeout
+from tidings.engine.runs.registry import Registry
 from tidings.error import (
     DBOSConflictingWorkflowError,
     DBOSSerializationError,
@@ -128,6 +129,38 @@ async def test_the_log_says_that_it_was_never_executed_before(
     assert "began 2 workflows started by processes that execute none (execute=False)" in log.seen
     assert not [line for line in log.seen if "recovered" in line or "is resumed" in line]
     assert "workflow 'one' (double) begins" in log.seen
+
+
+async def test_a_function_that_no_process_has_is_logged_by_those_that_lack_it(
+    script: App, face: Face, worker: Worker, log: Sightings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and only if no other process claims its workflows; a later launch says the same of what it finds."""
+    monkeypatch.setattr("tests.support.engines.REGISTRY", Registry())  # The workers have imported nothing.
+
+    @face.workflow(name="double")
+    async def double(number: int) -> int:
+        return 2 * number
+
+    with worker(lease_ms=600) as other:
+        wait_until(lambda: other.store.calls["pending_groups"] > 1)  # What it finds at its launch it says at once.
+        handle = await face.start(double, 21, workflow_id="one")
+        said = (
+            "no process executes 1 pending workflow of 'double', for example 'one': no function is registered under "
+            "this name in this process, and no other process has claimed it. Import the module"
+        )
+        await log.until(lambda seen: any(line.startswith(said) for line in seen))
+        looks = other.store.calls["pending_groups"]
+        wait_until(lambda: other.store.calls["pending_groups"] > looks + 3)
+        assert sum(line.startswith("no process executes") for line in log.seen) == 1
+        may = r"no process has executed it yet; process \d+ on .* takes it over, if .* registered there under its name"
+        with pytest.raises(TimeoutError, match=may):
+            await handle.get_result(timeout_seconds=1)
+    with worker(lease_ms=600) as other:
+        wait_until(lambda: other.store.calls["pending_groups"] > 6)
+    [left] = [line for line in log.seen if "not recovered here" in line]
+    assert "no function is registered as 'double'; import the module that decorates it" in left
+    assert "version" not in left
+    assert sum(line.startswith("no process executes") for line in log.seen) == 1
 
 
 @pytest.mark.parametrize("waits", ["a call", "its handle", "its id", "with a limit"])

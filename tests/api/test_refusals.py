@@ -115,7 +115,7 @@ async def test_a_look_at_a_result_asks_nothing_more(app: App, face: Face) -> Non
 
     await face.start(order, workflow_id="w")
     with (
-        patch("tidings.api.handle.who_executes", side_effect=AssertionError),
+        patch("tidings.engine.engine.who_executes", side_effect=AssertionError),
         pytest.raises(TimeoutError, match=r"^workflow 'w' did not end within 0 s$"),
     ):
         await face.get_result("w", timeout_seconds=0)

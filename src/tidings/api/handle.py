@@ -14,7 +14,6 @@ from tidings.core import targets
 from tidings.core.effects import FindWorkflow, Operation, Read
 from tidings.core.operations import results
 from tidings.engine.caller import Caller
-from tidings.engine.ownership.progress import who_executes
 from tidings.engine.runs import scope as scopes
 from tidings.error import DBOSContextError, DBOSDamagedWorkflowError, DBOSNonExistentWorkflowError
 from tidings.lifecycle import stuck_now
@@ -200,8 +199,8 @@ def get_result(caller: Caller, workflow_id: str, timeout_seconds: Seconds | None
     refuse_own_end({workflow_id})
     if caller.workflow is not None:
         slot = caller.workflow.begin(results.GET_RESULT, target=targets.of_workflow(workflow_id, timeout))
-        return results.get_result_recorded(slot, workflow_id, timeout, who_executes)
-    return results.get_result(caller.serializer, workflow_id, timeout, who_executes)
+        return results.get_result_recorded(slot, workflow_id, timeout, caller.engine.who_executes)
+    return results.get_result(caller.serializer, workflow_id, timeout, caller.engine.who_executes)
 
 
 def refuse_own_end(workflow_ids: Collection[str]) -> None:

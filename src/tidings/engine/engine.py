@@ -19,7 +19,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -33,6 +33,7 @@ from tidings.engine.database.timekeeper import Timekeeper
 from tidings.engine.hooks import Hooks
 from tidings.engine.ownership.leases import Lease
 from tidings.engine.ownership.neglect import Neglect
+from tidings.engine.ownership.progress import who_executes
 from tidings.engine.runs.again import Lacking
 from tidings.engine.runs.other_topics import OtherTopics
 from tidings.engine.runs.port import Parts, Port
@@ -42,7 +43,7 @@ from tidings.engine.waiting.ticket import Ticket
 from tidings.engine.waiting.timers import Timers
 from tidings.engine.waiting.waiters import ORPHANS, Waiters
 from tidings.error import DBOSInitializationError, DBOSShutdownError
-from tidings.model import Code, Executor, ExecutorState, Status
+from tidings.model import Code, Executor, ExecutorState, Status, WorkflowRecord
 from tidings.shortage import is_shortage, reason_of
 from tidings.store import damage
 from tidings.store.protocol import KEEP_EXECUTORS_MS, Store, Unavailable
@@ -385,6 +386,10 @@ class Engine:
     def tell_waiting(self) -> None:
         """Check now and then whether a caller here waits for a workflow that nobody executes. Does not block."""
         self.neglect.look(self.committer.executor.executor_id)
+
+    def who_executes(self, found: WorkflowRecord, alive: Sequence[Executor]) -> str:
+        """Return which process executes a pending workflow, or why none does: text for an error."""
+        return who_executes(found, alive, self.committer.executor.executor_id, self._names_here())
 
     def _names_here(self) -> Collection[str] | None:
         names = self._names

@@ -23,21 +23,37 @@ class Neglected(Struct, frozen=True):
     is_certain: bool
 
 
-def who_executes(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
+def who_executes(
+    found: WorkflowRecord, alive: Sequence[Executor], me: str = "", names_here: Collection[str] | None = None
+) -> str:
     """Return which process executes a pending workflow, or why none does.
+
+    Which functions other processes have is not known: their rows do not say so.
 
     Args:
         found: the workflow.
         alive: all living executors.
+        me: the id of this process's executor.
+        names_here: the names of the workflows that it can execute; `None` if it executes none.
     """
     if found.damage is not None:
         return f"no process executes it, because its row in the database is damaged: {found.damage}"
     for each in alive:
         if each.executor_id == found.executor_id:
             return f"it is running, in process {each.pid} on {each.host}"
-    for each in _heirs(found, alive):
-        return f"its process has ended; process {each.pid} on {each.host} takes it over"
-    return _why_nobody(found, alive)
+    heirs = _heirs(found, alive)
+    if not heirs:
+        return _why_nobody(found, alive)
+    others = [each for each in heirs if each.executor_id != me]
+    if names_here is not None and found.name in names_here and len(others) < len(heirs):
+        return f"{_before(found)}; this process takes it over"
+    if not others and names_here is not None:
+        return f"no process executes it: {_unknown_here(found)}"
+    each = (others or heirs)[0]
+    return (
+        f"{_before(found)}; process {each.pid} on {each.host} takes it over, if a workflow is registered there under "
+        f"its name, {found.name!r}"
+    )
 
 
 def neglected(
@@ -59,14 +75,10 @@ def neglected(
     others = [each for each in heirs if each.executor_id != me]
     is_unknown_here = names_here is not None and found.name not in names_here
     if not others and is_unknown_here:
-        return Neglected(
-            f"no process executes it: its name is {found.name!r}, and no workflow of that name is registered in this "
-            "process, the only running one of its version. Register it, here or in another process",
-            is_certain=True,
-        )
+        return Neglected(f"no process executes it: {_unknown_here(found)}", is_certain=True)
     named = " and ".join(f"{each.pid} on {each.host}" for each in others or heirs)
     return Neglected(
-        "no process executes it: its process has ended, and no process that may take it over has done so (process "
+        f"no process executes it: {_before(found)}, and no process that may take it over has done so (process "
         f"{named}). Check that a workflow is registered there under its name, {found.name!r}",
         is_certain=False,
     )
@@ -79,6 +91,17 @@ def alive_of(executors: Sequence[Executor], now_ms: int, me: str | None = None) 
         for each in executors
         if each.executor_id == me or (each.lease_until_ms > now_ms and not has_died_here(each))
     ]
+
+
+def _before(found: WorkflowRecord) -> str:
+    return "no process has executed it yet" if found.epoch == 0 else "its process has ended"
+
+
+def _unknown_here(found: WorkflowRecord) -> str:
+    return (
+        f"its name is {found.name!r}, and no workflow of that name is registered in this process, the only running one "
+        "of its version. Register it, here or in another process"
+    )
 
 
 def _of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
@@ -109,7 +132,7 @@ def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
     others = sorted({str(each.app_version) for each in _of_program(found, alive)})
     runs = f" (running: version {' and '.join(map(repr, others))})" if others else ""
     return (
-        f"no process executes it: its process has ended, and no running process has version {found.app_version!r} of "
+        f"no process executes it: {_before(found)}, and no running process has version {found.app_version!r} of "
         f"the code{program}{runs}. Start that version again; or, if the new code makes the same calls, set "
         f"'application_version' to {found.app_version!r}"
     )

@@ -46,7 +46,7 @@ from tidings.error import (
     DBOSWorkflowFunctionNotFoundError,
     MaxRecoveryAttemptsExceededError,
 )
-from tidings.model import History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
+from tidings.model import ANY_VERSION, History, Outcome, Recovery, Status, Unit, WorkflowFilter, WorkflowRecord
 from tidings.serialization import Serializer, dump_error, load
 from tidings.shortage import is_shortage, reason_of
 from tidings.store.protocol import Forbidden, Store, Unavailable
@@ -407,7 +407,9 @@ class Supervisor:
                     f"{self._program!r}; start that program, or, if this is the same program under a new name, set "
                     f"'name' to the old name until {they} {have} ended"
                 )
-            elif each.app_version != self._app_version:
+            elif self._registry.workflow(each.name) is None:
+                reason = str(DBOSWorkflowFunctionNotFoundError(each.example_id, each.name))
+            elif each.app_version not in (self._app_version, ANY_VERSION):
                 reason = (
                     f"{they} {were} started by version {each.app_version!r} of the code, and this is "
                     f"{self._app_version!r}; run that version until {they} {have} ended, or, if the new code makes the "

@@ -31,6 +31,8 @@ CLAIM_TOGETHER: Final = 200
 # (dead owners, names of workflows, reserved versions, limit) -> those that were claimed; see `Store.claim`
 Claim = Callable[[Collection[str], Collection[str], Collection[str] | None, int], Collection[WorkflowRecord]]
 
+_MOST_SAID: Final = 1_000  # names of functions
+
 _FIRST_EPOCH: Final = 1  # of a workflow that no process has executed before this claim
 
 
@@ -66,6 +68,9 @@ class Takeover:
             str, int
         ] = {}  # Dead executors, and the lease in the row: it changes if an executor lives again.
         self._left_some = False  # Whether the last look left shares for other processes.
+        self._lease_ms = lease_ms
+        self._unknown: dict[str, int] = {}  # Names that are not registered here, of workflows without an owner: since.
+        self._said_unknown: set[str] = set()
 
     def look(self, *, thorough: bool) -> None:
         """Find the executors that have died since the last look, and claim a share of their workflows.
@@ -87,18 +92,38 @@ class Takeover:
         rules = self._rules([each for each in executors if each.executor_id not in dead])
         # A row may have been deleted by hand, even that of a living process, whose batches are then refused.
         gone = {each.executor_id for each in groups} - {each.executor_id for each in executors} - {me}
-        orphans = [
+        without_owner = [
             each
             for each in (groups if thorough else self._groups())
-            if (each.executor_id is None or each.executor_id in dead or each.executor_id in gone)
-            and self._can_take(each, rules)
+            if each.executor_id is None or each.executor_id in dead or each.executor_id in gone
         ]
+        orphans = [each for each in without_owner if self._can_take(each, rules)]
+        if thorough:
+            self._say_unknown(without_owner, rules)
         owners = {each.executor_id for each in orphans if each.executor_id is not None}
         owners.update(each.executor_id for each in news)
         if orphans or news:
             survivors = sum(self._is_like_me(each) for each in executors if each.executor_id not in dead)
             self._take(owners, rules, sum(each.count for each in orphans), survivors)
         self._known_dead = {each: dead[each].lease_until_ms for each in dead}
+
+    def _say_unknown(self, without_owner: Collection[PendingGroup], rules: _Rules) -> None:
+        """Log, once for each function, that workflows wait for one that is not registered here.
+
+        Another process may have it, and claim them. So it is logged if none has for the time of a lease.
+        """
+        now = self._parts.clock.own_ms()
+        unknown: dict[str, PendingGroup] = {}
+        for each in without_owner:
+            if each.name not in rules.names and self._is_for_us(each, rules):
+                same = unknown.get(each.name)
+                unknown[each.name] = each if same is None else replace(same, count=same.count + each.count)
+        self._unknown = {name: self._unknown.get(name, now) for name in unknown}
+        for name, since_ms in self._unknown.items():
+            is_news = name not in self._said_unknown and len(self._said_unknown) < _MOST_SAID
+            if is_news and now - since_ms >= self._lease_ms:
+                self._said_unknown.add(name)
+                _say_nobody_has(unknown[name])
 
     def _groups(self) -> list[PendingGroup]:
         return self._parts.reader.ask(lambda store: store.pending_groups()).result()  # type: ignore[no-any-return]
@@ -122,6 +147,8 @@ class Takeover:
             if not self._is_mine(each.program) and (each.program in running or each.name not in rules.names):
                 continue
             kind = (each.name, each.app_version, each.program)
+            if each.name not in rules.names:
+                self._said_unknown.add(each.name)
             same = found.setdefault(kind, each)
             if same is not each:
                 found[kind] = replace(same, count=same.count + each.count)
@@ -136,7 +163,11 @@ class Takeover:
 
     def _can_take(self, group: PendingGroup, rules: _Rules) -> bool:
         """Tell whether these workflows may be executed here; a claim decides the same."""
-        if not self._is_mine(group.program) or group.name not in rules.names or self._was_stuck_here(group):
+        return group.name in rules.names and self._is_for_us(group, rules)
+
+    def _is_for_us(self, group: PendingGroup, rules: _Rules) -> bool:
+        """Tell whether these workflows may be executed by a process of this version that has their function."""
+        if not self._is_mine(group.program) or self._was_stuck_here(group):
             return False
         if group.app_version in (self._app_version, ANY_VERSION):
             return True
@@ -181,6 +212,19 @@ class Takeover:
             _say("recovered %d pending workflow%s that ended processes left%s", total - fresh, left)
         if fresh:
             _say("began %d workflow%s started by processes that execute none (execute=False)%s", fresh, left)
+
+
+def _say_nobody_has(group: PendingGroup) -> None:
+    logger.warning(
+        "no process executes %d pending workflow%s of %r, for example %r: no function is registered under this name in "
+        "this process, and no other process has claimed %s. Import the module that decorates it before DBOS.launch(), "
+        "here or in another process of the program. This is logged once for each function",
+        group.count,
+        "" if group.count == 1 else "s",
+        group.name,
+        group.example_id,
+        "it" if group.count == 1 else "them",
+    )
 
 
 def _say(text: str, count: int, left: str) -> None:
