@@ -1106,7 +1106,9 @@ def test_a_newer_schema_is_refused(database_url: str, open_store: OpenStore, mon
     monkeypatch.setattr(tidings.store.migrate, "SCHEMA_VERSION", 0)
     older_library = tidings.store.open(database_url)
     for start in (older_library.migrate, older_library.connect):
-        with pytest.raises(DBOSInitializationError, match=r"schema version \d+ is newer than this library's 0: upgrade"):
+        with pytest.raises(
+            DBOSInitializationError, match=r"schema version \d+ is newer than this library's 0: upgrade"
+        ):
             start()
 
 

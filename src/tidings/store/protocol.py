@@ -246,9 +246,9 @@ class Store(Protocol):
         3. Raise each run's epoch, and count a recovery attempt for each run that a dead executor owned.
 
         Takes only workflows with these `names` and of the executor's program, never one that its code under this
-        `app_version` could not continue. Of other versions it takes those that are not in `reserved`, and those that some version could not
-        continue; none with `reserved=None`. What it takes has this version from now on, and this program. Also removes
-        the rows of dead executors that own nothing pending, a day after their lease ended.
+        `app_version` could not continue. Of other versions it takes those that are not in `reserved`, and those that
+        some version could not continue; none with `reserved=None`. What it takes has this version from now on, and this
+        program. Also removes the rows of dead executors that own nothing pending, a day after their lease ended.
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
