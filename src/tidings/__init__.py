@@ -21,12 +21,14 @@ from tidings.api.handle import StuckInfo, WorkflowHandle, WorkflowHandleAsync, W
 from tidings.api.listing import ExecutorInfo, MessageInfo, StepInfo
 from tidings.api.messages import SendMessage
 from tidings.api.steps import StepOptions, StepStatus
+from tidings.api.versions import ApplicationVersion
 from tidings.core.operations.cancelling import Cancellation
 from tidings.core.operations.messages import Message
 from tidings.serialization import JSONSerializer, PickleSerializer, Serializer, UndecodedValue
 
 __all__ = [
     "DBOS",
+    "ApplicationVersion",
     "Cancellation",
     "DBOSClient",
     "DBOSConfig",

@@ -207,11 +207,11 @@ class DBOSUnexpectedStepError(DBOSException):
         self.version = version
 
     def __str__(self) -> str:
-        code = "the code now" if self.version is None else f"version {self.version!r} of the code"
+        version = "" if self.version is None else f" (version {self.version!r})"
         return (
-            f"workflow {self.workflow_id!r} was recorded with {self.recorded} at {self.operation}, but {code} "
-            f"calls {self.called}; nothing was recorded. Run it with the code that started it, or make "
-            "the workflow deterministic: read the time, random numbers, files and the network in steps"
+            f"workflow {self.workflow_id!r} was recorded with {self.recorded} at {self.operation}, but the "
+            f"code now calls {self.called}{version}; nothing was recorded. Run it with the code that started "
+            "it, or make the workflow deterministic: read the time, random numbers, files and the network in steps"
         )
 
 

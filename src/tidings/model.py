@@ -418,7 +418,8 @@ class Code(Struct, frozen=True, gc=False):
 
     program: str  # whose workflows it executes
     version: str  # the hash, unless the user chose another
-    hash: str  # of the functions that were registered at the launch
+    hash: str  # of the registered functions, and of all source files of the program
+    takes_other_versions: bool  # whether the process also continues workflows of other versions
 
 
 class Executor(Struct, frozen=True, gc=False):
@@ -438,18 +439,26 @@ class Executor(Struct, frozen=True, gc=False):
     app_version: str | None = None
     program: str | None = None
     code_hash: str | None = None
+    takes_other_versions: bool = False
 
     @property
     def code(self) -> Code | None:
         """The code that it executes workflows with, if it executes any."""
         if self.app_version is None:
             return None
-        return Code(self.program or "", self.app_version, self.code_hash or "")
+        return Code(self.program or "", self.app_version, self.code_hash or "", self.takes_other_versions)
 
     def with_code(self, code: Code | None) -> Executor:
         """Return the same executor, executing other code, or none."""
-        program, version, code_hash = (None, None, None) if code is None else (code.program, code.version, code.hash)
-        return replace(self, program=program, app_version=version, code_hash=code_hash)
+        if code is None:
+            return replace(self, program=None, app_version=None, code_hash=None, takes_other_versions=False)
+        return replace(
+            self,
+            program=code.program,
+            app_version=code.version,
+            code_hash=code.hash,
+            takes_other_versions=code.takes_other_versions,
+        )
 
 
 class ExecutorState(Struct, frozen=True):

@@ -115,7 +115,7 @@ def changes(face: Face) -> dict[str, tuple[Any, Any, str, str]]:
             "DBOS.write_stream of the stream 'a'",
             "DBOS.set_event of the event 'a'",
         ),
-        "another operation": (sends, receives, "DBOS.send", "DBOS.recv"),
+        "another operation": (sends, receives, "DBOS.send to 'order' on 'self'", "DBOS.recv on 'self'"),
     }
 
 

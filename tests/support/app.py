@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -72,6 +73,9 @@ class App:
         self.crashes = 0
         self.is_off_loop = False
         self.executes = True  # from the next launch on
+        # The hash of the program's files at the next launches. By default each launch has another one: what the code of
+        # a test does may depend on its variables.
+        self.code_hash: str | None = None
 
     @property
     def host(self) -> Host:
@@ -93,7 +97,11 @@ class App:
         hooks.set(Point.WAITING, self._note_wait)
         hooks.set(Point.RUN_ENDED, self.ends.note)
         # Set before the launch: recovery begins in it.
-        with patch("tidings.engine.engine.Hooks", return_value=hooks):
+        code_hash = self.code_hash or uuid.uuid4().hex
+        with (
+            patch("tidings.engine.engine.Hooks", return_value=hooks),
+            patch("tidings.engine.host.hash_with_files", return_value=code_hash),
+        ):
             if self.is_off_loop:
                 await off_loop(DBOS.launch, execute=self.executes)
             else:

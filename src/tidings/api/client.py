@@ -18,6 +18,7 @@ from tidings.api.managing import Management
 from tidings.api.messages import Messages
 from tidings.api.naming import as_users_write_it
 from tidings.api.streams import Streams
+from tidings.api.versions import Versions
 from tidings.engine.caller import Caller, refuse_stray
 from tidings.engine.checking import check
 from tidings.engine.clients import Membership
@@ -30,7 +31,7 @@ from tidings.serialization import JSONSerializer, Serializer
 
 
 @as_users_write_it
-class DBOSClient(Management, Completing, Messages, Events, Streams):
+class DBOSClient(Management, Completing, Messages, Events, Streams, Versions):
     """Talks to the workflows of a database: sends messages, reads events and streams, awaits results.
 
     A client runs no workflow. Its operations are as durable and as prompt as those of `DBOS`, and each has an `_async`

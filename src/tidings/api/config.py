@@ -39,10 +39,10 @@ class DBOSConfig(_Required, total=False):
         dbos_system_schema: the PostgreSQL schema that holds the tables; "tidings" by default.
         application_version: the version of the code, by which recovery chooses workflows; a hash of the code by
             default. Environment: `DBOS__APPVERSION`.
-        recover_versions: which workflows of ended processes this process continues. "same", the default: only those of
-            its own version of the code. "compatible": also those of another version, once no living process has that
-            version. A workflow for which the code calls other operations than are recorded is then left to other
-            versions, and `WorkflowStatus.stuck` says why.
+        recover_versions: which workflows of ended processes this process continues. "compatible", the default: those
+            of its own version of the code, and those of another version once no living process has that version. A
+            workflow for which the code calls other operations than are recorded is left to other code, and
+            `WorkflowStatus.stuck` says why. "same": only those of its own version.
         executor_id: a label for this process. Environment: `DBOS__VMID`.
         run_migrations: whether `launch` brings the schema up to date; True by default.
         max_executor_threads: how many blocking workflows and steps run at once; those that wait do not count.
@@ -131,7 +131,7 @@ def settings_from(config: DBOSConfig) -> Settings:
         run_migrations=config.get("run_migrations", True),
         max_executor_threads=config.get("max_executor_threads", _DEFAULT_THREADS),
         serializer=config.get("serializer") or JSONSerializer(),
-        takes_other_versions=config.get("recover_versions") == "compatible",
+        takes_other_versions=config.get("recover_versions", "compatible") == "compatible",
     )
 
 

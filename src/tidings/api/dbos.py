@@ -23,6 +23,7 @@ from tidings.api.parallel import Parallel
 from tidings.api.sealed import Sealed, SealedInstance
 from tidings.api.steps import Steps, StepStatus, step_status_of
 from tidings.api.streams import OwnStreams
+from tidings.api.versions import Patches
 from tidings.api.workflows import Workflows
 from tidings.engine import process
 from tidings.engine.caller import caller_in_app
@@ -82,6 +83,7 @@ class DBOS(
     OwnMessages,
     OwnEvents,
     OwnStreams,
+    Patches,
     metaclass=Sealed,
 ):
     """Durable workflows that communicate. There is one `DBOS` per process, and all operations are on the class."""

@@ -111,13 +111,18 @@ class Run(Replay):
         found, called = title(recorded), title_of(name, key, child)
         # An abandoned operation recorded only its name, a refused one no key.
         is_bare = recorded.entry.state is EntryState.ABANDONED or (key is not None and recorded.key is None)
-        if found != called and not (is_bare and recorded.entry.name == name):
-            raise self.diverge(branch.path, number, found, called)
-        aim = recorded.entry.target
-        if aim != target and aim is not None:  # None: recorded by an earlier tidings, or by an operation without one.
-            first, now = shown(aim, target)
-            raise self.diverge(branch.path, number, f"{found} {first}", f"{called} {now}".rstrip())
+        is_another = found != called and not (is_bare and recorded.entry.name == name)
+        # None: recorded by an earlier tidings, or by an operation without one.
+        if is_another or recorded.entry.target not in (target, None):
+            raise self._diverge_at(recorded, found, called, target)
         return Slot(self, branch.path, number, recorded.entry.ordinal, name, recorded, target)
+
+    def _diverge_at(
+        self, recorded: RecordedEntry, found: str, called: str, target: str | None
+    ) -> DBOSUnexpectedStepError:
+        first, now = shown(recorded.entry.target or "", target)
+        place = recorded.entry
+        return self.diverge(place.branch, place.position, f"{found} {first}".rstrip(), f"{called} {now}".rstrip())
 
     def diverge(self, branch: str, number: int, recorded: str, called: str) -> DBOSUnexpectedStepError:
         """Note that the code left the recorded path, and return the error that says so."""

@@ -12,7 +12,9 @@ attempt counts, because a wait may outlast any number of deployments.
 
 from __future__ import annotations
 
-from tidings.model import EntryState, History, Recovery, WorkflowRecord
+from collections.abc import Sequence
+
+from tidings.model import ANY_VERSION, EntryState, Executor, History, Recovery, WorkflowRecord
 
 
 def recovery_of(record: WorkflowRecord, history: History | None) -> Recovery:
@@ -34,6 +36,22 @@ def recovery_of(record: WorkflowRecord, history: History | None) -> Recovery:
 def is_dead_letter(recovery: Recovery, max_attempts: int | None) -> bool:
     """Tell whether a workflow has used up its attempts and is not recovered again. `None` allows any number."""
     return max_attempts is not None and recovery.attempts > max_attempts
+
+
+def of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
+    """Return the executors that execute workflows of the program that this workflow belongs to."""
+    return [each for each in alive if each.app_version is not None and found.program in (None, each.program)]
+
+
+def heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
+    """Return the executors that may take the workflow over, if a function of its name is registered there.
+
+    Those of its own version come first. Code that could not continue the workflow does not try again.
+    """
+    tried = {(each.version, each.code_hash) for each in found.stuck}
+    able = [each for each in of_program(found, alive) if (each.app_version, each.code_hash) not in tried]
+    own = [each for each in able if found.app_version in (ANY_VERSION, each.app_version)]
+    return own or [each for each in able if each.takes_other_versions]
 
 
 def share_of(orphans: int, survivors: int) -> int:

@@ -173,7 +173,7 @@ class Replay(Order):
         A thread may call the operation sooner than in the recorded run. There, another result may have come first and
         ended the thread's call. Then the task itself called the operation that is recorded at this place.
         """
-        recorded = self._recorded.get(Place(branch.path, branch.count + 1))
+        recorded = self.next_recorded(branch)
         if not self.turns:
             return recorded is not None or not self.branches_left
         begun, _ = self._begun_at.get(self.turns[-1], (0, 0))
@@ -184,9 +184,13 @@ class Replay(Order):
             return self.lacks_begun(self.turns[-1]) and recorded.entry.ordinal == self._lowest_ordinal_left()
         return bool(self._gaps) and self._gaps[-1] <= begun
 
+    def next_recorded(self, branch: Branch) -> RecordedEntry | None:
+        """Return what is recorded at the next place of this branch; `None` if the next operation is new."""
+        return self._recorded.get(Place(branch.path, branch.count + 1)) if self._recorded else None
+
     def ordinal_of_next(self, branch: Branch) -> float:
         """Return the recorded ordinal of this branch's next operation; infinity if it is new."""
-        recorded = self._recorded.get(Place(branch.path, branch.count + 1))
+        recorded = self.next_recorded(branch)
         return inf if recorded is None else recorded.entry.ordinal
 
     def _lowest_ordinal_left(self) -> int:

@@ -54,6 +54,11 @@ def of_child(workflow_id: str) -> str:
     return f"as {workflow_id!r}"
 
 
+def of_patch(name: str) -> str:
+    """Name a patch."""
+    return f"{name!r}"
+
+
 def shown(recorded: str, called: str | None) -> tuple[str, str]:
     """Return two different targets for an error, without what they have in common."""
     called = called or ""

@@ -76,8 +76,16 @@ class Caller:
             DBOSContextError: the caller is in a step, or in no workflow. The error says what was `called`, as the user
                 wrote it.
         """
+        return self.workflow_scope(called).begin(name, target=target)
+
+    def workflow_scope(self, called: str) -> Scope:
+        """Return the scope of the caller, which must be workflow code.
+
+        Raises:
+            DBOSContextError: see `begin_in_workflow`.
+        """
         if self.workflow is not None:
-            return self.workflow.begin(name, target=target)
+            return self.workflow
         if self.attempt is None:
             raise outside_of_workflows(called, "only the code of a workflow itself may call it")
         raise DBOSContextError(

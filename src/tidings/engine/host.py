@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 from tidings.engine.engine import Engine
 from tidings.engine.ownership.supervisor import Supervisor
+from tidings.engine.program_files import hash_with_files
 from tidings.engine.runs.attempts import StepParts
 from tidings.engine.runs.coroutines import Coroutines
 from tidings.engine.runs.live import LiveRun
@@ -65,9 +66,14 @@ class Host:
         self.settings = settings
         self.registry = registry
         self._executes = executes
-        code_hash = registry.version()
-        self.app_version = settings.application_version or code_hash
-        self._code = Code(settings.name, self.app_version, code_hash)
+        functions = registry.version()
+        self.app_version = settings.application_version or functions
+        self._code = Code(
+            settings.name,
+            self.app_version,
+            hash_with_files(functions, registry.packages()),
+            settings.takes_other_versions,
+        )
         self.port = engine.open_port()  # For code outside of any run.
         self.slow_steps: set[str] = set()  # The slow steps that were logged.
         self._stopped = threading.Event()

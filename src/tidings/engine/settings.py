@@ -33,4 +33,4 @@ class Settings:
     max_executor_threads: int
     serializer: Serializer
     # Whether it continues workflows of other versions that no living process has.
-    takes_other_versions: bool = False
+    takes_other_versions: bool = True

@@ -133,7 +133,7 @@ _STORED_MESSAGE: Final = _Shape(
 )
 _EXECUTOR: Final = _Shape(
     "executor_id:text label:text lease_until_ms:int fence:int lease_ms:int host:text pid:int started_at_ms:int "
-    "app_version:text? program:text? code_hash:text?"
+    "app_version:text? program:text? code_hash:text? takes_other_versions:int"
 )
 _GROUP: Final = _Shape(
     "name:text app_version:text executor_id:text? count:int example_id:text program:text? stuck:text?"
@@ -337,7 +337,8 @@ def page_of(values: Sequence[str] | None, row: Row) -> StreamPage:
 
 def executor_of(row: Row) -> Executor:
     """Build an executor. An impossible lease gets the usual length: nothing else would report its death."""
-    executor = Executor(*(row if _EXECUTOR.damage(row) is None else _EXECUTOR.mended(row)))
+    sound = row if _EXECUTOR.damage(row) is None else _EXECUTOR.mended(row)
+    executor = Executor(*(*sound[:-1], bool(sound[-1])))
     if not 0 < executor.lease_ms <= _LONGEST_LEASE_MS:
         return replace(executor, lease_ms=_DEFAULT_LEASE_MS)
     return executor

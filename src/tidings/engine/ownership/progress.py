@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
+from tidings.core.recovery import heirs as heirs_of
+from tidings.core.recovery import of_program
 from tidings.engine.lock_files import has_died_here
 from tidings.lifecycle import stuck_now
 from tidings.model import ANY_VERSION, Executor, WorkflowRecord
@@ -41,7 +43,7 @@ def who_executes(
     for each in alive:
         if each.executor_id == found.executor_id:
             return f"it is running, in process {each.pid} on {each.host}"
-    heirs = _heirs(found, alive)
+    heirs = heirs_of(found, alive)
     if not heirs:
         return _why_nobody(found, alive)
     others = [each for each in heirs if each.executor_id != me]
@@ -69,7 +71,7 @@ def neglected(
     """
     if found.damage is not None or any(each.executor_id == found.executor_id for each in alive):
         return None
-    heirs = _heirs(found, alive)
+    heirs = heirs_of(found, alive)
     if not heirs:
         return Neglected(_why_nobody(found, alive), is_certain=True)
     others = [each for each in heirs if each.executor_id != me]
@@ -104,21 +106,6 @@ def _unknown_here(found: WorkflowRecord) -> str:
     )
 
 
-def _of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
-    return [each for each in alive if each.app_version is not None and found.program in (None, each.program)]
-
-
-def _heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
-    """Return the executors that may take the workflow over, if a function of its name is registered there.
-
-    Those of its own version come first. A workflow that was stuck is one that other code may take.
-    """
-    tried = {(each.version, each.code_hash) for each in found.stuck}
-    able = [each for each in _of_program(found, alive) if (each.app_version, each.code_hash) not in tried]
-    own = [each for each in able if found.app_version in (ANY_VERSION, each.app_version)]
-    return own or (able if found.stuck else [])
-
-
 def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
     program = "" if found.program is None else f" of the program {found.program!r}"
     if found.app_version == ANY_VERSION:  # It was started by a process that executes nothing.
@@ -129,7 +116,7 @@ def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
             f"no process executes it: version {stuck.version!r} of the code calls {stuck.called} at {stuck.operation}, "
             f"where {stuck.recorded} is recorded. Run a version that calls what is recorded"
         )
-    others = sorted({str(each.app_version) for each in _of_program(found, alive)})
+    others = sorted({str(each.app_version) for each in of_program(found, alive)})
     runs = f" (running: version {' and '.join(map(repr, others))})" if others else ""
     return (
         f"no process executes it: {_before(found)}, and no running process has version {found.app_version!r} of "

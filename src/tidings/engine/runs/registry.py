@@ -160,6 +160,13 @@ class Registry:
             self._methods.clear()
         self.receivers.clear()
 
+    def packages(self) -> set[str]:
+        """Return the packages, or modules outside of packages, that define registered functions."""
+        with self._lock:
+            modules = [each.definition.module for each in self._workflows.values()]
+            modules += [definition.module for _, definition in self._steps.values()]
+        return {each.partition(".")[0] for each in modules}
+
     def version(self) -> str:
         """Return the hash of all registered code."""
         with self._lock:

@@ -554,11 +554,11 @@ class Runner:
         chain.kill(DBOSRunEndedError(workflow_id, "it has ended"))
         broken = live.run.broken
         if isinstance(error, DBOSException) and broken is not None:
-            logger.error("%s", broken, extra={"workflow_id": workflow_id})
             if self._gives_back_stuck and isinstance(broken, DBOSUnexpectedStepError):
                 self._give_back_stuck(live, broken)
             else:
                 self._parts.waiters.fail(end_key(workflow_id), broken)
+            logger.error("%s", broken, extra={"workflow_id": workflow_id})
         live.ended.settle(value, error)
         self._parts.hooks.passes(Point.RUN_ENDED, workflow_id)
         if live.port.is_detached:
@@ -567,6 +567,7 @@ class Runner:
     def _give_back_stuck(self, live: LiveRun, broken: DBOSUnexpectedStepError) -> None:
         """Record that this version cannot continue the workflow. It is nobody's then; another version may take it."""
         executor = self._parts.committer.executor
+        broken.version = executor.app_version
         stuck = Stuck(
             version=executor.app_version or "",
             operation=broken.operation,

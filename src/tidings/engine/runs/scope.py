@@ -21,6 +21,7 @@ from tidings.engine.database.chain import Chain
 from tidings.engine.runs.port import Port
 from tidings.engine.runs.turns import Turns
 from tidings.error import DBOSContextError
+from tidings.model import RecordedEntry
 
 
 class Attempt:
@@ -84,6 +85,13 @@ class Scope:
         if self.port.turns is not None and self.run.has_turns:
             self.port.turns.look()
         return slot
+
+    def next_recorded(self) -> RecordedEntry | None:
+        """Return what is recorded at the next place of this branch, without taking it."""
+        dead = self.port.chain.dead
+        if dead is not None:
+            raise dead
+        return self.run.next_recorded(self.branch)
 
     def next_for_thread(self) -> Branch:
         """Number a branch for a call in another thread."""

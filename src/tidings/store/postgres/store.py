@@ -98,6 +98,7 @@ class PostgresStore(ReadingSide):
             "app_version": executor.app_version,
             "program": executor.program,
             "code_hash": executor.code_hash,
+            "takes_other_versions": executor.takes_other_versions,
         }
         return int(self._writer.write(StatementCall("add_executor", row))["add_executor"][0][0])
 

@@ -19,6 +19,7 @@ def row_of_executor(executor: Executor) -> Row:
         executor.app_version,
         executor.program,
         executor.code_hash,
+        executor.takes_other_versions,
     )
 
 

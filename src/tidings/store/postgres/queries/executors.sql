@@ -37,15 +37,18 @@ select last_batch, last_refused from {schema}.executors where executor_id = :exe
 -- name: add_executor
 -- The answer to a first try may have been lost, so a retry accepts the row that the first try wrote.
 insert into {schema}.executors (
-    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash
+    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash,
+    takes_other_versions
 ) values (
     :executor_id::text, :label::text, :lease_until_ms::bigint, 1, :lease_ms::bigint, :host::text, :pid::bigint,
-    :started_at_ms::bigint, :app_version::text, :program::text, :code_hash::text
+    :started_at_ms::bigint, :app_version::text, :program::text, :code_hash::text,
+    :takes_other_versions::boolean
 )
 on conflict (executor_id) do update
 set label = excluded.label, lease_until_ms = excluded.lease_until_ms, lease_ms = excluded.lease_ms,
     host = excluded.host, pid = excluded.pid, started_at_ms = excluded.started_at_ms,
-    app_version = excluded.app_version, program = excluded.program, code_hash = excluded.code_hash
+    app_version = excluded.app_version, program = excluded.program, code_hash = excluded.code_hash,
+    takes_other_versions = excluded.takes_other_versions
 returning fence;
 
 -- name: remove_executor
@@ -78,7 +81,8 @@ where e.executor_id = any(:executor_ids::text[])
     );
 
 -- name: read_executors
-select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash
+select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash,
+    takes_other_versions
 from {schema}.executors
 order by executor_id;
 

@@ -15,12 +15,14 @@ select last_batch, last_refused from tidings_executors where executor_id = ?;
 -- name: add_executor
 -- The answer to a first try may have been lost, so a retry accepts the row that the first try wrote.
 insert into tidings_executors (
-    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash
-) values (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+    executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash,
+    takes_other_versions
+) values (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (executor_id) do update
 set label = excluded.label, lease_until_ms = excluded.lease_until_ms, lease_ms = excluded.lease_ms,
     host = excluded.host, pid = excluded.pid, started_at_ms = excluded.started_at_ms,
-    app_version = excluded.app_version, program = excluded.program, code_hash = excluded.code_hash
+    app_version = excluded.app_version, program = excluded.program, code_hash = excluded.code_hash,
+    takes_other_versions = excluded.takes_other_versions
 returning fence;
 
 -- name: remove_executor
@@ -47,6 +49,7 @@ where executor_id in (select value from json_each(?)) and lease_until_ms < ?
     );
 
 -- name: read_executors
-select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash
+select executor_id, label, lease_until_ms, fence, lease_ms, host, pid, started_at_ms, app_version, program, code_hash,
+    takes_other_versions
 from tidings_executors
 order by executor_id;
