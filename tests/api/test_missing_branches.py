@@ -239,7 +239,9 @@ async def test_w4_an_operation_that_was_cut_off_is_missed_where_a_result_came_af
     await run_until_last(app, awaiting, code)
     is_whole = False
     await go_on_with(app, awaiting, code)
-    with pytest.raises(DBOSUnexpectedStepError, match=r"with 3 operations begun at result 2, .* now calls only 2 \(version '1'\);"):
+    with pytest.raises(
+        DBOSUnexpectedStepError, match=r"with 3 operations begun at result 2, .* now calls only 2 \(version '1'\);"
+    ):
         await DBOS.get_result_async("order")
 
 

@@ -41,7 +41,7 @@ async def _left_by_a_crash(app: App, face: Face, column: str, value: str) -> Non
     await app.waiting("message", "w", "go")
     await app.crash()
     _alter(app, column, value)
-    await app.launch()
+    await app.launch(recover_versions="same")
 
 
 @pytest.mark.parametrize("column", ALTERED)

@@ -44,7 +44,7 @@ def worker(script: App) -> Worker:
 
     @contextmanager
     def running(version: str = VERSION, **more: Any) -> Iterator[FaultyEngine]:
-        other = make_engine(script.database_url, version=version, **more)
+        other = make_engine(script.database_url, version=version, recover_versions="same", **more)
         other.open()
         other.host.recover()
         try:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from unittest import mock
 
 from tests.support.faulty import PATIENCE_SECONDS, FaultyStore, Gate, Killed
@@ -99,6 +99,7 @@ def make_engine(
     lease_ms: int = 10_000,
     max_executor_threads: int = 64,
     version: str = VERSION,
+    recover_versions: Literal["compatible", "same"] = "compatible",
     migrate: bool = True,
     prepare: Callable[[FaultyStore], None] = lambda _: None,
     **connection_changed: Any,
@@ -112,6 +113,7 @@ def make_engine(
             "name": "tests",
             "system_database_url": url,
             "application_version": version,
+            "recover_versions": recover_versions,
             "max_executor_threads": max_executor_threads,
             "run_migrations": migrate,
         }
