@@ -1088,42 +1088,42 @@ CHANGES: dict[str, tuple[Code, Code, str]] = {
     "a step was renamed": (
         _pay_then_ship,
         _charge_then_ship,
-        "was recorded with pay at operation 1, but the code now calls charge;",
+        "was recorded with pay at operation 1, but the code now calls charge",
     ),
     "a step was inserted": (
         _pay_then_ship,
         _pay_then_check_then_ship,
-        "was recorded with ship at operation 2, but the code now calls check;",
+        "was recorded with ship at operation 2, but the code now calls check",
     ),
     "a step was removed": (
         _pay_then_check_then_ship,
         _pay_then_ship,
-        "was recorded with check at operation 2, but the code now calls ship;",
+        "was recorded with check at operation 2, but the code now calls ship",
     ),
     "steps were swapped": (
         _pay_then_ship,
         _ship_then_pay,
-        "was recorded with pay at operation 1, but the code now calls ship;",
+        "was recorded with pay at operation 1, but the code now calls ship",
     ),
     "the key of an event changed": (
         _set_a,
         _set_b,
-        "DBOS.set_event of the event 'a' at operation 1, but the code now calls DBOS.set_event of the event 'b';",
+        "DBOS.set_event of the event 'a' at operation 1, but the code now calls DBOS.set_event of the event 'b'",
     ),
     "a topic changed": (
         _receive_a,
         _receive_b,
-        "was recorded with DBOS.recv on 'a' at operation 2, but the code now calls DBOS.recv on 'b';",
+        "was recorded with DBOS.recv on 'a' at operation 2, but the code now calls DBOS.recv on 'b'",
     ),
     "a child became a step": (
         _run_child,
         _run_step_like_child,
-        "was recorded with the child workflow ship at operation 1, but the code now calls ship;",
+        "was recorded with the child workflow ship at operation 1, but the code now calls ship",
     ),
     "a step became a child": (
         _run_step_like_child,
         _run_child,
-        "was recorded with ship at operation 1, but the code now calls the child workflow ship;",
+        "was recorded with ship at operation 1, but the code now calls the child workflow ship",
     ),
 }
 
@@ -1332,7 +1332,7 @@ async def test_workflows_of_another_version_are_reported_and_left_alone(app: App
     await DBOS.destroy_async()
     before = app.rows.run("select * from {workflows} order by seq"), _history(app)
     log.seen.clear()
-    await app.launch(application_version="2")
+    await app.launch(application_version="2", recover_versions="same")
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [message] = [message for message in log.seen if "not recovered here" in message]
     assert message.startswith("2 pending workflows of 'order' are not recovered here, for example 'w")
@@ -1348,7 +1348,7 @@ async def test_the_version_is_that_of_the_code(app: App, face: Face, log: Sighti
     """No version is configured: a change to the code is one, and the same code again is none."""
     app.config.pop("application_version")
     _define_order(face)
-    await app.relaunch()
+    await app.relaunch(recover_versions="same")
     await _start_two(app, face)
     await app.relaunch()
     await app.waiting("message", "w1", None)

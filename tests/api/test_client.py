@@ -57,6 +57,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "list_workflows": (),
     "list_workflow_steps": ("w",),
     "list_messages": ("w",),
+    "list_application_versions": (),
     "list_executors": (),
     "read_stream": ("w", "key"),
     "read_stream_offset": ("w", "key", 0),

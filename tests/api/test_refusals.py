@@ -94,7 +94,7 @@ async def test_a_result_that_does_not_come_says_who_executes_the_workflow(
 
     await face.start(order, workflow_id="w")
     assert "did not end within 5 s; it is running, in process " in await message()
-    await app.relaunch(application_version="2")
+    await app.relaunch(application_version="2", recover_versions="same")
     said = await message()
     assert "no process executes it: its process has ended, and no running process has version '1' of the code" in said
     assert "of the program 'test' (running: version '2'). Start that version again" in said

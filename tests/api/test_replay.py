@@ -274,7 +274,7 @@ async def test_w4_workflows_of_another_version_are_reported_and_go_on_with_their
         await app.waiting("message", name, "last")
     await app.crash()
     log.seen.clear()
-    await app.launch(application_version="2")
+    await app.launch(application_version="2", recover_versions="same")
     await log.until(lambda seen: any("not recovered here" in message for message in seen))
     [report] = [message for message in log.seen if "not recovered here" in message]
     assert report.startswith("3 pending workflows of 'order' are not recovered here, for example 'order 1'")

@@ -511,7 +511,7 @@ class ModelStore:
         """How those have ended that have, and which do not exist."""
         found: dict[str, End | None] = dict.fromkeys(workflow_ids)
         for each in self.workflows(workflow_ids).values():
-            if each.status is Status.PENDING:
+            if each.status is Status.PENDING and stuck_now(each) is None:
                 del found[each.workflow_id]
             else:
                 found[each.workflow_id] = End(each.status, each.updated_at_ms)

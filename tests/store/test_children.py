@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.store.driver import NOW_MS, Process, ending, entry, new, owned, recording
 from tests.support.rows import Rows
-from tidings.model import APPLIED, End, InUse, NoSuchWorkflow, Stale, Status, Unit
+from tidings.model import APPLIED, End, InUse, NoSuchWorkflow, Stale, Status, Stuck, Unit
 from tidings.store.protocol import Store
 
 
@@ -113,9 +113,16 @@ def test_what_is_pending_below_comes_to_an_end_where_a_workflow_is_its_own_ances
 
 
 def test_ends_tell_which_have_ended_and_when(process: Process) -> None:
-    process.start("pending", "good", "bad", "cancelled")
+    process.start("pending", "good", "bad", "cancelled", "stuck", "was stuck")
     process.commit(ending("good"), ending("bad", Status.ERROR), Unit(cancels=("cancelled",)))
-    assert process.store.ends(["pending", "good", "unknown", "bad", "cancelled", "good"]) == {
+    stuck = Stuck("v", "operation 1", "a", "b", NOW_MS)
+    process.commit(Unit("stuck", 1, stuck=stuck), Unit("was stuck", 1, stuck=stuck))
+    started_at_ms = process.store.workflows(["stuck"])["stuck"].updated_at_ms
+    process.commit(Unit(cancels=("was stuck",)))
+    every = ["pending", "good", "unknown", "bad", "cancelled", "good", "stuck", "was stuck"]
+    assert process.store.ends(every) == {
+        "stuck": End(Status.PENDING, started_at_ms),
+        "was stuck": End(Status.CANCELLED, NOW_MS),
         "good": End(Status.SUCCESS, NOW_MS + 5),
         "bad": End(Status.ERROR, NOW_MS + 5),
         "cancelled": End(Status.CANCELLED, NOW_MS),

@@ -170,7 +170,10 @@ class FindWorkflow(Struct, frozen=True, gc=False):
 
 
 class FindEnds(Struct, frozen=True, gc=False):
-    """Which of these have ended: a dict of `End`. Pending ones are left out; an id that does not exist has `None`."""
+    """Which of these have ended: a dict of `End`.
+
+    Pending ones are left out, except those that are stuck. An id that does not exist has `None`.
+    """
 
     workflow_ids: tuple[str, ...]
 

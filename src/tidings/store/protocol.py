@@ -275,7 +275,10 @@ class Store(Protocol):
         """Read only the statuses of these workflows; an id that does not exist is missing from the answer."""
 
     def ends(self, workflow_ids: Sequence[str]) -> dict[str, End | None]:
-        """Read how these workflows ended. Pending ones are left out; `None` means that there is no such workflow."""
+        """Read how these workflows ended. `None` means that there is no such workflow.
+
+        Pending ones are left out, except those that a version of the code could not continue and that nobody owns.
+        """
 
     def pending_below(self, workflow_ids: Sequence[str], limit: int) -> list[str]:
         """Find up to `limit` pending workflows below these: their children, their children's children, and so on.

@@ -22,6 +22,7 @@ from tidings.core.effects import (
     Due,
     Failed,
     FindEnds,
+    FindWorkflow,
     Gather,
     Gathering,
     Operation,
@@ -33,9 +34,10 @@ from tidings.core.effects import (
 from tidings.core.history import Slot
 from tidings.core.operations.patience import patiently
 from tidings.core.operations.recorded import by, deadline_of, observed, recorded, refuse, timing, within
-from tidings.core.operations.results import end_key
+from tidings.core.operations.results import end_key, stuck_error
 from tidings.error import DBOSBaseException, DBOSNonExistentWorkflowError
-from tidings.model import End, Unit
+from tidings.lifecycle import has_ended
+from tidings.model import End, Unit, WorkflowRecord
 from tidings.serialization import dump
 
 AS_COMPLETED: Final = "DBOS.as_completed"
@@ -55,7 +57,7 @@ class Completion:
         began_ms: when the first operation began, if that is recorded.
     """
 
-    __slots__ = ("_gathering", "_has_looked", "_to_look_at", "began_ms", "count", "ended", "left")
+    __slots__ = ("_gathering", "_has_looked", "_stuck", "_to_look_at", "began_ms", "count", "ended", "left")
 
     def __init__(self, workflow_ids: Iterable[str]) -> None:
         self._gathering: Gathering | None = None
@@ -64,6 +66,7 @@ class Completion:
         self.began_ms: int | None = None
         self.ended: dict[str, None] = {}
         self._has_looked = False
+        self._stuck: dict[str, None] = {}  # Some code could not continue these when they were looked at.
         # Woken, and not looked at since. If the program gives a look up, the next operation looks.
         self._to_look_at: dict[str, BaseException | None] = {}
 
@@ -89,23 +92,25 @@ class Completion:
     def __del__(self) -> None:
         self.close()  # The program has left the loop.
 
-    def wait(self, due: Due | None, on_waiting: Unit | None = None) -> Operation[None]:
+    def wait(self, due: Due | None, on_waiting: Unit | None = None, *, may_be_stuck: bool = True) -> Operation[None]:
         """Wait until some workflows are known to have `ended`; there are none if the time is up.
 
         Args:
             due: when the time is up.
             on_waiting: records the start and the deadline; it is handed over before the first wait.
+            may_be_stuck: whether to wait for a workflow too that no code can continue: other code may be deployed.
 
         Raises:
             DBOSNonExistentWorkflowError: some of them do not exist.
+            DBOSUnexpectedStepError: none has ended, and one is stuck.
         """
         try:
-            yield from self._wait(due, on_waiting)
+            yield from self._wait(due, on_waiting, may_be_stuck=may_be_stuck)
         except (Exception, DBOSBaseException):
             self.close()  # The error may keep this object alive. A later operation watches all that are left.
             raise
 
-    def _wait(self, due: Due | None, on_waiting: Unit | None) -> Operation[None]:
+    def _wait(self, due: Due | None, on_waiting: Unit | None, *, may_be_stuck: bool) -> Operation[None]:
         if self.ended:
             return
         is_over = due is not None and due.longest_ms <= 0
@@ -121,7 +126,11 @@ class Completion:
         yield from self._look_again(self._gathering, everywhere=is_over)
         if on_waiting is not None and not (self.ended or is_over):
             yield Defer(lambda: on_waiting)
-        while not self.ended and not is_over:
+        while not self.ended:
+            if not may_be_stuck:
+                yield from _raise_if_stuck(self._stuck)
+            if is_over:
+                break
             is_over = not (yield Wait(self._gathering.bell(), due))
             yield from self._look_again(self._gathering, everywhere=is_over)
 
@@ -143,24 +152,37 @@ class Completion:
 
     def _look(self, workflow_ids: Sequence[str]) -> Operation[None]:
         """Query these workflows, and note which have ended."""
-        ends = yield from _find_ended(workflow_ids)
+        ends, stuck = yield from _find_ended(workflow_ids)
+        for each in workflow_ids:
+            self._stuck.pop(each, None)
+        self._stuck.update(stuck)
         new = [each for each in workflow_ids if each in ends and each in self.left]
         self.ended.update(dict.fromkeys(sorted(new, key=lambda each: ends[each].at_ms)))
         if self._gathering is not None:
             self._gathering.forget(map(end_key, new))
 
 
-def _find_ended(workflow_ids: Sequence[str]) -> Operation[dict[str, End]]:
-    """Query which of these have ended, one page at a time."""
+def _find_ended(workflow_ids: Sequence[str]) -> Operation[tuple[dict[str, End], dict[str, None]]]:
+    """Query which of these have ended, one page at a time, and which some version of the code could not continue."""
     ends: dict[str, End] = {}
+    stuck: dict[str, None] = {}
     missing: list[str] = []
     for start in range(0, len(workflow_ids), PAGE):
         found: dict[str, End | None] = yield Read(FindEnds(tuple(workflow_ids[start : start + PAGE])))
         missing += [each for each, end in found.items() if end is None]
-        ends.update((each, end) for each, end in found.items() if end is not None)
+        ends.update((each, end) for each, end in found.items() if end is not None and has_ended(end.status))
+        stuck.update((each, None) for each, end in found.items() if end is not None and each not in ends)
     if missing:
         raise DBOSNonExistentWorkflowError(*missing)
-    return ends
+    return ends, stuck
+
+
+def _raise_if_stuck(workflow_ids: Iterable[str]) -> Operation[None]:
+    for each in workflow_ids:
+        found: WorkflowRecord | None = yield Read(FindWorkflow(each))
+        error = None if found is None else (yield from stuck_error(found))
+        if error is not None:
+            raise error
 
 
 def _id_of(key: WakeKey) -> str:
@@ -173,7 +195,7 @@ def _id_of(key: WakeKey) -> str:
 def next_ended(completion: Completion, timeout_seconds: float | None, left_seconds: float | None) -> Operation[Any]:
     """Return the next workflows that have ended, in a step or outside any workflow, within `left_seconds`."""
     try:
-        yield from completion.wait(within(left_seconds))
+        yield from completion.wait(within(left_seconds), may_be_stuck=False)
     except DBOSNonExistentWorkflowError as error:
         return Failed(error)
     if not completion.ended:
@@ -230,25 +252,28 @@ def _timed_out(completion: Completion, timeout_seconds: float | None) -> Timeout
 # --- the first -------------------------------------------------------------------------------------
 
 
-def wait_first(workflow_ids: tuple[str, ...]) -> Operation[Any]:
+def wait_first(workflow_ids: tuple[str, ...], *, may_be_stuck: bool = False) -> Operation[Any]:
     """Wait until one of these workflows has ended. If several have, return the one that is named first.
 
-    It looks before it watches, because in a loop over `wait_first` one has mostly ended by the next call.
+    It looks before it watches, because in a loop over `wait_first` one has mostly ended by the next call. For
+    `may_be_stuck` see `Completion.wait`.
     """
-    ended = yield from _find_ended(workflow_ids)
+    ended, _ = yield from _find_ended(workflow_ids)
     while not ended:
         arrival = yield Watch(tuple(map(end_key, workflow_ids)))
-        ended = yield from _find_ended(workflow_ids)
+        ended, stuck = yield from _find_ended(workflow_ids)
+        if not (ended or may_be_stuck):
+            yield from _raise_if_stuck(stuck)
         if not ended:
             yield Wait(arrival)
             woken: WakeKey | None = arrival.woken_by
-            ended = yield from _find_ended(workflow_ids if woken is None else (_id_of(woken),))
+            ended, _ = yield from _find_ended(workflow_ids if woken is None else (_id_of(woken),))
     return next(each for each in workflow_ids if each in ended)
 
 
 def wait_first_recorded(slot: Slot, workflow_ids: tuple[str, ...]) -> Operation[Any]:
     """Call `wait_first` in a workflow, and record which workflow it returned."""
-    first = yield from observed(slot, wait_first(workflow_ids), "which workflow ended first")
+    first = yield from observed(slot, wait_first(workflow_ids, may_be_stuck=True), "which workflow ended first")
     if isinstance(first, str) and first not in workflow_ids:
         called = f"{WAIT_FIRST} of {', '.join(map(repr, workflow_ids[:9]))}"
         raise slot.run.diverge(slot.branch, slot.number, f"{WAIT_FIRST}, which gave {first!r},", called)

@@ -98,7 +98,7 @@ def start(new: NewWorkflow, tell: Tell | None = None) -> Operation[Any]:
         case Applied():
             return Started(new.workflow_id, new)
         case InUse(found):
-            refused = _conflict(found, new) or (yield from _stuck_error(found))
+            refused = _conflict(found, new) or (yield from stuck_error(found))
             return Failed(refused) if refused else Started(new.workflow_id, found=found)
         case Stale() | NoSuchWorkflow():
             raise _ended(new.parent_id or "", answer)
@@ -217,7 +217,7 @@ def _await_end(
         found: WorkflowRecord | None = yield Read(FindWorkflow(workflow_id))
         if found is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
-        stuck = None if may_be_stuck else (yield from _stuck_error(found))
+        stuck = None if may_be_stuck else (yield from stuck_error(found))
         if stuck is not None:
             raise stuck
         return found if has_ended(found.status) else None
@@ -225,7 +225,7 @@ def _await_end(
     return (yield from await_until((end_key(workflow_id),), look, due, on_waiting))
 
 
-def _stuck_error(found: WorkflowRecord) -> Operation[DBOSUnexpectedStepError | None]:
+def stuck_error(found: WorkflowRecord) -> Operation[DBOSUnexpectedStepError | None]:
     """Return why no process can execute a workflow; `None` if it is not stuck, or if other code is about to take it."""
     stuck = stuck_now(found)
     if stuck is None:

@@ -95,11 +95,11 @@ select {schema}.refuse('TD002') from counted where pending <> cardinality(:neede
 select workflow_id, status, epoch from {schema}.workflows where workflow_id = any(:workflow_ids::text[]);
 
 -- name: workflow_ends
--- Only workflows that have ended or do not exist: few rows, even if callers wait for thousands.
+-- Only workflows that have ended, are stuck or do not exist: few rows, even if callers wait for thousands.
 select ids.workflow_id, w.workflow_id, w.status, w.updated_at_ms
 from unnest(:workflow_ids::text[]) as ids (workflow_id)
 left join {schema}.workflows as w on w.workflow_id = ids.workflow_id
-where w.status is distinct from 'PENDING';
+where w.status is distinct from 'PENDING' or (w.stuck is not null and w.executor_id is null);
 
 -- name: pending_below
 -- Works generation by generation, as far as needed. UNION, because a damaged row may be its own ancestor. `offset 0`

@@ -20,11 +20,11 @@ select workflow_id, status, epoch from tidings_workflows
 where workflow_id in (select value from json_each(?));
 
 -- name: workflow_ends
--- Only workflows that have ended or do not exist: few rows, even if callers wait for thousands.
+-- Only workflows that have ended, are stuck or do not exist: few rows, even if callers wait for thousands.
 select ids.value, w.workflow_id, w.status, w.updated_at_ms
 from json_each(?) as ids
 left join tidings_workflows as w on w.workflow_id = ids.value
-where w.status is not 'PENDING';
+where w.status is not 'PENDING' or (w.stuck is not null and w.executor_id is null);
 
 -- name: pending_below
 -- Works generation by generation: SQLite processes the rows in the order in which it found them. UNION, because a
