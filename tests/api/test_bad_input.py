@@ -1166,7 +1166,7 @@ async def test_code_that_ends_before_what_it_recorded_is_noticed(
         return order
 
     found = "DBOS.recv" if operations == 2 else f"step {operations + 1}"
-    what = f"was recorded with {found} at operation {operations + 1}, but the code now calls nothing: it ended;"
+    what = f"was recorded with {found} at operation {operations + 1}, but the code now calls nothing: it ended"
     await _changed(app, face, partial(define, 2, False), partial(define, operations, True), what)
 
 
