@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import MagicMock, create_autospec, patch
 
 import pytest
 
@@ -17,6 +17,7 @@ from tidings import DBOS, DBOSClient, SetWorkflowID, SetWorkflowTimeout, Workflo
 from tidings import error as errors
 
 dbos: Any = DBOS
+package: Any = tidings
 
 ATTRIBUTES = [name for name in dir(DBOS) if not name.startswith("__")]
 
@@ -77,6 +78,18 @@ def test_tests_may_replace_methods_and_get_them_back(monkeypatch: pytest.MonkeyP
     assert DBOS.workflow_id is None
 
 
+def test_the_class_may_be_inspected_before_the_launch() -> None:
+    assert not hasattr(DBOS, "executor_id")
+    with pytest.raises(errors.DBOSShutdownError, match=r"DBOS\.launch\(\)"):
+        _ = DBOS.application_version
+    assert {"send", "workflow_id"} <= dict(inspect.getmembers(DBOS)).keys()
+    for faked in (create_autospec(DBOS), MagicMock(spec=DBOS)):
+        faked.send("w", 1)
+        faked.send.assert_called_once_with("w", 1)
+    with patch("tidings.DBOS", autospec=True):
+        tidings.DBOS.send("w", 1)
+
+
 def test_a_class_of_the_users_own_is_open() -> None:
     class Faked(DBOS):
         pass
@@ -98,7 +111,7 @@ def test_a_class_of_the_users_own_is_open() -> None:
         (lambda: dbos.enqueue_workflow_async, r"tidings has no queues\. DBOS\.start_workflow"),
         (lambda: dbos.transaction, r"a function with @DBOS\.step\(\)"),
         (lambda: dbos.fork_workflow, r"under another id$"),
-        (lambda: dbos.patch, r"register the new code under another name"),
+        (lambda: package.patch, r"a workflow's own code: DBOS\.patch\(\.\.\.\)"),
         (lambda: dbos.start_workfow, r"; did you mean DBOS\.start_workflow\?$"),
         (lambda: dbos.send_asnc, r"; did you mean DBOS\.send_async\?$"),
         (lambda: dbos.qqq, r"^DBOS has no attribute 'qqq'$"),

@@ -30,10 +30,7 @@ _AGAIN: Final = (
     "tidings does not resume, restart or fork workflows. A workflow whose process has died continues by itself; start "
     "a workflow that has ended again under another id"
 )
-_PATCHES: Final = (
-    "tidings has no patches. Keep a process with the earlier code running until its workflows have ended, or register "
-    "the new code under another name: @DBOS.workflow(name='...')"
-)
+_OF_WORKFLOWS: Final = "it belongs into a workflow's own code: DBOS.{name}(...)"
 _DELETING: Final = "tidings deletes no single workflows; DBOS.reset_system_database() deletes all, in a test"
 _KAFKA: Final = (
     "tidings consumes no Kafka topics. Start a workflow for each message in your consumer, under an id that names it: "
@@ -65,7 +62,7 @@ _INSTEAD: Final = {
     **dict.fromkeys(
         ("resume_workflow", "resume_workflows", "fork_workflow", "restart_workflow", "execute_workflow_id",
          "recover_pending_workflows"), _AGAIN),
-    **dict.fromkeys(("patch", "deprecate_patch"), _PATCHES),
+    **{name: _OF_WORKFLOWS.format(name=name) for name in ("patch", "deprecate_patch")},
     **dict.fromkeys(("delete_workflow", "delete_workflows", "garbage_collect"), _DELETING),
     **dict.fromkeys(("kafka_consumer", "KafkaMessage"), _KAFKA),
     **dict.fromkeys(("span", "tracer"), _SPANS),

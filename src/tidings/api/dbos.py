@@ -31,7 +31,7 @@ from tidings.engine.process import Process, current_host, is_running
 from tidings.engine.resetting import DEFAULT_SCHEMA, reset
 from tidings.engine.runs import scope as scopes
 from tidings.engine.runs.loops import running_loop, watch_loop
-from tidings.error import DBOSInitializationError
+from tidings.error import DBOSInitializationError, DBOSShutdownError
 from tidings.limits import Seconds, check_timeout
 
 T = TypeVar("T")
@@ -48,7 +48,14 @@ class _ClassProperty(Generic[T]):
         self.__doc__ = getter.__doc__
 
     def __get__(self, instance: object, owner: type) -> T:
-        return self._getter()
+        try:
+            return self._getter()
+        except DBOSShutdownError as error:
+            raise _NoValueYet(str(error)) from None
+
+
+class _NoValueYet(DBOSShutdownError, AttributeError):
+    """For code that inspects a class: `hasattr`, or `unittest.mock` with `autospec`. It expects no other error."""
 
 
 class Launched:

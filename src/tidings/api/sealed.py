@@ -42,6 +42,9 @@ class Sealed(type):
     if not TYPE_CHECKING:  # A type checker would accept any name.
 
         def __getattr__(cls, name: str) -> Any:
+            for each in cls.__mro__:
+                if name in vars(each):  # A property without a value at present: this raises its error once more.
+                    return vars(each)[name].__get__(None, cls)
             raise missing(cls.__name__, name, dir(cls))
 
 
