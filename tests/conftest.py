@@ -208,10 +208,10 @@ def _postgres_pooler(postgres_server: str) -> Iterator[PgBouncer | None]:
 
 
 @pytest.fixture
-def postgres_url(request: pytest.FixtureRequest, _pooler: PgBouncer | None) -> str:
+def postgres_url(request: pytest.FixtureRequest, _pooler: PgBouncer | None) -> Iterator[str]:
     """The URL of a PostgreSQL database with empty tables of ours, or without tables for a test marked `unmigrated`.
 
-    It leads through a pooler if `tests.support.pooled` says so.
+    It leads through a pooler if `tests.support.pooled` says so. A test that leaves a password in the tables fails.
     """
     if request.node.get_closest_marker("unmigrated"):
         url: str = request.getfixturevalue("_postgres_database")
@@ -220,7 +220,8 @@ def postgres_url(request: pytest.FixtureRequest, _pooler: PgBouncer | None) -> s
         database: MigratedDatabase = request.getfixturevalue("_migrated_database")
         database.clear()
         url = database.url
-    return url_for(request.node, _pooler, url)
+    yield url_for(request.node, _pooler, url)
+    passwords.look_at_tables(url)
 
 
 @pytest.fixture(scope="session")
@@ -238,7 +239,7 @@ def sqlite_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
     The file is in memory if the machine has a file system there. It survives the death of a process, and power failures
     are not tested here: 200,000 syncs would only cost time, as on PostgreSQL. The tests of the SQLite store itself use
-    a disk.
+    a disk. A test that leaves a password in the file fails.
     """
     where = leftovers.MEMORY if leftovers.MEMORY.is_dir() else request.getfixturevalue("tmp_path")
     with tempfile.TemporaryDirectory(prefix=leftovers.MEMORY_PREFIX, dir=where) as directory:
@@ -246,6 +247,7 @@ def sqlite_url(request: pytest.FixtureRequest) -> Iterator[str]:
         if not request.node.get_closest_marker("unmigrated"):
             shutil.copyfile(request.getfixturevalue("_migrated_file"), path)
         yield f"sqlite:///{path}"
+        passwords.look_at_file(path)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

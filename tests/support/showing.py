@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from harness.password import PASSWORD
 from tests.support import programs
+from tests.support.rows import Rows
 
 URL = f"postgresql://me:{PASSWORD}@host/db"
 
@@ -74,6 +76,23 @@ def test_in_the_output_of_a_program() -> None:
 
 def test_in_the_errors_of_a_program() -> None:
     programs.run(*programs.python("-c", f"raise SystemExit({URL!r})"))
+
+
+def test_in_a_table(database_url: str) -> None:
+    leave(database_url, f'["connected to", "{URL}"]')
+
+
+def test_in_a_table_in_base64(database_url: str) -> None:
+    for before in ("", "a", "bcde"):
+        leave(database_url, base64.b64encode(f"{before}{PASSWORD} and more".encode()).decode())
+
+
+def leave(database_url: str, text: str) -> None:
+    rows = Rows(database_url)
+    columns = "workflow_id, status, name, inputs, serialization, epoch, app_version, created_at_ms, updated_at_ms, seq"
+    seq = len(text) if rows.is_sqlite else "nextval('tidings.workflows_seq')"
+    values = f"?, 'SUCCESS', 'f', ?, '', 1, '1', 1, 1, {seq}"
+    rows.run(f"insert into {{workflows}} ({columns}) values ({values})", text[:4], text)
 
 
 def test_no_password() -> None:

@@ -15,6 +15,10 @@ _SHOWN = {
     "in_one_of_several_errors": "an error ValueError",
     "in_the_output_of_a_program": "a program's output",
     "in_the_errors_of_a_program": "a program's errors",
+    "in_a_table[sqlite]": "the file tidings.sqlite",
+    "in_a_table[postgres]": "the table workflows",
+    "in_a_table_in_base64[sqlite]": "the file tidings.sqlite",
+    "in_a_table_in_base64[postgres]": "the table workflows",
 }
 
 
