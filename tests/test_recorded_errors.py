@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import copy
 import dataclasses
 import gc
@@ -23,7 +24,15 @@ from hypothesis import strategies as st
 
 from tests.support import programs
 from tidings.error import DBOSMaxStepRetriesExceeded, DBOSRecordedError, DBOSSerializationError
-from tidings.serialization import JSONSerializer, PickleSerializer, dump_error, load_error
+from tidings.serialization import (
+    JSONSerializer,
+    PickleSerializer,
+    dump_error,
+    load_awaited,
+    load_error,
+    recorded_error,
+    show_error,
+)
 from tidings.serialization.exceptions import built_in_of
 from tidings.serialization.stand_ins import StandIn
 
@@ -392,6 +401,31 @@ def test_what_is_no_exception_does_not_end_who_awaits_it() -> None:
     assert type(dump_error(JSON, BaseExceptionGroup("g", [SystemExit(UNSTORABLE)]))[1]) is DBOSRecordedError
 
 
+class Stop(BaseException):
+    """As of a library that ends its own work by an error."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"stop {code}")
+        self.code = code
+        self.connection = UNSTORABLE
+
+
+def test_a_base_exception_that_ends_no_program_is_caught_by_its_class() -> None:
+    text, now = dump_error(JSON, recorded_error(Stop(3)))
+    for each in (now, load_error(JSON, text)):
+        with pytest.raises(Stop, match="stop 3") as caught:
+            raise each
+        assert caught.value.code == 3
+        assert isinstance(each, DBOSRecordedError), "an `Exception`, which a task passes on as any other"
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
+def test_the_record_of_what_ends_a_program_or_a_task_ends_none(error: BaseException) -> None:
+    text, now = dump_error(JSON, recorded_error(error))
+    for each in (now, load_error(JSON, text)):
+        assert type(each) is DBOSRecordedError
+
+
 def test_making_another_of_its_class_makes_the_original() -> None:
     _, now = dump_error(JSON, OpenError("x"))
     another = type(now)("more")
@@ -430,19 +464,42 @@ def publish(module: ModuleType, name: str, *bases: type) -> Any:
     return cls
 
 
-def test_where_its_class_is_not_imported_it_is_a_plain_record(
+def test_where_its_class_is_not_imported_it_has_no_base_but_is_the_same_otherwise(
     shop: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = publish(shop, "ShopError", OpenError)("x")
+    error.code, error.__cause__ = 3, publish(shop, "Refused", KeyError)(UNSTORABLE)
+    text, now = dump_error(JSON, error)
+    monkeypatch.setitem(sys.modules, HERE, ModuleType("empty"))
+    monkeypatch.delitem(sys.modules, "shop")
+    before = set(sys.modules)
+    elsewhere: Any = load_error(JSON, text)
+    assert set(sys.modules) == before
+    for each in (now, elsewhere):
+        assert isinstance(each, DBOSRecordedError)
+        assert (type(each).__module__, type(each).__name__) == ("shop", "ShopError")
+        assert (str(each), repr(each), each.args) == ("x", "ShopError('x')", ("x",))
+        assert (each.type_name, each.message, vars(each)["code"]) == ("shop.ShopError", "x", 3)
+        assert each.traceback_text == elsewhere.traceback_text
+        assert isinstance(each.__cause__, KeyError)
+        assert type(each.__cause__).__name__ == "Refused"
+    more = type(elsewhere)("more")
+    assert (more.type_name, more.message) == ("shop.ShopError", "more")
+    assert dump_error(JSON, elsewhere) == (text, elsewhere)
+
+
+@pytest.mark.parametrize("read", [show_error, load_awaited])
+def test_people_and_who_awaits_it_get_a_plain_record(
+    shop: ModuleType, monkeypatch: pytest.MonkeyPatch, read: Callable[..., Any]
 ) -> None:
     text, now = dump_error(JSON, publish(shop, "ShopError", OpenError)("x"))
     monkeypatch.setitem(sys.modules, HERE, ModuleType("empty"))
     monkeypatch.delitem(sys.modules, "shop")
-    before = set(sys.modules)
-    elsewhere = load_error(JSON, text)
+    elsewhere = read(JSON, text, "the error")
     assert type(elsewhere) is DBOSRecordedError
     assert (elsewhere.type_name, elsewhere.message) == ("shop.ShopError", "x")
     assert str(elsewhere) == "shop.ShopError: x"
     assert elsewhere.traceback_text == now.traceback_text  # type: ignore[attr-defined]
-    assert set(sys.modules) == before
 
 
 def test_a_base_that_is_there_is_caught(shop: ModuleType) -> None:
@@ -498,8 +555,10 @@ def test_what_was_kept_and_cannot_be_rebuilt_elsewhere_is_lost(shop: ModuleType)
         _ = again.order  # type: ignore[attr-defined]
     assert again.args[0].type_name == "shop.Order"
     assert again.args[1] == "text"
-    assert isinstance(again.__cause__, DBOSRecordedError)
-    assert again.__cause__.type_name == "shop.ShopError"
+    for cause in (now.__cause__, again.__cause__):
+        assert isinstance(cause, KeyError)
+        assert not isinstance(cause, DBOSRecordedError)
+        assert (type(cause).__module__, type(cause).__name__, str(cause)) == ("shop", "ShopError", "'k'")
 
 
 def test_a_record_of_an_earlier_version_is_read() -> None:
@@ -547,7 +606,8 @@ def test_no_text_makes_it_what_it_must_not_be(name: str) -> None:
     assert forged != text
     before = set(sys.modules)
     error = load_error(JSON, forged)
-    assert type(error) is DBOSRecordedError
+    assert isinstance(error, DBOSRecordedError)
+    assert type(error).__mro__[1:] == StandIn.__mro__, "it has no other base"
     assert set(sys.modules) == before
 
 

@@ -1,5 +1,6 @@
 """Errors of libraries, which no database can keep as they are, are caught by their classes, wherever they come to."""
 
+import asyncio
 import dataclasses
 import sys
 from datetime import datetime
@@ -142,6 +143,58 @@ async def test_w2_the_error_of_a_child_is_caught_by_its_class(app: App, face: Fa
     await app.crash_and_restart()
     await face.send(handle.workflow_id, None, "go")
     assert await face.get_result(handle.workflow_id) == [500, False]
+
+
+class Stop(BaseException):
+    """As of a library that ends its own work by an error."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@pytest.mark.parametrize("how", ["a call", "a handle"])
+async def test_w2_a_base_exception_of_a_child_is_caught_by_its_class(app: App, face: Face, how: str) -> None:
+    @face.workflow(name="child")
+    async def child() -> None:
+        raise Stop(3)
+
+    @face.workflow()
+    async def parent() -> Any:
+        try:
+            await (child() if how == "a call" else (await face.start(child)).get_result())
+        except Stop as error:
+            await face.recv("go", FOREVER)
+            return [error.code, str(error), isinstance(error, Exception)]
+
+    handle = await face.start(parent)
+    await app.waiting("message", handle.workflow_id, "go")
+    await app.crash_and_restart()
+    await face.send(handle.workflow_id, None, "go")
+    assert await face.get_result(handle.workflow_id) == [3, "3", True]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError])
+async def test_w2_what_ends_a_program_or_a_task_ends_only_the_child(
+    app: App, face: Face, kind: type[BaseException]
+) -> None:
+    @face.workflow(name="child")
+    async def child() -> None:
+        raise kind("over")
+
+    @face.workflow()
+    async def parent() -> Any:
+        try:
+            await (await face.start(child)).get_result()
+        except DBOSRecordedError as error:
+            await face.recv("go", FOREVER)
+            return [type(error).__name__, error.type_name.rpartition(".")[2], error.message]
+
+    handle = await face.start(parent)
+    await app.waiting("message", handle.workflow_id, "go")
+    await app.crash_and_restart()
+    await face.send(handle.workflow_id, None, "go")
+    assert await face.get_result(handle.workflow_id) == ["DBOSRecordedError", kind.__name__, "over"]
 
 
 async def test_a_program_without_its_class_gets_a_plain_record(

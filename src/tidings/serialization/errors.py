@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
+import msgspec
+
 from tidings import limits
 from tidings.error import DBOSBaseException, DBOSLimitError, DBOSRecordedError, DBOSSerializationError
 from tidings.serialization.attributes import attributes_of
-from tidings.serialization.exceptions import CAUSE, SUPPRESS, members_of
+from tidings.serialization.confidential import hidden
+from tidings.serialization.exceptions import CAUSE, ROOT, SUPPRESS, members_of
 from tidings.serialization.fault import shown
+from tidings.serialization.hiding import hide_in_text, names_secret
+from tidings.serialization.missing import RECORD, is_missing, record_of
 from tidings.serialization.serializers import JSONSerializer, Serializer, dump, load
 from tidings.serialization.stand_ins import RESERVED, StandIn, args_of, group_of, lineage_of, stand_in
 from tidings.serialization.validation import ValidationErrorShape, is_validation_error
@@ -23,6 +28,8 @@ from tidings.shortage import is_shortage
 
 _WHAT: Final = "the error"
 _JSON: Final = JSONSerializer()
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
 _MOST_CHARACTERS: Final = 64 * 1024  # of a message, a traceback, or all kept attributes of an error
 _MOST_LOST: Final = 20  # names of attributes that could not be kept
 _MOST_NESTED: Final = 8  # errors in errors
@@ -94,7 +101,7 @@ def _dump_exactly(serializer: Serializer, error: BaseException) -> str | None:
         text = _JSON.serialize(error)
         rebuilt = _JSON.deserialize(text)
         # Equal texts mean equal types, args, attributes and causes, even if their classes define no ==.
-        if _JSON.serialize(rebuilt) != text or str(rebuilt) != str(error):
+        if _JSON.serialize(rebuilt) != text or str(rebuilt) != str(error) or _without_secrets(text) is not None:
             return None
     except Exception as failure:
         if is_shortage(failure):
@@ -139,7 +146,8 @@ def _described(error: BaseException) -> tuple[str, str, str]:
     cls = type(error)
     if cls is DBOSRecordedError or StandIn in cls.__mro__:
         recorded: Any = error
-        return recorded.type_name, str(error) if StandIn in cls.__mro__ else recorded.message, recorded.traceback_text
+        message = str(error) if StandIn in cls.__mro__ else recorded.message
+        return recorded.type_name, _storable(message), _storable(recorded.traceback_text)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     try:
         message = str(error)
@@ -155,7 +163,7 @@ def _described(error: BaseException) -> tuple[str, str, str]:
 def _recorded(error: BaseException, room: _Room) -> DBOSRecordedError:
     described = _described(error)
     try:
-        lineage = lineage_of(type(error))
+        lineage = _lineage_of(error)
         if not lineage:
             return DBOSRecordedError(*described)
         return _stand_in(error, described, lineage, room)
@@ -163,6 +171,14 @@ def _recorded(error: BaseException, room: _Room) -> DBOSRecordedError:
         if is_shortage(failure):
             raise
         return DBOSRecordedError(*described)
+
+
+def _lineage_of(error: BaseException) -> list[str]:
+    if not is_missing(error):
+        return lineage_of(type(error))
+    record = record_of(error)
+    bases = record.bases or ()
+    return [] if ROOT in bases else [record.name, *bases]
 
 
 def _stand_in(error: BaseException, described: Sequence[str], lineage: Sequence[str], room: _Room) -> DBOSRecordedError:
@@ -190,12 +206,16 @@ def _kept_attributes(error: BaseException, room: _Room) -> tuple[dict[str, Any],
     kept: dict[str, Any] = {}
     lost: list[str] = []
     for name, value in attributes_of(error).items():
-        if name != _storable(name) or name in RESERVED:
+        if name == RECORD:
+            continue
+        if name != _storable(name) or name in RESERVED or (isinstance(value, (str, bytes)) and names_secret(name)):
             lost.append(_storable(name))
         elif room.takes(value):
             kept[name] = value
         elif name == "__notes__" or _holds_errors(value):
             kept[name] = room.keep(value)
+        elif type(without := room.without_secrets(value)) is type(value):
+            kept[name] = without
         else:
             lost.append(_storable(name))
     return kept, lost[:_MOST_LOST]
@@ -221,6 +241,7 @@ class _Room:
         try:
             text = _JSON.serialize(value)
             is_exact = len(text) <= self._left and _JSON.serialize(_JSON.deserialize(text)) == text
+            is_exact = is_exact and _without_secrets(text) is None
         except Exception as failure:
             if is_shortage(failure):
                 raise
@@ -229,12 +250,25 @@ class _Room:
             self._left -= len(text)
         return is_exact
 
+    def without_secrets(self, value: Any) -> Any:
+        """Return a copy of a value without the secrets in it; `None` if it has none, or cannot be stored at all."""
+        try:
+            text = _without_secrets(_JSON.serialize(value))
+            without = None if text is None else _JSON.deserialize(text)
+        except Exception as failure:
+            if is_shortage(failure):
+                raise
+            return None
+        return without if self.takes(without) else None
+
     def keep(self, value: Any) -> Any:
         """Return the value if it can be stored, else a replacement: an error, a list of replacements, or text."""
         if self.takes(value):
             return value
         if isinstance(value, BaseException):
             return self.keep_error(value)
+        if (without := self.without_secrets(value)) is not None:
+            return without
         if type(value) in (list, tuple) and len(value) <= _MOST_ITEMS and self._nested < _MOST_NESTED:
             self._nested += 1
             try:
@@ -275,9 +309,16 @@ def _approximate(error: BaseException) -> BaseException | None:
     return approximate
 
 
+def _without_secrets(text: str) -> str | None:
+    """Return typed JSON with its secrets hidden; `None` if it has none."""
+    node = _decode(text)
+    without = hidden(node)
+    return None if without == node else _encode(without).decode()
+
+
 def _storable(text: str) -> str:
-    """Return text that can be stored, shortened if it is long. Runs no code of a subclass of `str`."""
+    """Return text that can be stored, without secrets; shortened if it is long. Runs no code of a subclass of `str`."""
     text = str.encode(text, "utf-8", "backslashreplace").decode()
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[: _MOST_CHARACTERS // 2]}\n…\n{text[-_MOST_CHARACTERS // 2 :]}"
-    return text
+    return hide_in_text(text)

@@ -9,11 +9,15 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType, MemberDescriptorType
+from types import MappingProxyType, MemberDescriptorType, NoneType
 from typing import Any, Final
 
+from tidings.error import DBOSBaseException
 from tidings.serialization.attributes import HEAP_TYPE, Attributes
 from tidings.serialization.fault import Fault, shown
+from tidings.serialization.hiding import hide_in_text
+from tidings.serialization.names import member_of, name_of
+from tidings.shortage import is_shortage
 
 # What built-in exceptions keep in C in addition to `args`. Setting these to any value is safe.
 # Left out: `AttributeError.obj`, an arbitrary live object. Pickle leaves it out too.
@@ -48,6 +52,24 @@ def built_in_of(cls: type) -> Any:
     return built_in
 
 
+def is_signal(cls: type) -> bool:
+    """Tell whether errors of a class may end a program, a task or a run, wherever they pass."""
+    lineage = cls.__mro__
+    if BaseExceptionGroup in lineage and Exception not in lineage:
+        return True  # One of its errors may.
+    signals = (KeyboardInterrupt, SystemExit, GeneratorExit, DBOSBaseException)
+    return any(signal in lineage for signal in (*signals, member_of("asyncio.exceptions", "CancelledError")))
+
+
+def said_by_built_in(error: BaseException) -> str:
+    """Return what the built-in class of an error says. No code of the error's own class runs."""
+    try:
+        text: str = built_in_of(type(error)).__str__(error)
+    except Exception:
+        text = ""  # The repr of one of its args fails.
+    return text
+
+
 def make(built_in: Any, cls: type, args: Iterable[Any]) -> Any:
     """Return a new exception of `cls`, made by the built-in class that it derives from.
 
@@ -64,6 +86,51 @@ def make(built_in: Any, cls: type, args: Iterable[Any]) -> Any:
     return error
 
 
+# --- for programs that have not imported the class ------------------------------------------------------
+
+ROOT: Final = "builtins:BaseException"  # the last base of an error that is not an `Exception`
+_MOST_BASES: Final = 32
+_MOST_CHARACTERS: Final = 64 * 1024
+_PLAIN: Final = frozenset({str, int, float, bool, NoneType})
+
+
+def bases_of(cls: type[BaseException]) -> list[str] | None:
+    """Return the names of the bases of an error's class, without `Exception`; `None` if every program has the class."""
+    if cls.__module__ == "builtins" or cls.__module__.partition(".")[0] == "tidings":
+        return None
+    names = []
+    for base in cls.__mro__[1:]:
+        if BaseException not in base.__mro__ or base in (Exception, BaseException):
+            continue
+        try:
+            names.append(name_of(base))
+        except Fault:
+            continue  # A class made in a function, say: a replay could not find it.
+    return names[:_MOST_BASES] + ([] if Exception in cls.__mro__ else [ROOT])
+
+
+def text_of(error: BaseException) -> str | None:
+    """Return what an error says, without secrets; `None` if that cannot be stored."""
+    try:
+        text = str(error)
+        text.encode()
+    except Exception as failure:
+        if is_shortage(failure):
+            raise
+        return None
+    return hide_in_text(text) if type(text) is str and len(text) <= _MOST_CHARACTERS else None
+
+
+def text_to_record(error: BaseException) -> str | None:
+    """Return what an error says, unless its built-in class says that by args that every program can rebuild."""
+    text = text_of(error)
+    is_plain = all(type(each) in _PLAIN for each in ARGS.__get__(error)) and text == said_by_built_in(error)
+    return None if is_plain else text
+
+
+# --- the shape ------------------------------------------------------------------------------------------
+
+
 class ExceptionShape:
     """Takes apart and puts together the exceptions of one class."""
 
@@ -74,6 +141,15 @@ class ExceptionShape:
         self._attributes = Attributes(cls)
         self._members = members_of(cls)
         self._built_in = built_in_of(cls)
+
+    def label(self, instance: Any) -> dict[str, Any]:
+        """Name the class, its bases, and what the error says: for programs that have not imported the class."""
+        named: dict[str, Any] = {"cls": name_of(self.stored_as)}
+        if (bases := bases_of(self.stored_as)) is not None:
+            named["bases"] = bases
+        if (text := text_to_record(instance)) is not None:
+            named["text"] = text
+        return named
 
     def take_apart(self, instance: Any) -> dict[str, Any]:
         args = ARGS.__get__(instance)

@@ -8,8 +8,10 @@ surrogates, whatever the value is, because the message may itself be stored.
 from __future__ import annotations
 
 from tidings.error import DBOSSerializationError
+from tidings.serialization.hiding import hide_in_text
 
 _MOST_STEPS = 12
+_MOST_SEARCHED = 1_000  # characters
 
 
 class Fault(Exception):
@@ -47,10 +49,11 @@ def step_to(key: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a short `repr` of `value`, or its type's name if it has none."""
+    """Return a short `repr` of `value` without secrets, or its type's name if it has none."""
     try:
         text = repr(value)
     except Exception:
         return f"<{type(value).__qualname__} object>"
+    text = hide_in_text(text[:_MOST_SEARCHED])
     text = text if len(text) <= 80 else f"{text[:79]}…"
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,7 @@
-"""Classes by name. Only classes that this process has already imported are found.
+"""Classes by name. No module is imported for a name that was stored.
+
+Only classes that this process has imported are found. There is one exception, in which the program's code names the
+module (`late_imports`).
 
 Namespaces are read as dicts, so no code of a module, or of an object in one, runs.
 """
@@ -11,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from tidings.serialization.fault import Fault, shown
+from tidings.serialization.late_imports import import_for
 from tidings.serialization.mains import MAINS, importable_main, may_be_main
 
 
@@ -36,8 +40,12 @@ def name_of(cls: type) -> str:
 
 
 def find_class(name: str) -> type:
-    """Return the class that `name_of` named. It may be of any kind, but must be imported already."""
-    cls = find(name)
+    """Return the class that `name_of` named. It may be of any kind.
+
+    Raises:
+        Fault: it is not imported.
+    """
+    cls = find_late(name)
     if cls is None:
         raise Fault(f"its class {shown(name)} does not exist in this program; {_remedy(name)}", type_name=name)
     return cls
@@ -80,6 +88,12 @@ def find(name: str) -> type | None:
     if found is None and (module in MAINS or module == importable_main() or _is_main(module)):
         found = _find_in(sys.modules.get("__main__"), qualname)
     return found
+
+
+def find_late(name: str) -> type | None:
+    """Return the class that `name_of` named, also if only workflows and steps import its module (`late_imports`)."""
+    found = find(name)
+    return find(name) if found is None and import_for(name.partition(":")[0]) else found
 
 
 def _is_main(module: str) -> bool:

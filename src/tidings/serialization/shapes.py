@@ -1,16 +1,17 @@
 """Instances of classes to named fields, and back, without running the code of their classes.
 
-A stored name finds only a class of a module that is already in `sys.modules`, read from the module's
-namespace. The class must be of one of the kinds below.
+A stored name finds only a class of a module that is in `sys.modules`, read from the module's namespace
+(`names`). The class must be of one of the kinds below.
 
 An instance is rebuilt from its fields. No `__init__`, `__new__`, `__post_init__`, `__setstate__`,
 `__reduce__`, property or validator of its class runs. So it comes back with all its fields (private
-and `init=False` ones too), and side effects are not repeated. There are three exceptions:
+and `init=False` ones too), and side effects are not repeated. There are four exceptions:
 
 - A msgspec Struct can only be made by calling its class, which runs its `__post_init__`, as msgspec's
   decoders do. Its fields are then set to the stored values.
 - A field that was added to the class since gets its default, and the default's factory runs.
 - Members of a set and keys of a dict are hashed.
+- A parametrized pydantic model that nobody has made yet is made, with the hooks of its class (`generics`).
 
 If an instance lacks a declared field (it was deleted, or never set), the name of the field is stored.
 Otherwise it would look like a field that was added to the class since.
@@ -31,7 +32,9 @@ from tidings.error import DBOSRecordedError
 from tidings.serialization.attributes import Attributes, added, gone
 from tidings.serialization.exceptions import ExceptionShape
 from tidings.serialization.fault import Fault, shown
-from tidings.serialization.names import find
+from tidings.serialization.generics import label_of
+from tidings.serialization.missing import Missing, MissingShape
+from tidings.serialization.names import find, name_of
 from tidings.serialization.stand_ins import RecordedShape, StandIn
 from tidings.serialization.validation import ValidationErrorShape, is_validation_error
 
@@ -41,11 +44,13 @@ class Shape(Protocol):
 
     Attributes:
         tag: the kind of class, as stored.
-        stored_as: the class whose name is stored.
     """
 
     tag: str
-    stored_as: type
+
+    def label(self, instance: Any) -> dict[str, Any]:
+        """Return what is stored of the class: its name, and what else is needed to find or replace it."""
+        ...
 
     def take_apart(self, instance: Any) -> dict[str, Any]:
         """Return the fields of `instance`, by name."""
@@ -95,6 +100,8 @@ def _make_shape(cls: type) -> Shape | None:
 def _shape_of_exception(cls: type[BaseException]) -> Shape:
     if cls is DBOSRecordedError or StandIn in cls.__mro__:
         return RecordedShape()
+    if Missing in cls.__mro__:
+        return MissingShape(cls)
     return ValidationErrorShape(cls) if is_validation_error(cls) else ExceptionShape(cls)
 
 
@@ -159,6 +166,9 @@ class _ObjectShape:
         self._defaults = defaults
         self._attributes = Attributes(cls)
 
+    def label(self, _: Any) -> dict[str, Any]:
+        return label_of(self.stored_as)
+
     def take_apart(self, instance: Any) -> dict[str, Any]:
         return self._attributes.get_all(instance)
 
@@ -217,6 +227,9 @@ class _NamedTupleShape:
         self.stored_as = cls
         self._names: tuple[str, ...] = _declared(cls, "_fields")
         self._defaults: dict[str, Any] = _declared(cls, "_field_defaults") or {}
+
+    def label(self, _: Any) -> dict[str, Any]:
+        return {"cls": name_of(self.stored_as)}
 
     def take_apart(self, instance: Any) -> dict[str, Any]:
         if len(instance) != len(self._names) or getattr(instance, "__dict__", None):

@@ -5,9 +5,9 @@ original class may run while a stand-in is made, printed, compared, copied or de
 that its `__init__` sets. So `StandIn` is first in the MRO and defines all these methods. Other properties and
 methods of the original class do run when the program uses them. If they miss an attribute, the error says why.
 
-Classes are found by name, and only if they are imported already (`names`). The names of the original class and of its
-bases are stored. If the class is missing here, or allows no subclass, a base may be found, so `except OSError` still
-catches the error. If none is found, the error is a plain `DBOSRecordedError`.
+Classes are found by name (`names`). The names of the original class and of its bases are stored. If the class is
+missing here, or allows no subclass, a base may be found, so `except OSError` still catches the error. If none is found,
+the class derives from `DBOSRecordedError` alone. In each case it has the name of the original.
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from tidings.error import DBOSRecordedError
-from tidings.serialization.exceptions import ARGS, CAUSE, SUPPRESS, ExceptionShape, built_in_of, make, members_of
+from tidings.serialization.exceptions import (
+    ARGS,
+    CAUSE,
+    SUPPRESS,
+    ExceptionShape,
+    built_in_of,
+    is_signal,
+    make,
+    members_of,
+)
 from tidings.serialization.fault import Fault, shown
-from tidings.serialization.names import find, name_of
+from tidings.serialization.names import find_late, name_of
 
 _RECORD: Final = "_tidings_record"  # the attribute that holds a stand-in's record
 RESERVED: Final = frozenset({_RECORD, "$tidings"})  # names that no attribute of a stand-in may have
@@ -46,7 +55,9 @@ class StandIn(DBOSRecordedError):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an error of the original class: this is for `raise type(error)("more")` in the program."""
-        return cls.__bases__[1](*args, **kwargs)
+        if len(cls.__bases__) > 1:
+            return cls.__bases__[1](*args, **kwargs)
+        return DBOSRecordedError(f"{cls.__module__}.{cls.__qualname__}", str(Exception(*args)))
 
     @property
     def type_name(self) -> str:
@@ -118,7 +129,7 @@ for _name in ("__ne__", "__format__", "__dir__", "__sizeof__"):
     setattr(StandIn, _name, vars(object)[_name])
 
 
-def _record_of(error: DBOSRecordedError) -> _Record:
+def _record_of(error: BaseException) -> _Record:
     record: _Record = vars(error)[_RECORD]
     return record
 
@@ -129,11 +140,11 @@ def _record_of(error: DBOSRecordedError) -> _Record:
 def lineage_of(cls: type[BaseException]) -> list[str]:
     """Return the names by which the class and its bases, which `except` may name, can be found again.
 
-    Empty if the error is not an `Exception`: a stand-in is one, and must not be caught as a `KeyboardInterrupt`, say.
+    Empty if the error ends a program or a task (`is_signal`) and is not an `Exception`: its stand-in must not.
     """
     names: list[str] = []
-    for base in cls.__mro__ if Exception in cls.__mro__ else ():
-        if Exception in base.__mro__ and base not in StandIn.__mro__ and len(names) < _MOST_BASES:
+    for base in cls.__mro__ if Exception in cls.__mro__ or not is_signal(cls) else ():
+        if _may_be_raised(base) and len(names) < _MOST_BASES:
             try:
                 names.append(name_of(base))
             except Exception:
@@ -141,57 +152,73 @@ def lineage_of(cls: type[BaseException]) -> list[str]:
     return names
 
 
-_classes: dict[tuple[int, ...], type[StandIn]] = {}  # by the ids of the bases, which the classes keep alive
+_classes: dict[
+    tuple[Any, ...], type[StandIn]
+] = {}  # by the name, and the ids of the bases, which the classes keep alive
 
 
-def class_for(lineage: Iterable[str]) -> type[StandIn] | None:
-    """Return the class of stand-ins for errors of this lineage; `None` if this program has no class of it."""
-    found = [cls for name in lineage if (cls := find(name)) is not None and _may_be_raised(cls)]
-    key = tuple(map(id, found))
+def class_for(lineage: Sequence[str]) -> type[StandIn] | None:
+    """Return the class of stand-ins for errors of this lineage; `None` for an empty one."""
+    if not lineage:
+        return None
+    found = [cls for name in lineage if (cls := find_late(name)) is not None and _may_be_raised(cls)]
+    key = (lineage[0], *map(id, found))
     made = _classes.get(key)
-    if made is None and found:
-        made = _make_class(found)
-        if made is not None:
-            if len(_classes) >= _MOST_CLASSES:
-                _classes.clear()
-            _classes[key] = made
+    if made is None:
+        made = derived(StandIn, found, lineage[0])
+        if len(_classes) >= _MOST_CLASSES:
+            _classes.clear()
+        _classes[key] = made
     return made
 
 
 def _may_be_raised(cls: type) -> bool:
-    return Exception in cls.__mro__ and cls not in StandIn.__mro__ and StandIn not in cls.__mro__
+    lineage = cls.__mro__
+    is_harmless = Exception in lineage or (BaseException in lineage and not is_signal(cls))
+    return is_harmless and cls not in StandIn.__mro__ and StandIn not in lineage
 
 
-def _make_class(found: list[type]) -> type[StandIn] | None:
-    """Derive a class from as many of these classes as possible, in order. Their code does not run."""
-    made: type[StandIn] | None = None
-    bases: tuple[type, ...] = (StandIn,)
+def derived(first: type, found: Iterable[type], name: str) -> Any:
+    """Return a class derived from `first` and as many of these classes as possible, in order. Their code does not run.
+
+    Args:
+        first: the first base, whose `__init_subclass__` runs.
+        found: the other bases.
+        name: the name of the class, as `name_of` returns it.
+    """
+    module, _, qualname = name.partition(":")
+    namespace = {"__module__": module, "__qualname__": qualname, "__doc__": None}
+    bases: tuple[type, ...] = (first,)
+    made = _derive(bases, namespace)
     for cls in found:
         if any(cls in base.__mro__ for base in bases):
             continue
         try:
-            made = _derive((*bases, cls))
+            made = _derive((*bases, cls), namespace)
         except Exception:  # The class allows no subclass, or none together with the others.
             continue
         bases = (*bases, cls)
     return made
 
 
-def _derive(bases: tuple[type, ...]) -> type[StandIn]:
-    original = bases[1]
+def _derive(bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
     kind: Any = type
     for base in bases:
         kind = type(base) if kind in type.mro(type(base)) else kind
-    namespace: dict[str, Any] = {
-        "__module__": original.__module__,
-        "__qualname__": original.__qualname__,
-        "__doc__": original.__doc__,
-    }
+    namespace = dict(namespace)
     if any("__del__" in vars(each) for base in bases for each in base.__mro__):
         namespace["__del__"] = lambda _: None
     # Not `kind(...)`, nor `types.new_class`: that would run code of the original's metaclass.
-    made: type[StandIn] = type.__new__(kind, original.__name__, bases, namespace)
+    made: type = type.__new__(kind, namespace["__qualname__"].rpartition(".")[2], bases, namespace)
     return made
+
+
+def without_base(error: BaseException) -> DBOSRecordedError | None:
+    """Return a stand-in without any base of the original as a plain `DBOSRecordedError`; `None` for other errors."""
+    if StandIn not in type(error).__mro__ or len(type(error).__bases__) > 1:
+        return None
+    record = _record_of(error)
+    return DBOSRecordedError(record.type_name, record.message, record.traceback_text)
 
 
 # --- stand-ins ------------------------------------------------------------------------------------------
@@ -199,7 +226,7 @@ def _derive(bases: tuple[type, ...]) -> type[StandIn]:
 
 def stand_in(
     described: Sequence[str],
-    lineage: Iterable[str],
+    lineage: Sequence[str],
     *,
     args: Sequence[Any] | None = None,
     group: tuple[str, Sequence[BaseException]] | None = None,
@@ -330,10 +357,12 @@ class RecordedShape:
     """Takes apart and puts together `DBOSRecordedError` and stand-ins; both are stored as `DBOSRecordedError`."""
 
     tag = "exception"
-    stored_as: type = DBOSRecordedError
 
     def __init__(self) -> None:
         self._plain = ExceptionShape(DBOSRecordedError)
+
+    def label(self, _: Any) -> dict[str, Any]:
+        return {"cls": name_of(DBOSRecordedError)}
 
     def take_apart(self, instance: Any) -> dict[str, Any]:
         return taken_apart(instance) if StandIn in type(instance).__mro__ else self._plain.take_apart(instance)

@@ -6,6 +6,7 @@ object with the key "$tidings", which names its type:
     (1, 2)                        {"$tidings":"tuple","v":[1,2]}
     {1: "one"}                    {"$tidings":"dict","v":[[1,"one"]]}
     Color.RED                     {"$tidings":"enum","cls":"shop.paint:Color","v":"RED"}
+    IPv4Address("10.0.0.1")       {"$tidings":"scalar","cls":"ipaddress:IPv4Address","v":"10.0.0.1"}
     Order(id=1)                   {"$tidings":"object","cls":"shop.model:Order","v":{"id":1}}
     KeyError("a")                 {"$tidings":"exception","cls":"builtins:KeyError","v":{"args":["a"]}}
 
@@ -31,16 +32,19 @@ from uuid import UUID
 
 import msgspec
 
-from tidings.error import DBOSRecordedError, DBOSSerializationError
+from tidings.error import DBOSSerializationError
 from tidings.serialization import zones
+from tidings.serialization.confidential import open_objects
+from tidings.serialization.error_records import recorded_instead, revive_error, revive_or, undecoded
 from tidings.serialization.fault import Fault, shown, step_to
+from tidings.serialization.generics import class_of
+from tidings.serialization.marks import MARK, class_named_in
 from tidings.serialization.names import find_class, name_of
+from tidings.serialization.scalars import TAG as SCALAR
+from tidings.serialization.scalars import is_secret, lower_scalar, revive_scalar
 from tidings.serialization.shapes import shape_of
-from tidings.serialization.undecoded import UndecodedValue
 from tidings.shortage import is_shortage
 from tidings.slips import slip_of, slip_of_series
-
-MARK: Final = "$tidings"
 
 # Levels of containers in one value. The limit ends cycles, and keeps a reader within its stack: one level takes up to
 # three levels of JSON, and three of Python's 1,000 nested calls.
@@ -98,13 +102,17 @@ def show_text(text: str) -> Any:
     return _read(text, _show)
 
 
-def show_error_text(text: str) -> Any:
+def show_error_text(text: str, *, with_bases: bool) -> Any:
     """Return the exception of typed JSON, or a `DBOSRecordedError` that shows the text.
+
+    Args:
+        text: the typed JSON.
+        with_bases: whether `except` is to catch the `DBOSRecordedError` by the bases of the missing class too.
 
     Raises:
         DBOSSerializationError: it is damaged.
     """
-    return _read(text, lambda node: _revive_or(node, _undecoded_error))
+    return _read(text, lambda node: recorded_instead(node, revive, with_bases=with_bases))
 
 
 def _read(text: str, revive: Callable[[Any], Any]) -> Any:
@@ -269,11 +277,20 @@ def _lower_instance(value: Any, depth: int) -> Any:
         return _lower_enum(value)
     shape = shape_of(cls)
     if shape is None:
-        raise Fault(_refusal(value))
+        scalar = lower_scalar(value)
+        if scalar is None:
+            raise Fault(_refusal(value))
+        return {MARK: SCALAR, **scalar, "v": lower(scalar["v"], depth)}
     fields = shape.take_apart(value)
-    record = {MARK: shape.tag, "cls": name_of(shape.stored_as), "v": _lower_fields(fields, depth)}
+    label = shape.label(value)
+    record = {MARK: shape.tag, "cls": label.pop("cls"), "v": _lower_fields(fields, depth), **label}
     if unset := shape.unset(fields):
         record["unset"] = unset
+    if shape.tag == "exception" and (found := open_objects(record["v"])):
+        raise Fault(
+            f"the error {class_named_in(record)} cannot be stored as it is: its {' and '.join(map(repr, found))} may "
+            "stand for a connection, and hold its password. Pass what is needed of it, as text for example"
+        )
     return record
 
 
@@ -281,6 +298,11 @@ def _refusal(value: object) -> str:
     slip = slip_of(value) or slip_of_series(value)
     if slip is not None:
         return f"{slip.what} cannot be stored; {slip.remedy}"
+    if is_secret(type(value)):
+        return (
+            f"a {type(value).__qualname__} cannot be stored: whoever reads the tables could read the secret. "
+            "Read the secret in the step that needs it; or, if it may be stored, pass .get_secret_value()"
+        )
     for built_in in _WRITERS:
         if built_in in type(value).__mro__:
             name, own = type(value).__qualname__, built_in.__name__
@@ -402,42 +424,15 @@ def _revive_enum(record: dict[str, Any]) -> Any:
 
 
 def _revive_instance(record: dict[str, Any]) -> Any:
-    cls = find_class(record["cls"])
+    cls = class_of(record)
     shape = shape_of(cls)
     if shape is None or shape.tag != record[MARK]:
         raise Fault(f"{shown(record['cls'])} is not a class of the kind {record[MARK]!r}, so it is not used")
-    fields = record["v"]
-    kept = _revive_kept(fields.pop("kept")) if cls is DBOSRecordedError and "kept" in fields else None
-    fields = _revive_fields(fields)
+    fields = _revive_fields(record["v"])
     unset = record.get("unset", [])
     if type(unset) is not list:
         raise TypeError(f"a list of unset fields is expected, not {shown(unset)}")
-    return shape.put_together(fields if kept is None else {**fields, "kept": kept}, unset)
-
-
-def _revive_kept(kept: dict[str, Any]) -> dict[str, Any]:
-    """Revive the kept parts of an error. Parts that this program cannot rebuild are dropped, never the error itself."""
-    lost = list(kept["lost"])
-    args, group, cause = kept["args"], kept["group"], kept["cause"]
-    return {
-        **kept,
-        "attributes": _readable(kept["attributes"], lost),
-        "members": _readable(kept["members"], lost),
-        "args": None if args is None else [_revive_or(each, _undecoded) for each in args],
-        "group": None if group is None else [group[0], [_revive_or(each, _undecoded_error) for each in group[1]]],
-        "cause": _revive_or(cause, _undecoded_error),
-        "lost": lost,
-    }
-
-
-def _readable(fields: dict[str, Any], lost: list[str]) -> dict[str, Any]:
-    readable = {}
-    for name, item in fields.items():
-        try:
-            readable[name] = revive(item)
-        except Fault:
-            lost.append(name)
-    return readable
+    return shape.put_together(fields, unset)
 
 
 def _show(node: Any) -> Any:
@@ -450,42 +445,7 @@ def _show(node: Any) -> Any:
         return tuple(_show(each) for each in held)
     if type(held) is list and node[MARK] == "dict" and all(type(each) is list and len(each) == 2 for each in held):
         return {revive(key): _show(each) for key, each in held}
-    return _revive_or(node, _undecoded)
-
-
-def _class_named_in(node: Any) -> str | None:
-    """Return the class that a JSON value names, as people write it."""
-    name = node.get("cls") if type(node) is dict and MARK in node else None
-    return name.replace(":", ".") if type(name) is str else None
-
-
-def _revive_or(node: Any, otherwise: Callable[[str, str | None, Fault], Any]) -> Any:
-    """Return the value of a JSON value, or else what `otherwise` makes of its text, its class and the fault."""
-    if type(node) not in _JSON_DEEP:
-        return node
-    text, type_name = _encode(node).decode(), _class_named_in(node)  # Now, before `revive` replaces its parts.
-    try:
-        return revive(node)
-    except Fault as fault:
-        return otherwise(text, type_name, fault)
-
-
-def _undecoded(text: str, type_name: str | None, fault: Fault) -> UndecodedValue:
-    return UndecodedValue(type_name, text, str(fault.as_error()))
-
-
-def _undecoded_error(text: str, type_name: str | None, fault: Fault) -> DBOSRecordedError:
-    error = DBOSRecordedError(type_name or "an error of an unknown class", _message_in(text))
-    error.add_note(f"{text} cannot be rebuilt here: {fault.as_error()}")
-    return error
-
-
-def _message_in(text: str) -> str:
-    """Return what an exception says by its args, as one without a `__str__` of its own does; else all its text."""
-    try:
-        return str(Exception(*revive(_decode(text)["v"]["args"])))
-    except (Fault, LookupError, TypeError):
-        return text
+    return revive_or(node, revive, undecoded)
 
 
 _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
@@ -503,8 +463,9 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "uuid": lambda record: UUID(record["v"]),
     "decimal": lambda record: Decimal(record["v"]),
     "unset": lambda _: msgspec.UNSET,
+    SCALAR: revive_scalar,
     "enum": _revive_enum,
     "namedtuple": _revive_instance,
     "object": _revive_instance,
-    "exception": _revive_instance,
+    "exception": lambda record: revive_error(record, revive),
 }

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import product
 from typing import Any, Final
 
-from tidings.serialization.exceptions import ARGS, CAUSE, SUPPRESS
+from tidings.serialization.exceptions import ARGS, CAUSE, SUPPRESS, bases_of, text_of
 from tidings.serialization.fault import Fault
-from tidings.serialization.names import member_of
+from tidings.serialization.hiding import HIDDEN, names_secret
+from tidings.serialization.names import member_of, name_of
 
 _CORE: Final = "pydantic_core"
 _INPUT_TYPES: Final = ("python", "json")
@@ -30,6 +31,9 @@ class ValidationErrorShape:
 
     def __init__(self, cls: Any) -> None:
         self.stored_as = cls
+
+    def label(self, instance: Any) -> dict[str, Any]:
+        return {"cls": name_of(self.stored_as), "bases": bases_of(self.stored_as), "text": text_of(instance)}
 
     def take_apart(self, instance: Any) -> dict[str, Any]:
         if ARGS.__get__(instance):
@@ -54,7 +58,8 @@ class ValidationErrorShape:
         """Return a copy in which `keep` has replaced each input and every other value of the program."""
         fields = next(self._variants(instance))
         for line in fields["errors"]:
-            line["input"] = keep(line["input"])
+            is_secret = any(type(each) is str and names_secret(each) for each in line["loc"])
+            line["input"] = HIDDEN if is_secret and isinstance(line["input"], (str, bytes)) else keep(line["input"])
             line["ctx"] = {name: keep(value) for name, value in line["ctx"].items()}
         fields["attributes"] = {name: keep(value) for name, value in fields["attributes"].items()}
         fields["cause"] = None if fields["cause"] is None else keep(fields["cause"])
