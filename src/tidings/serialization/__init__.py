@@ -5,8 +5,8 @@ plain JSON values as they are, all others marked. Three rules hold everywhere:
 
 1. A stored value comes back exactly, with all its types, or the call that passed it refuses it.
    (Not kept: whether two parts were the same object, and the order of a set.)
-2. Nothing read from the database runs code, or names a module to import (`shapes`, `late_imports`). Only
-   `PickleSerializer` breaks this rule, and a program must choose it explicitly.
+2. Nothing read from the database runs code or imports a module (`shapes`). Only `PickleSerializer`
+   breaks this rule, and a program must choose it explicitly.
 3. A failure is a `DBOSSerializationError` that names the path inside the value.
 
 `dump` and `load` are for values, `dump_error` and `load_error` for exceptions. `show` and `show_error`

@@ -1,7 +1,6 @@
 """Classes by name. No module is imported for a name that was stored.
 
-Only classes that this process has imported are found. There is one exception, in which the program's code names the
-module (`late_imports`).
+Only classes that this process has imported are found.
 
 Namespaces are read as dicts, so no code of a module, or of an object in one, runs.
 """
@@ -14,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 from tidings.serialization.fault import Fault, shown
-from tidings.serialization.late_imports import import_for
 from tidings.serialization.mains import MAINS, importable_main, may_be_main
 
 
@@ -45,7 +43,7 @@ def find_class(name: str) -> type:
     Raises:
         Fault: it is not imported.
     """
-    cls = find_late(name)
+    cls = find(name)
     if cls is None:
         raise Fault(f"its class {shown(name)} does not exist in this program; {_remedy(name)}", type_name=name)
     return cls
@@ -88,12 +86,6 @@ def find(name: str) -> type | None:
     if found is None and (module in MAINS or module == importable_main() or _is_main(module)):
         found = _find_in(sys.modules.get("__main__"), qualname)
     return found
-
-
-def find_late(name: str) -> type | None:
-    """Return the class that `name_of` named, also if only workflows and steps import its module (`late_imports`)."""
-    found = find(name)
-    return find(name) if found is None and import_for(name.partition(":")[0]) else found
 
 
 def _is_main(module: str) -> bool:

@@ -28,7 +28,7 @@ from tidings.serialization.exceptions import (
     members_of,
 )
 from tidings.serialization.fault import Fault, shown
-from tidings.serialization.names import find_late, name_of
+from tidings.serialization.names import find, name_of
 
 _RECORD: Final = "_tidings_record"  # the attribute that holds a stand-in's record
 RESERVED: Final = frozenset({_RECORD, "$tidings"})  # names that no attribute of a stand-in may have
@@ -161,7 +161,7 @@ def class_for(lineage: Sequence[str]) -> type[StandIn] | None:
     """Return the class of stand-ins for errors of this lineage; `None` for an empty one."""
     if not lineage:
         return None
-    found = [cls for name in lineage if (cls := find_late(name)) is not None and _may_be_raised(cls)]
+    found = [cls for name in lineage if (cls := find(name)) is not None and _may_be_raised(cls)]
     key = (lineage[0], *map(id, found))
     made = _classes.get(key)
     if made is None:
