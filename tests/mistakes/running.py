@@ -524,7 +524,7 @@ async def not_imported(ground: Ground) -> str:
     "handle.get_result(timeout_seconds=1)",
     "workflow 'order-8' did not end within 1 s; no process executes it",
     "no running process has version '1' of the code of the program 'test' (running: version '2')",
-    "if the new code makes the same calls, set 'application_version' to '1'",
+    "set 'recover_versions' to 'compatible'",
 )
 async def other_version(ground: Ground) -> None:
     @ground.face.workflow(name="checkout")
@@ -533,10 +533,10 @@ async def other_version(ground: Ground) -> None:
 
     await ground.face.start(checkout, workflow_id="order-8")
     try:
-        await ground.app.relaunch(application_version="2")
+        await ground.app.relaunch(application_version="2", recover_versions="same")
         await ground.face.get_result("order-8", timeout_seconds=1)
     finally:
-        await ground.app.relaunch(application_version="1")
+        await ground.app.relaunch(application_version="1", recover_versions="compatible")
 
 
 @mistake(

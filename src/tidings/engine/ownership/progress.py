@@ -118,8 +118,10 @@ def _why_nobody(found: WorkflowRecord, alive: Sequence[Executor]) -> str:
         )
     others = sorted({str(each.app_version) for each in of_program(found, alive)})
     runs = f" (running: version {' and '.join(map(repr, others))})" if others else ""
+    remedy = "Start that program again"
+    if others:
+        remedy = "Start that version again; or let these processes take it: set 'recover_versions' to 'compatible'"
     return (
         f"no process executes it: {_before(found)}, and no running process has version {found.app_version!r} of "
-        f"the code{program}{runs}. Start that version again; or, if the new code makes the same calls, set "
-        f"'application_version' to {found.app_version!r}"
+        f"the code{program}{runs}. {remedy}"
     )
