@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.faults.writer import SAY_EVERY
 from tests.processes.beside import Neighbour
-from tests.processes.neighbour import HOUR
+from tests.processes.telling import HOUR
 from tests.support import programs
 from tests.support.rows import Rows
 from tidings import store as stores

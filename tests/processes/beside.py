@@ -1,4 +1,4 @@
-"""Processes of `tests.processes.neighbour`, as a test sees them."""
+"""Processes that say what happens, and answer calls (`tests.processes.telling`), as a test sees them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.support import programs
 
 
-class Neighbour:
-    """A process of `tests.processes.neighbour`."""
+class Beside:
+    """A process that says what happens, and answers calls."""
 
-    def __init__(self, url: str, role: str = "DBOS", **options: Any) -> None:
-        command = programs.python("-m", "tests.processes.neighbour", url, role, json.dumps(options))
+    def __init__(self, *command: str | Path, **settings: Any) -> None:
         pipe = subprocess.PIPE
-        self._process = programs.start(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+        self._process = programs.start(*command, stdin=pipe, stdout=pipe, stderr=pipe, **settings)
         self._changed = threading.Condition()
         self._said: list[list[Any]] = []
         self._is_over = False
+        self._is_silent = False
         self._errors: list[str] = []
         self._calls = 0
         self._threads = [threading.Thread(target=self._listen), threading.Thread(target=self._collect_errors)]
@@ -54,6 +55,17 @@ class Neighbour:
             line = find()
         assert line is not None, f"it ended without saying {beginning}; it said {self._said} {''.join(self._errors)}"
         return line[-1]
+
+    def raises(self, name: str, *arguments: Any) -> Any:
+        """Call, and return the name of the error that it raised."""
+        self.begin(name, *arguments)
+        return self.hears("raised", self._calls)
+
+    def logs(self, text: str) -> None:
+        """Wait until it has logged a line with this text."""
+        with self._changed:
+            self._changed.wait_for(lambda: text in self.errors or self._is_silent)
+        assert text in self.errors, f"it ended without logging {text!r}; it logged {self.errors}"
 
     def waits(self, *keys: list[str]) -> None:
         """Wait until something there waits for these keys."""
@@ -102,4 +114,17 @@ class Neighbour:
 
     def _collect_errors(self) -> None:
         assert self._process.stderr is not None
-        self._errors.extend(self._process.stderr)
+        for line in self._process.stderr:
+            with self._changed:
+                self._errors.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._is_silent = True
+            self._changed.notify_all()
+
+
+class Neighbour(Beside):
+    """A process of `tests.processes.neighbour`."""
+
+    def __init__(self, url: str, role: str = "DBOS", **options: Any) -> None:
+        super().__init__(*programs.python("-m", "tests.processes.neighbour", url, role, json.dumps(options)))

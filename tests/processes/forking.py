@@ -19,7 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
-from tests.processes.neighbour import engine, say
+from tests.processes.neighbour import engine
+from tests.processes.telling import say
 from tidings import DBOS
 
 _kept: list[Any] = []

@@ -15,22 +15,18 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+from tests.processes.telling import HOUR, ONLY_HEARD, answer, say, say_what_happens
 from tidings import DBOS, DBOSClient, SetWorkflowID
 from tidings.engine import lock_files
 from tidings.engine.engine import Engine
 from tidings.engine.hooks import Point
 from tidings.engine.process import Process
 from tidings.engine.settings import Connection
-
-HOUR = 3_600.0
-ONLY_HEARD: dict[str, Any] = {"recheck_seconds": HOUR, "polling_interval_seconds": HOUR}
-_say_one = threading.Lock()
 
 
 @DBOS.workflow(name="neighbour.receive")
@@ -126,32 +122,11 @@ def engine() -> Engine:
     return Process.host.engine
 
 
-def say(what: str, *details: Any) -> None:
-    """Say one line."""
-    with _say_one:
-        sys.stdout.write(json.dumps([what, *details]) + "\n")
-        sys.stdout.flush()
-
-
-def call(function: Callable[..., Any], number: int, *arguments: Any) -> None:
-    """Make a call, and say what it returned or raised."""
-    try:
-        value = function(*arguments)
-    except Exception as error:
-        say("raised", number, type(error).__name__)
-    else:
-        say("returned", number, value)
-
-
 def obey(face: type[DBOS] | DBOSClient, engine: Engine) -> None:
     """Do what is asked until the input ends."""
-    engine.hooks.set(Point.WAITING, lambda arrival: say("waiting", list(arrival.keys) if arrival else []))
-    engine.hooks.set(Point.RUN_ENDED, lambda workflow_id: say("ended", workflow_id))
-    named = calls(face)
+    say_what_happens(engine)
     say("launched")
-    for line in sys.stdin:
-        number, name, *arguments = json.loads(line)
-        threading.Thread(target=call, args=(named[name], number, *arguments), daemon=True).start()
+    answer(calls(face))
 
 
 def main(url: str, role: str = "DBOS", options: str = "{}") -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.processes.beside import Neighbour
-from tests.processes.neighbour import HOUR
+from tests.processes.telling import HOUR
 from tests.support.rows import Rows
 
 pytestmark = pytest.mark.direct("must hear at once", only="transaction")

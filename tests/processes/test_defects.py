@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.processes.beside import Neighbour
-from tests.processes.neighbour import HOUR
+from tests.processes.telling import HOUR
 
 pytestmark = pytest.mark.direct("must hear at once", only="transaction")
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.processes.beside import Neighbour
-from tests.processes.neighbour import HOUR
+from tests.processes.telling import HOUR
 from tests.support.crowd import await_crowd, start_crowd
 from tests.support.rows import Rows
 from tidings.store.migrate import SCHEMA_VERSION
