@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engines import FaultyEngine, die, launched, make_engine, running, wait_until
+from tests.support.faulty import Gate
 from tidings import DBOS, SetWorkflowID
 
 HOUR_MS = 3_600_000
@@ -72,6 +73,34 @@ def test_what_is_given_back_goes_on_elsewhere_at_once(database_url: str, monkeyp
             leaver.await_waiting(20)
         wait_until(lambda: held(survivor) == ids)
         assert all(DBOS.get_workflow_status(each).recovery_attempts == 0 for each in ids)  # type: ignore[union-attr]
+
+
+@pytest.mark.direct("must hear at once", only="transaction")
+def test_v2_what_one_process_cannot_continue_goes_on_at_once_in_another(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has looked before, when the first one still tried."""
+    monkeypatch.setattr("tidings.engine.ownership.supervisor._LOOK_MS", HOUR_MS)  # Only who is told looks.
+    topics, gate = ["topic", "changed", "topic"], Gate()
+
+    @DBOS.workflow(name="takeover.receive_another")
+    def receive_another() -> object:
+        topic = topics.pop(0)
+        if topic == "changed":
+            gate()
+        return DBOS.recv(topic, None)
+
+    dying = make_engine(database_url, lease_ms=3 * HOUR_MS)
+    with launched(dying):
+        with SetWorkflowID("w"):
+            DBOS.start_workflow(receive_another)
+        dying.await_waiting(1)
+        die(dying)
+    with running(database_url, lease_ms=3 * HOUR_MS, version="changed"):
+        gate.await_reached()
+        with running(database_url, lease_ms=3 * HOUR_MS) as able:
+            gate.open()
+            wait_until(lambda: held(able) == {"w"})
 
 
 def test_who_was_taken_for_dead_and_lives_on_is_missed_when_it_dies(

@@ -377,8 +377,8 @@ class Committer:
         for job in jobs:
             own += job.wakes
             names.update(map(cancelled_name, job.unit.cancels))
-            if job.unit.start is not None and not job.unit.start.is_owned:
-                names.add(ORPHANS)
+            if job.unit.stuck is not None or (job.unit.start is not None and not job.unit.start.is_owned):
+                names.add(ORPHANS)  # Nobody owns the workflow from now on.
         keys = set(_wake_keys(job.unit for job in jobs))
         names.update(wake_name(key) for key in keys if not (key[0] == MESSAGE and self._owner.runs_here(key[1] or "")))
         return own + (sorted(names) if len(names) <= MAX_NAMES else [WAKE_ALL])
