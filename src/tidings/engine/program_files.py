@@ -42,12 +42,20 @@ def hash_with_files(functions: str, packages: Collection[str]) -> str:
 def _own_files(packages: Collection[str]) -> dict[str, str]:
     found = {}
     for name, module in list(sys.modules.items()):
-        path, package = getattr(module, "__file__", None), name.partition(".")[0]
+        path, package = _path_of(module), name.partition(".")[0]
         if not isinstance(path, str) or not path.endswith(".py") or package == _TIDINGS:
             continue
         if package in packages or not (path.startswith(_OF_PYTHON) or _OF_PACKAGES.search(path)):
             found[name] = path
     return found
+
+
+def _path_of(module: object) -> object:
+    """Return the file of a module. A module may import others, or fail, when it is asked for an attribute."""
+    try:
+        return object.__getattribute__(module, "__dict__").get("__file__")
+    except AttributeError:  # Anything may be put in `sys.modules`.
+        return None
 
 
 def _digest_of(path: str) -> bytes | None:
