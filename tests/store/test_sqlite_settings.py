@@ -144,6 +144,8 @@ def test_adapters_of_the_program_change_nothing(path: Path) -> None:
     [workflow] = store.list_workflows(WorkflowFilter(workflow_ids=("gone",), with_inputs=True))
     assert workflow.inputs
     assert store.steps("v", None, 0, True)
+    Process(store, "former").start("left", app_version="former")
+    assert Process(store, "heir").claim("former", reserved=()) == ["left"]
     store.close()
 
 

@@ -19,7 +19,7 @@ def row_of_executor(executor: Executor) -> Row:
         executor.app_version,
         executor.program,
         executor.code_hash,
-        executor.takes_other_versions,
+        int(executor.takes_other_versions),  # A program may have registered an adapter for `bool`.
     )
 
 

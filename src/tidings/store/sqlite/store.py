@@ -170,7 +170,7 @@ class SqliteStore(ReadingSide):
                 "names": many(list(names)),
                 "app_version": app_version,
                 "code_hash": executor.code_hash,
-                "any_version": reserved is not None,
+                "any_version": int(reserved is not None),
                 "reserved": many(list(reserved or ())),
                 "program": executor.program,
                 "limit": limit,
