@@ -111,8 +111,8 @@ def test_modules_without_a_source_file_are_left_out(monkeypatch: pytest.MonkeyPa
         module = ModuleType(f"deployed_{number}")
         module.__file__ = file  # type: ignore[assignment]
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(sys.modules, "deployed_none", None)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "deployed_object", object())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "deployed_none", None)
+    monkeypatch.setitem(sys.modules, "deployed_object", object())
     monkeypatch.setitem(sys.modules, "deployed_builtin", ModuleType("deployed_builtin"))
     assert hashed() == before
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.processes.telling import ONLY_HEARD, answer, say, say_what_happens
-from tidings import DBOS, SetWorkflowID
+from tidings import DBOS, DBOSConfig, SetWorkflowID
 from tidings.engine.process import Process
 
 
@@ -24,7 +24,8 @@ def executes(step: str) -> int:
 
 def serve(workflows: Mapping[str, Callable[..., Any]], url: str, config: str) -> None:
     """Launch with this configuration, and do what the test asks for until the input ends."""
-    DBOS(config={"name": "shop", "system_database_url": url, **json.loads(config)})
+    chosen: DBOSConfig = {"name": "shop", "system_database_url": url}
+    DBOS(config=chosen | json.loads(config))
     settings = Process.settings
     assert settings is not None
     connection = dataclasses.replace(settings.connection, lease_ms=3_600_000, **ONLY_HEARD)

@@ -16,9 +16,9 @@ import pytest
 
 from tests.processes.beside import Beside
 from tests.support import programs
-from tidings import DBOSClient, WorkflowStatus
+from tests.support.engines import wait_until
+from tidings import DBOSClient, StuckInfo, WorkflowStatus
 from tidings.error import DBOSUnexpectedStepError
-from tidings.model import Stuck
 
 pytestmark = pytest.mark.direct("must hear at once", only="transaction")
 
@@ -146,7 +146,7 @@ class Shop:
         [found] = self.client.list_workflows(workflow_ids=[workflow_id])
         return found
 
-    def stuck(self) -> dict[str, Stuck | None]:
+    def stuck(self) -> dict[str, StuckInfo | None]:
         return {each.workflow_id: each.stuck for each in self.client.list_workflows(stuck=True)}
 
     def _write(self) -> None:
@@ -287,7 +287,14 @@ def test_v2_code_that_calls_something_else_leaves_an_order_stuck_until_the_old_c
     shop.undo()
     back = shop.deploy()
     await_orders(back, "w")
-    assert shop.confirm("w") == [old.pid, back.pid]
+    assert shop.stuck() == {}
+    back.kill(signal.SIGKILL)
+    wait_until(lambda: list(shop.stuck()) == ["w"])
+    with pytest.raises(DBOSUnexpectedStepError):
+        shop.client.get_result("w")
+    forth = shop.deploy()
+    await_orders(forth, "w")
+    assert shop.confirm("w") == [old.pid, forth.pid]
     assert shop.stuck() == {}
 
 

@@ -428,9 +428,18 @@ class ModelStore:
         ]
         claimed = [self._claim(each, executor, app_version) for each in claimable[:limit]]
         for each in dead:
+            self._release_stuck(each)
             if not self._pending_of(each):
                 self._remove(each)
         return claimed
+
+    def _release_stuck(self, executor_id: str) -> None:
+        for each in self._pending_of(executor_id):
+            left = self.records.workflows[each]
+            if left.stuck:
+                self.records.workflows[each] = replace(
+                    left, executor_id=None, epoch=left.epoch + 1, recovery_attempts=left.recovery_attempts + 1
+                )
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:
         """Raise the epochs of one's own."""

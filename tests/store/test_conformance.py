@@ -996,6 +996,21 @@ def test_a_version_that_could_not_continue_a_workflow_gives_it_up_for_good(proce
     assert heir.claim(app_version="v2") == []
 
 
+def test_what_could_not_be_continued_and_lost_its_process_again_has_no_owner(process: Process) -> None:
+    """Without an owner it shows as stuck. What this claim left is counted as if it had been claimed."""
+    able, heir = Process(process.store, "able"), Process(process.store, "heir")
+    process.start("w", "other", "third")
+    process.commit(Unit("w", 1, stuck=Stuck("v2", "operation 1", "a", "b", NOW_MS)))
+    process.commit(Unit("third", 1, stuck=Stuck("v3", "operation 1", "a", "b", NOW_MS)))
+    assert able.claim() == ["w", "third"]
+    assert heir.claim(process.executor_id, able.executor_id, app_version="v2", reserved=()) == ["other", "third"]
+    found = heir.store.workflows(["w", "other", "third"])
+    assert {each: record.executor_id for each, record in found.items()} == {"w": None, "other": "heir", "third": "heir"}
+    assert (found["w"].epoch, found["w"].recovery_attempts) == (3, 1)
+    assert heir.claim() == ["w"]
+    assert heir.store.workflows(["w"])["w"].recovery_attempts == 1
+
+
 def test_other_versions_are_taken_over_unless_they_are_reserved(process: Process) -> None:
     heir = Process(process.store, "heir")
     for version in ("v1", "v2", "v3"):

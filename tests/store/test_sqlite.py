@@ -542,7 +542,9 @@ def test_a_take_searches_the_index_of_the_unread(store: SqliteStore) -> None:
 OF_STREAMS = ["read_item_places", "stream_lengths", "closed_streams", "stream_states", "read_items"]
 
 
-@pytest.mark.parametrize("name", ["claimable_workflows", "owned_workflows", "disown_workflows", "pending_groups"])
+@pytest.mark.parametrize(
+    "name", ["claimable_workflows", "owned_workflows", "disown_workflows", "release_stuck", "pending_groups"]
+)
 def test_pending_workflows_are_found_by_their_index(store: SqliteStore, name: str) -> None:
     plan = plan_of(store, name)
     assert "tidings_workflows_pending" in plan

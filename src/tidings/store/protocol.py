@@ -248,7 +248,11 @@ class Store(Protocol):
         Takes only workflows with these `names` and of the executor's program, never one that its code under this
         `app_version` could not continue. Of other versions it takes those that are not in `reserved`, and those that
         some version could not continue; none with `reserved=None`. What it takes has this version from now on, and this
-        program. Also removes the rows of dead executors that own nothing pending, a day after their lease ended.
+        program.
+
+        What it leaves of the dead loses its owner if some version could not continue it: it shows as stuck. Its epoch
+        and its recovery attempts are raised as by a claim. Also removes the rows of dead executors that own nothing
+        pending, a day after their lease ended.
         """
 
     def reclaim(self, executor: Executor, workflow_ids: Sequence[str]) -> list[WorkflowRecord]:

@@ -154,6 +154,7 @@ class PostgresStore(ReadingSide):
             answers = self._writer.write(
                 StatementCall("raise_fences", {"executor_ids": texts([executor.executor_id, *others])}),
                 StatementCall("claim_workflows", wanted | {"executor_id": executor.executor_id}),
+                StatementCall("release_stuck", {"executor_ids": gone}),
                 StatementCall("remove_idle_executors", {"executor_ids": gone, "keep_ms": KEEP_EXECUTORS_MS}),
                 COMMIT,
             )

@@ -163,7 +163,7 @@ class SqliteStore(ReadingSide):
         with self._writing() as db:
             self._check_not_stranded(executor.executor_id)
             _check_fence(db, executor)
-            gone = many(list(dead))
+            gone = many(list(set(dead) - {executor.executor_id}))
             db.execute(_SQL["raise_fences"], (many([executor.executor_id, *dead]),))
             wanted = {
                 "dead": gone,
@@ -177,6 +177,7 @@ class SqliteStore(ReadingSide):
             }
             seqs = db.execute(_SQL["claimable_workflows"], wanted).fetchall()
             claimed = _raise_epochs(db, executor, seqs, app_version)
+            db.execute(_SQL["release_stuck"], (gone,))
             db.execute(_SQL["remove_idle_executors"], (gone, self.now_ms() - KEEP_EXECUTORS_MS))
             return claimed
 

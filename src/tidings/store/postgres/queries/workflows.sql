@@ -7,9 +7,9 @@ serialization, epoch, executor_id, app_version, parent_id, created_at_ms, update
 timeout_ms, deadline_ms, recovery_attempts, progress, program, stuck::text
 
 -- name: start_workflows
--- The workflow gets epoch 1 and, if it is to be owned, the committing executor as its owner. If another transaction is
--- just starting the same id, this waits and then does nothing. Only a later statement can read the other's row: this
--- one's snapshot is older.
+-- The workflow gets epoch 1 and the committing executor as its owner; or epoch 0 and no owner, if another process shall
+-- execute it. If another transaction is just starting the same id, this waits and then does nothing. Only a later
+-- statement can read the other's row: this one's snapshot is older.
 -- Numbers are drawn in the order of the input. Rows are inserted in the order of their ids, so that two executors that
 -- start the same ids do not deadlock.
 with given as materialized (
@@ -29,9 +29,9 @@ started as (
         created_at_ms, updated_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     )
     select
-        workflow_id, seq, 'PENDING', name, inputs, serialization,
-        is_owned,  -- the epoch: 0 if another process shall execute it
-        case when is_owned = 1 then :executor_id::text end, app_version, parent_id, created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
+        workflow_id, seq, 'PENDING', name, inputs, serialization, is_owned,
+        case when is_owned = 1 then :executor_id::text end, app_version, parent_id,
+        created_at_ms, created_at_ms, class_name, config_name, timeout_ms, deadline_ms, program
     from given
     order by workflow_id collate "C"
     on conflict (workflow_id) do nothing
@@ -201,6 +201,22 @@ claimed as (
 select {workflow_columns}
 from claimed
 order by seq;
+
+-- name: release_stuck
+-- After `claim_workflows`: of what the dead owned, some code could not continue these, and this claim left them. Without
+-- an owner they show as stuck. Counts as a claim, since the next claim finds no owner. With `stuck is not null` the
+-- planner would read all that is stuck, by its index.
+with abandoned as materialized (
+    select workflow_id from {schema}.workflows
+    where executor_id = any(:executor_ids::text[]) and status = 'PENDING' and (stuck is null) is false
+    for update skip locked
+)
+update {schema}.workflows as w
+set executor_id = null,
+    epoch = w.epoch + (w.epoch < 9223372036854775807)::int,
+    recovery_attempts = w.recovery_attempts + (w.recovery_attempts < 9223372036854775807)::int
+from abandoned
+where w.workflow_id = abandoned.workflow_id;
 
 -- name: reclaim_workflows
 with owned as materialized (

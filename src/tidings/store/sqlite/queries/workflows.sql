@@ -105,6 +105,15 @@ set epoch = epoch + (epoch < 9223372036854775807),
 where seq = :seq
 returning {workflow_columns};
 
+-- name: release_stuck
+-- After a claim: of what the dead owned, some code could not continue these, and this claim left them. Without an owner
+-- they show as stuck. Counts as a claim, since the next claim finds no owner.
+update tidings_workflows
+set executor_id = null,
+    epoch = epoch + (epoch < 9223372036854775807),
+    recovery_attempts = recovery_attempts + (recovery_attempts < 9223372036854775807)
+where executor_id in (select value from json_each(?)) and status = 'PENDING' and stuck is not null;
+
 -- name: note_recovery
 -- Only under the epoch of this recovery: a later recovery has newer numbers.
 update tidings_workflows set recovery_attempts = ?, progress = ? where workflow_id = ? and epoch = ? and status = 'PENDING';
