@@ -15,7 +15,7 @@ import pytest
 from tests.support.app import App, Sightings
 from tests.support.face import Awaiting, Face, off_loop
 from tidings import DBOS, JSONSerializer, PickleSerializer, SendMessage, SetWorkflowID, WorkflowHandle
-from tidings.error import DBOSSerializationError
+from tidings.error import DBOSRunEndedError, DBOSSerializationError, DBOSShutdownError, DBOSWorkflowCancelledError
 from tidings.serialization import dump
 from tidings.slips import called_name, slip_of
 
@@ -368,4 +368,23 @@ async def test_tasks_of_other_code_and_of_steps_are_asyncios_alone(app: App, log
     await asyncio.wait([asyncio.create_task(lose())])
     gc.collect()
     assert len(reported) == 2
+    assert not [line for line in log.seen if "a task of" in line]
+
+
+@pytest.mark.parametrize("end", [DBOSShutdownError(), DBOSRunEndedError("w", "gone"), DBOSWorkflowCancelledError("w")])
+async def test_a_task_that_ends_with_its_run_has_not_failed(app: App, log: Sightings, end: BaseException) -> None:
+    """The process stops, say, and another one continues the workflow."""
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+    async def ends() -> None:
+        raise end
+
+    @DBOS.workflow(name="leaving")
+    async def leaving() -> None:
+        await asyncio.wait([asyncio.create_task(ends())])
+
+    await leaving()
+    gc.collect()
+    assert not reported
     assert not [line for line in log.seen if "a task of" in line]

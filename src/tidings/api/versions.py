@@ -46,6 +46,9 @@ class Versions(Face):
 
         An old version without pending workflows needs no process any more.
 
+        Returns:
+            One for each version.
+
         Durable: in a workflow the list is recorded, and a replay gets the same one.
         """
         return cls._block("list_application_versions", _list_versions)

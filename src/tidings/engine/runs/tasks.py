@@ -32,10 +32,14 @@ from zlib import crc32
 from tidings.core.history import Run
 from tidings.engine.runs.reports import said
 from tidings.engine.runs.scope import current
+from tidings.error import DBOSBaseException, DBOSRunEndedError, DBOSShutdownError
 
 logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
+
+# How a task ends if its run is over: the process stops, or another one continues the workflow. That is no failure.
+_ENDS: Final = (DBOSShutdownError, DBOSRunEndedError, DBOSBaseException)
 
 _BITS: Final = 24  # The bits on the right of a hash, which number the tasks of one maker.
 
@@ -75,7 +79,10 @@ class OrderedTask(asyncio.Task[Any]):
     def __del__(self) -> None:
         if self._log_traceback and self._workflow_id is not None:  # Its error was not retrieved.
             with contextlib.suppress(Exception):
-                _say_not_awaited(self, self._workflow_id)
+                if isinstance(self._exception, _ENDS):
+                    self._log_traceback = False
+                else:
+                    _say_not_awaited(self, self._workflow_id)
         super().__del__()
 
     @property
