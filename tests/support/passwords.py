@@ -71,7 +71,8 @@ def look_at_error(error: BaseException) -> None:
 def look_at_file(path: Path) -> None:
     """Check the files of an SQLite database: also pages that are free again, and what is not checkpointed."""
     for file in path.parent.glob(f"{path.name}*"):
-        look(f"the file {file.name}", file.read_bytes().decode("latin-1"))
+        with contextlib.suppress(FileNotFoundError):  # SQLite removes its files beside the database when it is closed.
+            look(f"the file {file.name}", file.read_bytes().decode("latin-1"))
 
 
 def look_at_tables(url: str) -> None:

@@ -38,7 +38,8 @@ logger = logging.getLogger("tidings")
 
 T = TypeVar("T")
 
-# How a task ends if its run is over: the process stops, or another one continues the workflow. That is no failure.
+# How a task ends if its run is over: the process stops, say, or another one continues the workflow. The task's code has
+# not failed, so asyncio's report is enough.
 _ENDS: Final = (DBOSShutdownError, DBOSRunEndedError, DBOSBaseException)
 
 _BITS: Final = 24  # The bits on the right of a hash, which number the tasks of one maker.
@@ -79,9 +80,7 @@ class OrderedTask(asyncio.Task[Any]):
     def __del__(self) -> None:
         if self._log_traceback and self._workflow_id is not None:  # Its error was not retrieved.
             with contextlib.suppress(Exception):
-                if isinstance(self._exception, _ENDS):
-                    self._log_traceback = False
-                else:
+                if not isinstance(self._exception, _ENDS):
                     _say_not_awaited(self, self._workflow_id)
         super().__del__()
 
