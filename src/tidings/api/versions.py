@@ -91,12 +91,12 @@ class Patches(Versions):
         Durable: a marker is recorded before the workflow's next operation. The semantics are those of `dbos` and of
         Temporal's `patched`.
         """
-        return cls._block("patch", lambda caller: _patch(caller, "DBOS.patch", name))
+        return cls._block("patch", lambda caller: _patch(caller, "DBOS.patch", name, records=True))
 
     @classmethod
     async def patch_async(cls, name: str) -> bool:
         """Await `patch`."""
-        return await cls._await(lambda caller: _patch(caller, "DBOS.patch_async", name))
+        return await cls._await(lambda caller: _patch(caller, "DBOS.patch_async", name, records=True))
 
     @classmethod
     def deprecate_patch(cls, name: str) -> bool:
@@ -115,30 +115,22 @@ class Patches(Versions):
 
         Durable: records nothing. A replay passes over the marker, if there is one.
         """
-        return cls._block("deprecate_patch", lambda caller: _deprecate(caller, "DBOS.deprecate_patch", name))
+        return cls._block("deprecate_patch", lambda caller: _patch(caller, "DBOS.deprecate_patch", name, records=False))
 
     @classmethod
     async def deprecate_patch_async(cls, name: str) -> bool:
         """Await `deprecate_patch`."""
-        return await cls._await(lambda caller: _deprecate(caller, "DBOS.deprecate_patch_async", name))
+        return await cls._await(lambda caller: _patch(caller, "DBOS.deprecate_patch_async", name, records=False))
 
 
-def _patch(caller: Caller, called: str, name: str) -> Operation[bool]:
+def _patch(caller: Caller, called: str, name: str, *, records: bool) -> Operation[bool]:
+    """Tell which path the code takes. Where nothing is recorded yet, `records` tells whether to record a marker."""
     check_key(name, "name of a patch")
     scope = caller.workflow_scope(called)
     found = scope.next_recorded()
-    if found is not None and not patches.is_marker(found, name):
-        return patches.took(False)
-    return patches.mark(scope.begin(patches.PATCH, target=targets.of_patch(name)))
-
-
-def _deprecate(caller: Caller, called: str, name: str) -> Operation[bool]:
-    check_key(name, "name of a patch")
-    scope = caller.workflow_scope(called)
-    found = scope.next_recorded()
-    if found is None or not patches.is_marker(found, name):
-        return patches.took(True)
-    return patches.mark(scope.begin(patches.PATCH, target=targets.of_patch(name)))
+    if records if found is None else patches.is_marker(found, name):
+        return patches.mark(scope.begin(patches.PATCH, target=targets.of_patch(name)))
+    return patches.took(not records)
 
 
 def _list_versions(caller: Caller) -> Operation[list[ApplicationVersion]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidings.model import ANY_VERSION, EntryState, Executor, History, Recovery, WorkflowRecord
+from tidings.model import ANY_VERSION, EntryState, Executor, History, Recovery, Stuck, WorkflowRecord
 
 
 def recovery_of(record: WorkflowRecord, history: History | None) -> Recovery:
@@ -43,13 +43,17 @@ def of_program(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executo
     return [each for each in alive if each.app_version is not None and found.program in (None, each.program)]
 
 
+def has_tried(stuck: Sequence[Stuck], app_version: str | None, code_hash: str | None) -> bool:
+    """Tell whether this code is among those that could not continue a workflow; a claim decides the same."""
+    return any((each.version, each.code_hash) == (app_version, code_hash) for each in stuck)
+
+
 def heirs(found: WorkflowRecord, alive: Sequence[Executor]) -> list[Executor]:
     """Return the executors that may take the workflow over, if a function of its name is registered there.
 
     Those of its own version come first. Code that could not continue the workflow does not try again.
     """
-    tried = {(each.version, each.code_hash) for each in found.stuck}
-    able = [each for each in of_program(found, alive) if (each.app_version, each.code_hash) not in tried]
+    able = [each for each in of_program(found, alive) if not has_tried(found.stuck, each.app_version, each.code_hash)]
     own = [each for each in able if found.app_version in (ANY_VERSION, each.app_version)]
     return own or [each for each in able if each.takes_other_versions]
 

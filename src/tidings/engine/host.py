@@ -66,14 +66,7 @@ class Host:
         self.settings = settings
         self.registry = registry
         self._executes = executes
-        functions = registry.version()
-        self.app_version = settings.application_version or functions
-        self._code = Code(
-            settings.name,
-            self.app_version,
-            hash_with_files(functions, registry.packages()),
-            settings.takes_other_versions,
-        )
+        self.app_version = settings.application_version or registry.version()
         self.port = engine.open_port()  # For code outside of any run.
         self.slow_steps: set[str] = set()  # The slow steps that were logged.
         self._stopped = threading.Event()
@@ -126,12 +119,15 @@ class Host:
         """
         if not self._executes:
             return
+        settings, registry = self.settings, self.registry
+        functions = registry.version() if settings.application_version else self.app_version
+        code_hash = hash_with_files(functions, registry.packages())
         self.engine.admit(
             self.runner,
-            self.settings.executor_label,
-            self._code,
+            settings.executor_label,
+            Code(settings.name, self.app_version, code_hash, settings.takes_other_versions),
             self.supervisor.look,
-            self.registry.workflow_names,
+            registry.workflow_names,
         )
 
     def recover(self) -> None:

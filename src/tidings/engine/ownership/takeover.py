@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from tidings.core.recovery import share_of
+from tidings.core.recovery import has_tried, share_of
 from tidings.engine.ownership.leases import LeaseObserver
 from tidings.engine.ownership.progress import alive_of
 from tidings.engine.runs.port import Parts
@@ -174,8 +174,7 @@ class Takeover:
         return rules.reserved is not None and bool(group.stuck or group.app_version not in rules.reserved)
 
     def _was_stuck_here(self, group: PendingGroup) -> bool:
-        mine = self._app_version, self._parts.committer.executor.code_hash
-        return any((each.version, each.code_hash) == mine for each in group.stuck)
+        return has_tried(group.stuck, self._app_version, self._parts.committer.executor.code_hash)
 
     def _is_said(self, group: PendingGroup, rules: _Rules) -> bool:
         """Tell whether nothing need be said of these workflows: others have them, or their reason was logged before."""
